@@ -1,0 +1,34 @@
+"""What the seven step programs share: paths as options, and errors as one line."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def arguments(step: str, description: str | None, paths: Mapping[str, str], argv: list[str] | None) -> argparse.Namespace:
+    """Parses `--params` and one option per path; `paths` maps an option's name to its default, as written in dvc.yaml."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m components.{step}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the parameters, all sections")
+    for name, default in paths.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, default=Path(default), help="path")
+    return parser.parse_args(argv)
+
+
+def guarded(step: str, main: Callable[[], int | None]) -> int:
+    """Runs a step; what a user can get wrong ends it with one line on standard error and exit code 1.
+
+    A step may return its own exit code (training returns 75, "resume me", after SIGTERM).
+    """
+    try:
+        return main() or 0
+    except (ValueError, OSError) as error:
+        print(f"{step}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{step}: interrupted", file=sys.stderr)
+        return 130

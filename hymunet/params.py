@@ -1,0 +1,198 @@
+"""params.yaml as typed, validated sections.
+
+A program asks for the sections it reads and gets no others, so that the parameters listed for its stage in dvc.yaml are
+the whole truth. The file is always checked as a whole: a typo anywhere stops every program before it starts work.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+STRIDE = 16  # pixels of the input per pixel of the deepest feature map
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Range = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    source: Literal["isic2018", "kvasir_seg", "folder", "synthetic"]
+    mirror: str | None
+    official_test: bool
+    folder: str | None
+    synthetic_images: Annotated[int, Field(ge=10, le=100_000)]
+    synthetic_size: Annotated[int, Field(ge=32, le=4096)]
+    synthetic_seed: Seed
+
+    @model_validator(mode="after")
+    def _folder_is_named(self) -> Self:
+        if self.source == "folder" and not self.folder:
+            raise ValueError("data.folder must name a directory with images/ and masks/ when data.source is 'folder'")
+        return self
+
+
+class Prepare(Section):
+    image_size: Annotated[int, Field(ge=32, le=2048, multiple_of=STRIDE)]
+    on_bad_pair: Literal["stop", "drop"]
+
+
+class Split(Section):
+    protocol: Literal["grouped", "random"]
+    fractions: Annotated[list[Fraction], Field(min_length=3, max_length=3)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _fractions_make_a_whole(self) -> Self:
+        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) <= 0:
+            raise ValueError(f"split.fractions must be three positive numbers with sum 1, not {self.fractions}")
+        return self
+
+
+class Validate(Section):
+    min_images: Count
+    mask_area: Range
+    median_mask_area: Range
+    max_aspect_ratio: Annotated[float, Field(ge=1)]
+    max_components: Count
+
+
+class Model(Section):
+    name: Literal["hymunet", "unet"]
+    size: Literal["small", "base", "large"]
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Train(Section):
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    learning_rate: Positive
+    min_learning_rate: NonNegative
+    weight_decay: NonNegative
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+    loss_weights: Annotated[list[NonNegative], Field(min_length=3, max_length=3)]
+    dice_smoothing: Positive
+    boundary_radius: Annotated[int, Field(ge=1, le=64)]
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    augment: Literal["workers", "device"]
+    workers: Annotated[int, Field(ge=0, le=256)]
+    precision: Literal["auto", "float32", "bf16"]
+    compile: bool
+    accumulate: Count
+    sync_batch_norm: bool
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    checkpoint_minutes: Positive
+    example_every: Annotated[int, Field(ge=0)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"train.min_learning_rate {self.min_learning_rate} must not exceed train.learning_rate {self.learning_rate}"
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"train.accumulate {self.accumulate} must divide train.batch_size {self.batch_size}")
+        if sum(self.loss_weights) == 0:
+            raise ValueError("train.loss_weights must not all be 0")
+        return self
+
+
+class Evaluate(Section):
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["validation"]
+    flips: bool
+    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Seed
+
+
+class Register(Section):
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+
+
+class Params(Section):
+    data: Data
+    prepare: Prepare
+    split: Split
+    validate_: Annotated[Validate, Field(alias="validate")]
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    register_: Annotated[Register, Field(alias="register")]
+
+
+class Sections:
+    """The sections a program asked for, as attributes; asking for another is a programming error."""
+
+    data: Data
+    prepare: Prepare
+    split: Split
+    validate: Validate
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    register: Register
+
+    def __init__(self, params: Params, names: tuple[str, ...]) -> None:
+        for name in names:
+            setattr(self, name, getattr(params, f"{name}_" if name in ("validate", "register") else name))
+
+
+def load(path: str | Path, *sections: str) -> Sections:
+    """Reads and checks the whole file; returns only the sections named.
+
+    Raises ValueError, in one line that names the key, the value and what is allowed.
+    """
+    return Sections(check(read_yaml(path), str(path)), sections)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The file's content; YAML 1.2, the dialect that DVC writes (`1e-3` is a number)."""
+    try:
+        return YAML(typ="safe", pure=True).load(Path(path))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run from the project's root or name the file with --params") from None
+    except YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def check(content: Any, origin: str = "params.yaml") -> Params:
+    """Content of a params file -> Params; ValueError names every offending key, its value and the remedy in one line."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{origin}: expected the sections {', '.join(_keys(Params))}, found {content!r}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise ValueError(f"{origin}: " + "; ".join(problems)) from None
+
+
+def _explain(problem: Any) -> str:
+    location = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained", "literal", "float"))]
+    key, value = ".".join(location), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        siblings = _keys(Params.model_fields[_field(location[0])].annotation if len(location) > 1 else Params)
+        close = difflib.get_close_matches(location[-1], siblings, 1)
+        return f"unknown key {key} = {value!r}" + (f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(siblings)}")
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"{key} = {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _field(section: str) -> str:
+    return f"{section}_" if section in ("validate", "register") else section
+
+
+def _keys(model: Any) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
