@@ -182,7 +182,9 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         siblings = _keys(Params.model_fields[_field(location[0])].annotation if len(location) > 1 else Params)
         close = difflib.get_close_matches(location[-1], siblings, 1)
-        return f"unknown key {key} = {value!r}" + (f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(siblings)}")
+        return f"unknown key {key} = {value!r}" + (
+            f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(siblings)}"
+        )
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "value_error":

@@ -1,0 +1,78 @@
+"""The visual state space block (equation 6): a residual around a gated selective scan over four directions."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hymunet.ops import ss2d
+
+DIRECTIONS = 4
+STEP_RANGE = (1e-3, 1e-1)  # softplus(dt_bias) at the start, log-uniform, as in Mamba
+
+
+class SS2D(nn.Module):
+    """The 2-D selective scan: each pixel hears from all others along four scan orders, which are summed.
+
+    Step size, input and output projections depend on the pixel; one linear map makes them for all four directions.
+    (B, H, W, channels) -> same shape. `backend` picks the scan's implementation (hymunet.ops).
+    """
+
+    def __init__(self, channels: int, rank: int, states: int = 16) -> None:
+        super().__init__()
+        self.rank, self.states, self.backend = rank, states, "auto"
+        self.projection = nn.Linear(channels, DIRECTIONS * (rank + 2 * states), bias=False)
+        self.dt_weight = nn.Parameter(torch.empty(DIRECTIONS, channels, rank).uniform_(-(rank**-0.5), rank**-0.5))
+        low, high = (math.log(bound) for bound in STEP_RANGE)
+        step = torch.exp(torch.empty(DIRECTIONS, channels).uniform_(low, high))
+        self.dt_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # inverse of softplus
+        decay = torch.arange(1, states + 1, dtype=torch.float32).log()
+        self.A_log = nn.Parameter(decay.expand(DIRECTIONS, channels, states).clone())
+        self.D = nn.Parameter(torch.ones(DIRECTIONS, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, _ = x.shape
+        projected = self.projection(x).view(batch, height, width, DIRECTIONS, self.rank + 2 * self.states)
+        A = -torch.exp(self.A_log)
+        return ss2d(x, projected, A, self.dt_weight, self.dt_bias, self.D, backend=self.backend)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drops a sample's whole branch with the given rate and rescales the rest."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        return x * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(keep).div_(keep)
+
+
+class VisualStateSpaceBlock(nn.Module):
+    """VSS, equation 6: x + DropPath(Linear(LN(SS2D(SiLU(DWConv3×3(Linear(LN x))))) ⊙ SiLU(Linear(LN x)))).
+
+    (B, C, H, W) -> (B, C, H, W). In channels-last memory the block works on NHWC views and copies nothing.
+    """
+
+    def __init__(self, channels: int, expand: int = 2, states: int = 16, drop_path: float = 0.0) -> None:
+        super().__init__()
+        inner = expand * channels
+        self.norm = nn.LayerNorm(channels)
+        self.content = nn.Linear(channels, inner, bias=False)
+        self.gate = nn.Linear(channels, inner, bias=False)
+        self.local = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.scan = SS2D(inner, rank=math.ceil(channels / 16), states=states)
+        self.scan_norm = nn.LayerNorm(inner)
+        self.out = nn.Linear(inner, channels, bias=False)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm(x.permute(0, 2, 3, 1))
+        content = self.local(self.content(normed).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        scanned = self.scan_norm(self.scan(functional.silu(content)))
+        branch = self.out(scanned * functional.silu(self.gate(normed)))
+        return x + self.drop_path(branch).permute(0, 3, 1, 2)
