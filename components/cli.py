@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
-def arguments(step: str, description: str | None, paths: Mapping[str, str], argv: list[str] | None) -> argparse.Namespace:
-    """Parses `--params` and one option per path; `paths` maps an option's name to its default, as written in dvc.yaml."""
+def arguments(
+    step: str, description: str | None, paths: Mapping[str, str], argv: list[str] | None = None
+) -> argparse.Namespace:
+    """Parses `--params` and one option per path; `paths` maps an option's name to its default, as in dvc.yaml."""
     parser = argparse.ArgumentParser(
         prog=f"python -m components.{step}",
         description=description,

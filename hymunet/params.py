@@ -99,7 +99,8 @@ class Train(Section):
     def _consistent(self) -> Self:
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
-                f"train.min_learning_rate {self.min_learning_rate} must not exceed train.learning_rate {self.learning_rate}"
+                f"train.min_learning_rate {self.min_learning_rate} must not exceed "
+                f"train.learning_rate {self.learning_rate}"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(f"train.accumulate {self.accumulate} must divide train.batch_size {self.batch_size}")
@@ -166,7 +167,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def check(content: Any, origin: str = "params.yaml") -> Params:
-    """Content of a params file -> Params; ValueError names every offending key, its value and the remedy in one line."""
+    """Content of a params file -> Params; ValueError names every bad key, its value and the remedy in one line."""
     if not isinstance(content, dict):
         raise ValueError(f"{origin}: expected the sections {', '.join(_keys(Params))}, found {content!r}")
     try:

@@ -16,14 +16,12 @@ def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def downsample(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Halves the resolution with a strided convolution. (B, in, H, W) -> (B, out, H/2, W/2)."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out_channels)
-    )
+    """Merges 2×2 patches, halving the resolution. (B, in, H, W) -> (B, out, H/2, W/2)."""
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 2, stride=2, bias=False), nn.BatchNorm2d(out_channels))
 
 
 def upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """Doubles the resolution; a transposed convolution, whose backward is deterministic where bilinear's on CUDA is not."""
+    """Doubles the resolution; transposed, since bilinear upsampling has no deterministic backward on CUDA."""
     return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
 
 

@@ -1,10 +1,11 @@
 """HyM-UNet: convolutions where resolution is high, state spaces where context is wide (section III of the paper).
 
-What the paper does not fix is read so: the patch embedding is an overlapping 3×3 convolution at full resolution, so that each
-of the four decoder stages has an encoder feature to fuse; a strided convolution opens every encoder stage; two blocks a stage.
+What the paper does not fix is read so: the patch embedding is a 3×3 convolution at full resolution, so that each of the
+four decoder stages has an encoder feature to fuse; merging 2×2 patches opens every encoder stage; two blocks a stage.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -31,8 +32,8 @@ class DecoderStage(nn.Module):
 class HyMUNet(nn.Module):
     """images (B, 3, H, W) -> logits (B, 1, H, W); H and W multiples of 16.
 
-    channels: of the four encoder stages, at H/2, H/4, H/8 and H/16. The first two stages are residual convolution blocks,
-    the last two visual state space blocks; stochastic depth grows linearly over the latter up to `drop_path`.
+    channels: of the four encoder stages, at H/2, H/4, H/8 and H/16. The first two stages are residual convolution
+    blocks, the last two visual state space blocks, over which stochastic depth grows linearly up to `drop_path`.
     """
 
     stride = 16
@@ -45,7 +46,7 @@ class HyMUNet(nn.Module):
         )
         rates = iter([drop_path * i / (2 * BLOCKS - 1) for i in range(2 * BLOCKS)])
         self.stages = nn.ModuleList()
-        for index, (width_in, width) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (width_in, width) in enumerate(pairwise(widths)):
             blocks: list[nn.Module] = [
                 ResidualConvBlock(width) if index < 2 else VisualStateSpaceBlock(width, drop_path=next(rates))
                 for _ in range(BLOCKS)

@@ -21,5 +21,5 @@ MODELS: dict[str, Callable[[params.Model], nn.Module]] = {
 
 
 def build(section: params.Model) -> nn.Module:
-    """A fresh model with random weights (torch's global generator): float32 images (B, 3, H, W) -> logits (B, 1, H, W)."""
+    """A model with fresh weights from torch's global generator: float32 images (B, 3, H, W) -> logits (B, 1, H, W)."""
     return MODELS[section.name](section)

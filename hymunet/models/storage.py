@@ -44,12 +44,10 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Mod
         weights = load_file(folder / WEIGHTS)
         model.load_state_dict(weights)
     except FileNotFoundError as error:
-        raise ValueError(
-            f"{error.filename}: no such file; train first, or name the folder of a trained model"
-        ) from None
+        raise ValueError(f"{error.filename}: no such file; train a model first, or name its folder") from None
     except (json.JSONDecodeError, KeyError, SafetensorError, RuntimeError, ValueError) as error:
         raise ValueError(f"{folder}: not a readable model: {' '.join(str(error).split())[:300]}") from None
-    return model.to(device=device, memory_format=torch.channels_last).eval(), info
+    return model.to(device).to(memory_format=torch.channels_last).eval(), info  # type: ignore[call-overload]
 
 
 def _publish(partial: Path, final: Path) -> None:
