@@ -1,0 +1,52 @@
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export NO_ALBUMENTATIONS_UPDATE := 1
+export DVC_NO_ANALYTICS := 1
+N ?= 200
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint chaos faults benchmarks clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.all ## create .venv with everything the pipeline needs, at the locked versions
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	  || { echo "Python 3.11 or 3.12 is needed; name one with: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/*) | $(VENV)/bin/pip
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	touch $@
+
+demo: $(VENV)/.all ## the whole pipeline on images that it draws itself: minutes on two CPU cores
+	hymunet profile demo
+	dvc repro
+	hymunet summary
+
+test: $(VENV)/.dev ## every test that needs no GPU; what this machine lacks is skipped by name
+	python -m pytest -m "not slow and not gpu"
+
+lint: $(VENV)/.dev ## ruff, mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+chaos: $(VENV)/.dev ## kill the training N times (N=200) and compare every byte with the uninterrupted run
+	python -m tests.chaos.kill_training --kills $(N)
+
+faults: $(VENV)/.dev ## the long fault matrices: downloads, archives, tracking server
+	python -m pytest -m "slow and not gpu"
+
+benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/results/
+	python -m benchmarks.scan --json benchmarks/results/scan.json
+	python -m benchmarks.data --json benchmarks/results/data.json
+	python -m benchmarks.training --json benchmarks/results/training.json
+
+clean: ## remove outputs and caches, keep .venv, checkpoints and the model registry
+	rm -rf data artifacts reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
