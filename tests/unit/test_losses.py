@@ -1,0 +1,73 @@
+"""The loss against plain numpy and scipy, and at its corners."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, special
+
+from hymunet.losses import HybridLoss, boundary_band, dice_loss
+
+
+def random_batch(seed, batch=3, size=32):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, 1, size, size, generator=generator) * 4
+    blobs = ndimage.gaussian_filter(torch.rand(batch, size, size, generator=generator).numpy(), (0, 3, 3))
+    masks = torch.from_numpy((blobs > blobs.mean()).astype(np.float32))[:, None]
+    return logits, masks
+
+
+def band_by_morphology(mask, radius):
+    """The same band from scipy's binary morphology; the frame is no contour."""
+    structure = np.ones((2 * radius + 1, 2 * radius + 1))
+    dilated = ndimage.binary_dilation(mask, structure)
+    return dilated & ~ndimage.binary_erosion(mask, structure, border_value=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), radius=st.integers(1, 4))
+def test_the_band_is_dilation_minus_erosion(seed, radius):
+    _, masks = random_batch(seed, batch=1)
+    expected = band_by_morphology(masks[0, 0].numpy() > 0, radius)
+    np.testing.assert_array_equal(boundary_band(masks, radius)[0, 0].numpy() > 0, expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_the_loss_is_the_sum_that_the_equations_say(seed):
+    logits, masks = random_batch(seed)
+    z, g = logits.double().numpy()[:, 0], masks.double().numpy()[:, 0]
+    p = special.expit(z)
+    dice = np.mean([1 - (2 * (a * b).sum() + 1) / (a.sum() + b.sum() + 1) for a, b in zip(p, g, strict=True)])
+    bce = -(g * special.log_expit(z) + (1 - g) * special.log_expit(-z))
+    band = np.stack([band_by_morphology(mask > 0, 1) for mask in g])
+    expected = 0.7 * dice + 1.1 * bce.mean() + 0.5 * bce[band].sum() / max(band.sum(), 1)
+    loss = HybridLoss((0.7, 1.1, 0.5), smoothing=1.0, boundary_radius=8)(logits, masks)  # 8 at 256 is 1 at 32
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_contour_no_boundary_term():
+    logits = torch.randn(2, 1, 16, 16)
+    for masks in (torch.zeros(2, 1, 16, 16), torch.ones(2, 1, 16, 16)):
+        assert not boundary_band(masks, 2).any()
+        assert torch.isfinite(HybridLoss((1, 1, 1), 1.0, 2)(logits, masks))
+
+
+def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much():
+    _, masks = random_batch(0)
+    loss = HybridLoss((1, 1, 0.5), 1.0, 2)
+    assert float(loss(200 * (masks - 0.5), masks)) < 1e-4
+    assert float(loss(200 * (0.5 - masks), masks)) > 50
+
+
+def test_extreme_logits_have_finite_gradients():
+    logits = torch.tensor([[[[1e4, -1e4], [1e4, -1e4]]]], requires_grad=True)
+    HybridLoss((1, 1, 1), 1.0, 2)(logits, torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]])).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_half_precision_logits_are_summed_in_float32():
+    logits, masks = random_batch(1, batch=2, size=64)
+    exact = dice_loss(logits.bfloat16().float(), masks, 1.0)
+    assert float(HybridLoss((1, 0, 0), 1.0, 2)(logits.bfloat16(), masks)) == pytest.approx(float(exact), rel=1e-6)
