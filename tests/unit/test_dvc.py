@@ -1,0 +1,145 @@
+"""dvc.yaml against the code: dependencies are what a step imports, parameters are what it asks for, staleness follows."""
+
+import ast
+import contextlib
+import copy
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from hymunet import params
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
+# Parsing of options and of params.yaml: what they yield is tracked as parameters, so their text need not be.
+PLUMBING = {"components/__init__.py", "components/cli.py", "hymunet/__init__.py", "hymunet/params.py"}
+
+
+def module_file(name: str) -> Path | None:
+    path = ROOT / name.replace(".", "/")
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def imported_files(path: Path) -> set[Path]:
+    """The project's own files that a file imports, at its top or inside its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.split(".")[0] in ("hymunet", "components") and (file := module_file(name)):
+                found.add(file)
+                found |= {p for p in (parent / "__init__.py" for parent in file.parents) if p.is_file() and p.read_text()}
+    return found
+
+
+def import_closure(path: Path) -> set[str]:
+    seen, todo = set(), [path]
+    while todo:
+        file = todo.pop()
+        if file not in seen:
+            seen.add(file)
+            todo.extend(imported_files(file))
+    return {file.relative_to(ROOT).as_posix() for file in seen} - PLUMBING
+
+
+def covers(dependency: str, file: str) -> bool:
+    return file == dependency or file.startswith(f"{dependency}/")
+
+
+def code_dependencies(stage: str) -> list[str]:
+    return [dep for dep in STAGES[stage]["deps"] if dep.startswith(("components/", "hymunet/"))]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_that_its_program_imports(stage):
+    imported = import_closure(ROOT / f"components/{stage}/__main__.py")
+    missing = {file for file in imported if not any(covers(dep, file) for dep in code_dependencies(stage))}
+    assert missing == set(), "imported, but no dependency of the stage"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_no_code_that_it_does_not_import(stage):
+    imported = import_closure(ROOT / f"components/{stage}/__main__.py")
+    idle = [dep for dep in code_dependencies(stage) if not any(covers(dep, file) for file in imported)]
+    assert idle == [], "a dependency that the program never imports"
+
+
+def sections_asked_for(program: Path) -> set[str]:
+    """The section names in the program's one call of params.load."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(program.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("params.load", "load_params")
+    ]
+    assert len(calls) == 1, f"{program}: expected one call of params.load, found {len(calls)}"
+    return {argument.value for argument in calls[0].args if isinstance(argument, ast.Constant)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_sections_that_its_program_reads(stage):
+    assert sections_asked_for(ROOT / f"components/{stage}/__main__.py") == set(STAGES[stage]["params"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_program_is_short(stage):
+    assert len((ROOT / f"components/{stage}/__main__.py").read_text().splitlines()) < 80
+
+
+def different(value):
+    """Another value of the same kind; validity does not matter to staleness."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [different(value[0]), *value[1:]]
+    return f"{value}x"
+
+
+@pytest.fixture(scope="module")
+def finished_pipeline(tmp_path_factory):
+    """The real dvc.yaml over placeholder files, with every stage up to date."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    (folder / "params.yaml").write_text((ROOT / "profiles/paper.yaml").read_text())
+    outs = {out for stage in STAGES.values() for out in stage["outs"]}
+    for name in outs:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "content").write_text(name)
+    for name in {dep for stage in STAGES.values() for dep in stage["deps"]} - outs:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    with contextlib.chdir(folder):
+        with Repo.init(no_scm=True) as repo:
+            repo.commit(force=True)
+        yield folder
+
+
+def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pipeline):
+    from dvc.repo import Repo
+
+    readers = {section: {name for name, stage in STAGES.items() if section in stage["params"]} for section in paper()}
+    assert set(readers) == {section for stage in STAGES.values() for section in stage["params"]}
+    with Repo() as repo:
+        assert repo.status() == {}
+    for section, values in paper().items():
+        for key, value in values.items():
+            changed = copy.deepcopy(paper())
+            changed[section][key] = different(value)
+            YAML().dump(changed, finished_pipeline / "params.yaml")
+            with Repo() as repo:
+                assert set(repo.status()) == readers[section], f"{section}.{key}"
+
+
+def paper():
+    return params.read_yaml(ROOT / "profiles/paper.yaml")
