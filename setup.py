@@ -1,0 +1,68 @@
+"""Builds the CPU kernels of the selective scan, where a C++ compiler is found; without one the install goes on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path("hymunet/ops/csrc")
+FLAGS = shlex.split(
+    "-O3 -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math -Wno-psabi"
+)
+X86_SETS = {
+    "avx2": shlex.split("-mavx2 -mfma"),
+    "avx512": shlex.split("-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512"),
+}
+
+
+def compilations(machine: str) -> dict[str, list[str]]:
+    """Object name -> arguments: the dispatcher, and the kernels once for each instruction set of `machine`."""
+    x86 = machine in ("x86_64", "AMD64")
+    sets = {"generic": [], **(X86_SETS if x86 else {})}
+    kernels = {isa: [*flags, f"-DHYMUNET_ISA={isa}", str(SOURCES / "kernels.cpp")] for isa, flags in sets.items()}
+    return {"dispatch": [*(["-DHYMUNET_X86"] if x86 else []), str(SOURCES / "dispatch.cpp")], **kernels}
+
+
+class BuildKernels(build_ext):
+    """One shared library with a plain C ABI: it links neither torch nor Python, so any version of both can load it."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
+
+    def build_extension(self, ext: Extension) -> None:
+        work, target = Path(self.build_temp), Path(self.get_ext_fullpath(ext.name))
+        work.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        compiler = shlex.split(os.environ.get("CXX", "c++"))
+        jobs = [
+            [*compiler, *FLAGS, "-c", *arguments, "-o", str(work / f"{name}.o")]
+            for name, arguments in compilations(platform.machine()).items()
+        ]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._call, jobs))
+        objects = [job[-1] for job in jobs]
+        self._call([*compiler, "-shared", *objects, "-lpthread", "-o", str(target)])
+
+    def _call(self, command: list[str]) -> None:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{shlex.join(command)}\n{done.stderr}")
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except (OSError, RuntimeError) as error:
+            self.warn(f"the CPU kernel of the selective scan is not built, the slow form will be used: {error}")
+
+
+setup(
+    ext_modules=[Extension("hymunet.ops._scan_cpu", [str(p) for p in sorted(SOURCES.iterdir())], optional=True)],
+    cmdclass={"build_ext": BuildKernels},
+)
