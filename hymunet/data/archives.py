@@ -1,0 +1,85 @@
+"""ZIP archives, read in place. Nothing is ever extracted, so no name inside one can reach the file system.
+
+What no honest archive of images holds refuses the archive: absolute or climbing names, links, encryption, names that
+clash when case is ignored, and members that unpack to more than their kind can need.
+"""
+
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+MAX_MEMBER_BYTES = 256 * 2**20  # the largest original of ISIC 2018 is under 20 MiB
+MAX_RATIO = 1000  # deflate's own limit is 1032; images barely compress, flat masks stay below 400
+
+
+class Archive:
+    """A checked ZIP file, open for reading. Use as a context manager; one per process, for the handle is not shared."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._zip = zipfile.ZipFile(self.path)
+        except FileNotFoundError:
+            raise ValueError(f"{self.path}: no such archive; run the download step first") from None
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise ValueError(f"{self.path}: not a readable ZIP archive ({error}); download it again") from None
+        self._members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
+        try:
+            self._refuse_hostile()
+        except ValueError:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._zip.close()
+
+    @property
+    def names(self) -> list[str]:
+        """Member names in the archive's own order, directories left out."""
+        return list(self._members)
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes, their CRC checked. ValueError names archive and member when they cannot be had."""
+        try:
+            return self._zip.read(self._members[name])
+        except KeyError:
+            raise ValueError(f"{self.path}: holds no {name}") from None
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+            raise ValueError(f"{self.path}: {name} is damaged ({error}); download the archive again") from None
+        except Exception as error:  # zlib.error has no common base with the others
+            raise ValueError(f"{self.path}: {name} is damaged ({error}); download the archive again") from None
+
+    def _refuse_hostile(self) -> None:
+        if len(self._members) != sum(not info.is_dir() for info in self._zip.infolist()):
+            raise ValueError(f"{self.path}: refused, a name occurs twice")
+        folded: dict[str, str] = {}
+        for name, info in self._members.items():
+            reason = _hostile(info)
+            if reason:
+                raise ValueError(f"{self.path}: refused, {name!r} {reason}")
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                raise ValueError(f"{self.path}: refused, {name!r} and {other!r} differ only in case")
+
+
+def _hostile(info: zipfile.ZipInfo) -> str | None:
+    path = PurePosixPath(info.filename)
+    if path.is_absolute() or "\\" in info.filename or ":" in path.parts[0] or ".." in path.parts:
+        return "would leave the folder it is unpacked in"
+    kind = info.external_attr >> 16
+    if kind and not (stat.S_ISREG(kind) or stat.S_IFMT(kind) == 0):
+        return "is not a regular file"
+    if info.flag_bits & 0x1:
+        return "is encrypted"
+    if info.file_size > MAX_MEMBER_BYTES:
+        return f"unpacks to {info.file_size:,} bytes, more than {MAX_MEMBER_BYTES:,}"
+    if info.file_size > MAX_RATIO * max(info.compress_size, 1):
+        return f"unpacks to {info.file_size:,} bytes from {info.compress_size:,}"
+    return None

@@ -1,0 +1,104 @@
+"""Where images come from: each source's archives with their official hashes, and the rule that finds pairs in them.
+
+To add a source, add an entry to SOURCES: its hosts, its archives, and two patterns whose first group is the image's id.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """An archive as its publisher has it; without a hash it is one that we make ourselves."""
+
+    name: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where an image and its mask lie: (archive name, member name) each; None where there is none."""
+
+    id: str
+    image: tuple[str, str] | None
+    mask: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """`image` and `mask` match whole member names; members that match neither are ignored."""
+
+    archives: tuple[ArchiveFile, ...]
+    image: str
+    mask: str
+    hosts: tuple[str, ...] = ()
+    mask_threshold: int = 127  # foreground is above it
+    extra: tuple[ArchiveFile, ...] = field(default=())  # official validation and test sets
+
+    def pairs(self, members: Mapping[str, list[str]]) -> list[Pair]:
+        """members: archive name -> member names. Pairs sorted by id; a half without its other has None there."""
+        images = self._matches(self.image, members)
+        masks = self._matches(self.mask, members)
+        return [Pair(id, images.get(id), masks.get(id)) for id in sorted(images | masks)]
+
+    def _matches(self, pattern: str, members: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+        found: dict[str, tuple[str, str]] = {}
+        for archive, names in members.items():
+            for name in names:
+                match = re.fullmatch(pattern, name)
+                if not match:
+                    continue
+                if match[1] in found:
+                    raise ValueError(f"{archive}: {name} and {found[match[1]][1]} are both named {match[1]}")
+                found[match[1]] = (archive, name)
+        return found
+
+
+ISIC = "ISIC2018_Task1"
+_IMAGE_TYPES = "jpg|jpeg|png|bmp|tif|tiff|webp"
+
+SOURCES: dict[str, Source] = {
+    "isic2018": Source(
+        archives=(
+            ArchiveFile(
+                f"{ISIC}-2_Training_Input.zip",
+                11_165_358_566,
+                "80f98572347a2d7a376227fa9eb2e4f7459d317cb619865b8b9910c81446675f",
+            ),
+            ArchiveFile(
+                f"{ISIC}_Training_GroundTruth.zip",
+                27_402_895,
+                "99f8b2bb3c4d6af483362010715f7e7d5d122d9f6c02cac0e0d15bef77c7604c",
+            ),
+        ),
+        image=rf"{ISIC}-2_Training_Input/(ISIC_\d{{7}})\.jpg",
+        mask=rf"{ISIC}_Training_GroundTruth/(ISIC_\d{{7}})_segmentation\.png",
+        hosts=(
+            "https://isic-archive.s3.amazonaws.com/challenges/2018",
+            "https://isic-challenge-data.s3.amazonaws.com/2018",
+        ),
+        mask_threshold=128,
+    ),
+    "kvasir_seg": Source(
+        archives=(
+            ArchiveFile(
+                "kvasir-seg.zip", 46_227_172, "03b30e21d584e04facf49397a2576738fd626815771afbbf788f74a7153478f7"
+            ),
+        ),
+        image=r"Kvasir-SEG/images/([^/]+)\.jpg",
+        mask=r"Kvasir-SEG/masks/([^/]+)\.jpg",
+        hosts=("https://datasets.simula.no/downloads",),
+    ),
+    "synthetic": Source(
+        archives=(ArchiveFile("synthetic.zip"),),
+        image=r"synthetic/images/(\w+)\.png",
+        mask=r"synthetic/masks/(\w+)\.png",
+    ),
+    "folder": Source(
+        archives=(ArchiveFile("folder.zip"),),
+        image=rf"folder/images/(.+)\.(?i:{_IMAGE_TYPES})",
+        mask=rf"folder/masks/(.+?)(?:_segmentation|_mask)?\.(?i:{_IMAGE_TYPES})",
+    ),
+}
