@@ -1,0 +1,62 @@
+"""The manifest: one row of facts per image, taken at native size."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+
+def facts(image: bytes, mask: bytes, pixels: np.ndarray, binary: np.ndarray) -> dict[str, Any]:
+    """pixels (H, W, 3) RGB and binary (H, W) of 0 and 1, as decoded from the encoded bytes `image` and `mask`."""
+    height, width = binary.shape
+    edge = np.concatenate([binary[0], binary[-1], binary[:, 0], binary[:, -1]])
+    components = cv2.connectedComponents(binary, connectivity=8)[0] - 1
+    padded = cv2.copyMakeBorder(1 - binary, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    holes = cv2.connectedComponents(padded, connectivity=4)[0] - 2
+    return {
+        "sha256_image": hashlib.sha256(image).hexdigest(),
+        "sha256_mask": hashlib.sha256(mask).hexdigest(),
+        "width": width,
+        "height": height,
+        "mask_area": float(binary.mean()),
+        "components": components,
+        "holes": holes,
+        "touches_border": bool(edge.any()),
+        "dark_corners": _dark_corners(pixels),
+        "perceptual_hash": f"{perceptual_hash(pixels):016x}",
+    }
+
+
+def perceptual_hash(pixels: np.ndarray) -> int:
+    """64 bits: the signs, about their median, of the lowest 8×8 cosine coefficients of the grey image at 32×32."""
+    grey = cv2.cvtColor(cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
+    bits = low > np.median(low[1:])
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+def write_manifest(rows: list[dict[str, Any]], path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    partial = path.with_name(f"{path.name}.tmp")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), partial, compression="zstd")
+    partial.replace(path)
+
+
+def read_manifest(path: Path) -> list[dict[str, Any]]:
+    """The rows, sorted by id as they were written. ValueError when there is no such file."""
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; run the prepare step first")
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def _dark_corners(pixels: np.ndarray) -> int:
+    """How many of the four corners are nearly black, as under a dermoscope's vignette."""
+    height, width = (max(1, side // 20) for side in pixels.shape[:2])
+    corners = (pixels[:height, :width], pixels[:height, -width:], pixels[-height:, :width], pixels[-height:, -width:])
+    return sum(int(corner.mean() < 30) for corner in corners)
