@@ -105,7 +105,9 @@ def _check(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tenso
     B, H, W, C = x.shape
     N, R = A.shape[2], dt_weight.shape[2]
     if min(*x.shape, N, R) < 1:
-        raise ValueError(f"ss2d needs at least one image, pixel, channel, state and rank; got x {tuple(x.shape)}, N={N}, R={R}")
+        raise ValueError(
+            f"ss2d needs at least one image, pixel, channel, state and rank; got x {tuple(x.shape)}, N={N}, R={R}"
+        )
     expected = {
         "proj": (proj, (B, H, W, 4, R + 2 * N)),
         "A": (A, (4, C, N)),
