@@ -1,0 +1,42 @@
+"""Splits the prepared images into training, validation and test, near-duplicates on one side."""
+
+import json
+import sys
+
+from components.cli import arguments, guarded
+
+PATHS = {"prepared": "data/prepared", "output": "data/split"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments("split", __doc__, PATHS, argv)
+
+    from hymunet import params
+    from hymunet.data.dataset import Prepared
+    from hymunet.data.manifest import read_manifest
+    from hymunet.data.near_duplicates import contact_sheet, group_ids
+    from hymunet.data.split import assign, summary, to_csv
+
+    section = params.load(args.params, "split").split
+    rows = read_manifest(args.prepared / "manifest.parquet")
+    prepared = Prepared(args.prepared)
+    ids = [row["id"] for row in rows]
+    groups = group_ids(ids, [row["perceptual_hash"] for row in rows], prepared.images, prepared.masks)
+    assigned = assign(groups, section.fractions, section.seed, section.protocol)
+    record = summary(groups, assigned, section.protocol, section.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    contact_sheet(groups, ids, prepared.images, args.output / "near_duplicates.png")
+    several = {group for id, group in groups.items() if id != group}
+    listed = "".join(f"{groups[id]},{id}\n" for id in ids if groups[id] in several)
+    for name, text in (
+        ("near_duplicates.csv", f"group,id\n{listed}"),
+        ("split.csv", to_csv(groups, assigned)),
+        ("split.json", json.dumps(record, indent=2) + "\n"),
+    ):
+        (args.output / f"{name}.tmp").write_text(text)
+        (args.output / f"{name}.tmp").replace(args.output / name)
+    print(f"split: {record['sizes']}, {record['groups_of_several']} groups of near-duplicates, {record['torn_groups']} torn")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("split", main))
