@@ -1,0 +1,137 @@
+"""The prepared arrays and their split, opened for a purpose: training never sees a test image."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SPLITS = ("train", "validation", "test")
+OPEN_TO_TRAINING = ("train", "validation")
+
+
+class Prepared:
+    """`images.npy` (N, S, S, 3) and `masks.npy` (N, S, S), uint8, memory-mapped; masks hold 0 and 1.
+
+    Raises ValueError naming the file when one is missing, truncated or of another shape or type.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.images = _open(self.folder / "images.npy", 4)
+        self.masks = _open(self.folder / "masks.npy", 3)
+        if self.masks.shape != self.images.shape[:3] or self.images.shape[3] != 3:
+            raise ValueError(
+                f"{folder}: images {self.images.shape} and masks {self.masks.shape} do not belong together"
+            )
+        if len(self.images) == 0:
+            raise ValueError(f"{folder}: no images in it; run the prepare step on a source that has some")
+        self.image_size = int(self.images.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def description(self) -> dict[str, Any]:
+        """prepare.json: counts, drops, hashes."""
+        return _read_json(self.folder / "prepare.json")
+
+    def split(self, path: str | Path) -> dict[str, np.ndarray]:
+        """split.csv -> the rows (int64, ascending) of each split."""
+        return {
+            name: np.array([row for row, _ in members], dtype=np.int64)
+            for name, members in _members(self, path).items()
+        }
+
+    def ids(self, path: str | Path) -> list[str]:
+        """The images' names, one per row; split.csv and the arrays are both sorted by id."""
+        return [name for _, name in sorted(pair for members in _members(self, path).values() for pair in members)]
+
+
+class TrainingData:
+    """What training may see: the rows of the training and the validation split, by position within the split.
+
+    Asking for the test split is an error, and no other way leads to its pixels: `subset` copies out single rows of a
+    split that is open. Each subset is `(images (S, S, 3), masks (S, S))` by position.
+    """
+
+    def __init__(self, folder: str | Path, split_file: str | Path) -> None:
+        prepared = Prepared(folder)
+        rows, names = prepared.split(split_file), prepared.ids(split_file)
+        self.image_size = prepared.image_size
+        self._subsets = {
+            name: Subset(prepared.images, prepared.masks, rows[name], [names[row] for row in rows[name]])
+            for name in OPEN_TO_TRAINING
+        }
+
+    def subset(self, name: str) -> "Subset":
+        if name not in OPEN_TO_TRAINING:
+            raise ValueError(f"the {name} split is closed to training; open: {', '.join(OPEN_TO_TRAINING)}")
+        return self._subsets[name]
+
+
+class Subset:
+    """One split's images and masks by position 0..len-1; picklable and cheap to send to loader processes."""
+
+    def __init__(self, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, ids: list[str]) -> None:
+        self._images, self._masks, self._rows, self.ids = images, masks, rows, ids
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        row = self._rows[position]
+        return self._images[row], self._masks[row]
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """All of the split, copied into memory: images (n, S, S, 3), masks (n, S, S)."""
+        return self._images[self._rows], self._masks[self._rows]
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], channels-last in memory."""
+    return images.permute(0, 3, 1, 2).to(torch.float32).sub_(127.5).div_(127.5)
+
+
+def _open(path: Path, dimensions: int) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the prepare step first, or name its folder") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not a readable .npy array ({error}); run the prepare step again") from None
+    if array.dtype != np.uint8 or array.ndim != dimensions:
+        raise ValueError(f"{path}: expected uint8 in {dimensions} dimensions, found {array.dtype} {array.shape}")
+    return array
+
+
+def _members(prepared: Prepared, path: str | Path) -> dict[str, list[tuple[int, str]]]:
+    members: dict[str, list[tuple[int, str]]] = {name: [] for name in SPLITS}
+    try:
+        with Path(path).open(newline="") as file:
+            for row, record in enumerate(csv.DictReader(file)):
+                members[record["split"]].append((row, record["id"]))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the split step first, or name its file") from None
+    except KeyError as error:
+        raise ValueError(f"{path}: expected columns id,group,split with split in {SPLITS}, found {error}") from None
+    found = sum(map(len, members.values()))
+    if found != len(prepared):
+        raise ValueError(
+            f"{path}: lists {found} images, {prepared.folder} holds {len(prepared)}; run the split step again"
+        )
+    empty = [name for name in SPLITS if not members[name]]
+    if empty:
+        raise ValueError(f"{path}: no image in {', '.join(empty)}; add images or change split.fractions")
+    return members
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the prepare step first") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
