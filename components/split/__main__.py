@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     ):
         (args.output / f"{name}.tmp").write_text(text)
         (args.output / f"{name}.tmp").replace(args.output / name)
-    print(f"split: {record['sizes']}, {record['groups_of_several']} groups of near-duplicates, {record['torn_groups']} torn")
+    print(
+        f"split: {record['sizes']}, {record['groups_of_several']} groups of near-duplicates, {record['torn_groups']} torn"
+    )
 
 
 if __name__ == "__main__":

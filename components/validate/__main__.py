@@ -13,8 +13,9 @@ def main(argv: list[str] | None = None) -> int:
     from hymunet import params
     from hymunet.data.expectations import validate
 
+    section = params.load(args.params, "validate").validate
     args.output.mkdir(parents=True, exist_ok=True)
-    failures = validate(params.load(args.params, "validate").validate, args.prepared, args.split, args.output)
+    failures = validate(section, args.prepared, args.split, args.output)
     for failure in failures:
         print(f"validate: {failure}", file=sys.stderr)
     docs = args.output / "data_docs" / "index.html"

@@ -1,7 +1,7 @@
 """Brings a source's archives into a folder, whole and with the right hash, or says in one line why not.
 
-From the official hosts the published hashes must hold. A mirror may carry its own `SHA256SUMS`, which then must hold; where
-it has none, the hashes found are recorded and that is said. Either way `SHA256SUMS` in the folder tells what was accepted.
+From the official hosts the published hashes must hold. A mirror may carry its own `SHA256SUMS`, which then must hold;
+where it has none, the hashes found are recorded, and that is said. `SHA256SUMS` in the folder tells what was accepted.
 """
 
 import hashlib

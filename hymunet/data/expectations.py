@@ -88,7 +88,7 @@ def _expectations(section: params.Validate, split: Path) -> list[Any]:
 
 
 def _table(prepared: Path, split: Path) -> Any:
-    """The manifest joined with the split, and what is derived of both; an id on one side only has nulls on the other."""
+    """The manifest joined with the split, and what follows from both; an id on one side only has nulls on the other."""
     import pandas as pd
 
     for path in (prepared / "manifest.parquet", split / "split.csv", split / "split.json"):
@@ -109,7 +109,9 @@ def _failure(outcome: Any) -> Failure:
     column = config.kwargs.get("column")
     name = f"{config.type}({column})" if column else config.type
     if "unexpected_count" in found:
-        observed = f"{found['unexpected_count']} of {found['element_count']} values, {found['partial_unexpected_list'][:3]}"
+        observed = (
+            f"{found['unexpected_count']} of {found['element_count']} values, {found['partial_unexpected_list'][:3]}"
+        )
     else:
         observed = f"observed {found.get('observed_value', outcome.exception_info)}"
     bounds = {key: value for key, value in config.kwargs.items() if key.endswith("value") and value is not None}

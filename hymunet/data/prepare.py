@@ -77,9 +77,7 @@ def find_pairs(source_name: str, archives: Iterable[Path]) -> list[Pair]:
     return SOURCES[source_name].pairs(members)
 
 
-def decode_pair(
-    image: bytes, mask: bytes, threshold: int, size: int
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def decode_pair(image: bytes, mask: bytes, threshold: int, size: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Encoded bytes -> image uint8 (size, size, 3), mask uint8 (size, size) of 0 and 1, facts at native size.
 
     Raises ValueError saying what is wrong with the pair.

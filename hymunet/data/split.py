@@ -13,7 +13,10 @@ NAMES = ("train", "validation", "test")
 
 
 def sizes(images: int, fractions: Sequence[float]) -> tuple[int, int, int]:
-    """Training and test take the rounding: 2,594 at 0.8, 0.1, 0.1 gives 2,075 / 259 / 260. ValueError if one is empty."""
+    """Of training, validation and test, which takes the rest: 2,594 at 0.8, 0.1, 0.1 gives 2,075 / 259 / 260.
+
+    Raises ValueError when one would be empty.
+    """
     train, validation = round(images * fractions[0]), round(images * fractions[1])
     found = (train, validation, images - train - validation)
     if min(found) < 1:

@@ -1,7 +1,7 @@
 """Procedural dermoscopy: skin, a lesion with an irregular border, hair, a ruler, a dark vignette.
 
-For demonstrations and tests. An image depends on seed, index and size alone; numpy's PCG64 stream is stable by contract, and
-the drawing uses only its uniform and integer draws.
+For demonstrations and tests. An image depends on seed, index and size alone; numpy keeps PCG64's stream stable by
+contract, and the drawing uses only its uniform and integer draws.
 """
 
 import cv2

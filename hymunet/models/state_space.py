@@ -39,17 +39,22 @@ class SS2D(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drops a sample's whole branch with the given rate and rescales the rest."""
+    """Stochastic depth: in training, drops a sample's whole branch with the given rate and rescales the rest.
+
+    share (index, count): this is the index-th of `count` equal parts of a batch. With the same generator state in all
+    parts, every sample is drawn as in the whole batch.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.rate, self.share = rate, (0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        keep = 1 - self.rate
-        return x * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(keep).div_(keep)
+        keep, (index, count), size = 1 - self.rate, self.share, x.shape[0]
+        kept = x.new_empty((count * size, 1, 1, 1)).bernoulli_(keep).div_(keep)
+        return x * kept[index * size : (index + 1) * size]
 
 
 class VisualStateSpaceBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: dependencies are what a step imports, parameters are what it asks for, staleness follows."""
+"""dvc.yaml against the code: dependencies are what a step imports, parameters what it asks for, staleness follows."""
 
 import ast
 import contextlib
@@ -36,7 +36,9 @@ def imported_files(path: Path) -> set[Path]:
         for name in names:
             if name.split(".")[0] in ("hymunet", "components") and (file := module_file(name)):
                 found.add(file)
-                found |= {p for p in (parent / "__init__.py" for parent in file.parents) if p.is_file() and p.read_text()}
+                found |= {
+                    p for p in (parent / "__init__.py" for parent in file.parents) if p.is_file() and p.read_text()
+                }
     return found
 
 

@@ -89,7 +89,9 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 
 def test_scientific_notation_is_a_number(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "profiles/paper.yaml").read_text().replace("learning_rate: 1.0e-3", "learning_rate: 2e-3", 1))
+    path.write_text(
+        (ROOT / "profiles/paper.yaml").read_text().replace("learning_rate: 1.0e-3", "learning_rate: 2e-3", 1)
+    )
     assert params.load(path, "train").train.learning_rate == 0.002
 
 

@@ -1,0 +1,181 @@
+"""The whole pipeline by `dvc repro` on a handful of drawn images, and what each step says to bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from hymunet import params
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = ("download", "prepare", "split", "validate", "train", "evaluate", "register")
+TINY = {
+    "data": {"source": "synthetic", "synthetic_images": 40, "synthetic_size": 64},
+    "prepare": {"image_size": 32},
+    "validate": {"min_images": 10, "median_mask_area": [0.0, 1.0]},
+    "train": {"epochs": 1, "batch_size": 8, "workers": 0, "example_every": 0},
+    "evaluate": {"bootstrap": 100},
+    "register": {"model_name": "tiny"},
+}
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYMUNET_"))},
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "OMP_NUM_THREADS": "2",
+}
+
+
+def write_params(path: Path, changes: dict) -> None:
+    content = params.read_yaml(ROOT / "profiles/paper.yaml")
+    for section, values in changes.items():
+        content[section] |= values
+    YAML().dump(content, path)
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """The tracked files as a git repository of their own, with tiny parameters."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for library in (ROOT / "hymunet/ops").glob("*.so"):
+        shutil.copy(library, folder / "hymunet/ops")
+    write_params(folder / "params.yaml", TINY)
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "config", "user.email", "test@example.org"],
+        ["git", "config", "user.name", "test"],
+        ["git", "add", "-A"],
+        ["git", "commit", "-q", "-m", "checkout"],
+    ):
+        subprocess.run(command, cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(checkout):
+    result = run(checkout, "dvc", "repro")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return checkout
+
+
+def stages_run(result: subprocess.CompletedProcess) -> list[str]:
+    return [line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")]
+
+
+def test_every_step_leaves_what_it_promises(finished):
+    for name in (
+        "data/prepared/images.npy",
+        "data/split/split.csv",
+        "reports/validation/data_docs/index.html",
+        "artifacts/model/model.safetensors",
+        "reports/training/curves.png",
+        "reports/evaluation/panel.png",
+        "reports/evaluation/per_image.csv",
+        "reports/evaluation/report.html",
+        "reports/registration/registration.json",
+    ):
+        assert (finished / name).stat().st_size > 0, name
+    metrics = json.loads((finished / "reports/evaluation/metrics.json").read_text())
+    assert 0 <= metrics["test"]["dice"]["mean"] <= 1
+    assert metrics["test"]["images"] == 4
+
+
+def test_a_second_run_runs_nothing(finished):
+    result = run(finished, "dvc", "repro")
+    assert result.returncode == 0, result.stderr
+    assert stages_run(result) == []
+
+
+def test_an_experiment_runs_the_stages_that_read_its_parameter(finished):
+    result = run(finished, "dvc", "exp", "run", "-S", "train.epochs=2")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert stages_run(result) == ["train", "evaluate", "register"]
+    assert len(json.loads((finished / "reports/training/history.json").read_text())) == 2
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_typo_stops_every_program(tmp_path, step):
+    write_params(tmp_path / "params.yaml", {"train": {"epoch": 3}})
+    refused(
+        run(tmp_path, sys.executable, "-m", f"components.{step}"),
+        step,
+        "unknown key train.epoch = 3; did you mean epochs?",
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("train", "epochs", 0), ("prepare", "image_size", 100), ("train", "batch_size", "x")]
+)
+def test_an_impossible_value_is_refused_at_start(tmp_path, section, key, value):
+    write_params(tmp_path / "params.yaml", {section: {key: value}})
+    refused(run(tmp_path, sys.executable, "-m", "components.train"), "train", f"{section}.{key} = {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("missing mask", "case_00003: no mask"),
+        ("not an image", "case_00003: image is not an image that can be decoded"),
+        ("empty", "no image of source synthetic"),
+    ],
+)
+def test_bad_pairs_are_named_and_nothing_is_left_half_written(finished, tmp_path, damage, expected):
+    raw = tmp_path / "raw"
+    shutil.copytree(finished / "data/raw", raw)
+    with (
+        zipfile.ZipFile(finished / "data/raw/synthetic.zip") as source,
+        zipfile.ZipFile(raw / "synthetic.zip", "w") as copy,
+    ):
+        for name in source.namelist():
+            if damage == "empty" or (damage == "missing mask" and name == "synthetic/masks/case_00003.png"):
+                continue
+            replaced = damage == "not an image" and name == "synthetic/images/case_00003.png"
+            copy.writestr(name, b"no image" if replaced else source.read(name))
+    write_params(tmp_path / "params.yaml", TINY)
+    result = run(tmp_path, sys.executable, "-m", "components.prepare", "--raw", "raw", "--output", "prepared")
+    refused(result, "prepare", expected)
+    assert not any((tmp_path / "prepared").glob("*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a small tmpfs, which needs root to mount")
+def test_a_full_disk_is_one_line_and_leaves_no_output(finished, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(full)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("tmpfs cannot be mounted here, so no disk can be made full")
+    try:
+        write_params(tmp_path / "params.yaml", TINY)
+        for step, option in (("download", "--output"), ("prepare", "--output")):
+            inputs = ["--raw", str(finished / "data/raw")] if step == "prepare" else []
+            result = run(tmp_path, sys.executable, "-m", f"components.{step}", *inputs, option, str(full / step))
+            refused(result, step, "No space left on device")
+            assert not [path for kind in ("npy", "zip") for path in (full / step).glob(f"*.{kind}")]
+            shutil.rmtree(full / step)
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+
+
+def refused(result: subprocess.CompletedProcess, step: str, expected: str) -> None:
+    """Exit code not zero and one line on standard error that says what and where (a progress bar apart)."""
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr, result.stderr[-2000:]
+    lines = [line for line in result.stderr.splitlines() if line.startswith(f"{step}: ")]
+    assert len(lines) == 1, result.stderr[-2000:]
+    assert expected in lines[0]
