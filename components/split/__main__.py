@@ -26,8 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     record = summary(groups, assigned, section.protocol, section.seed)
     args.output.mkdir(parents=True, exist_ok=True)
     contact_sheet(groups, ids, prepared.images, args.output / "near_duplicates.png")
-    several = {group for id, group in groups.items() if id != group}
-    listed = "".join(f"{groups[id]},{id}\n" for id in ids if groups[id] in several)
+    shared = {group for id, group in groups.items() if id != group}
+    listed = "".join(f"{groups[id]},{id}\n" for id in ids if groups[id] in shared)
     for name, text in (
         ("near_duplicates.csv", f"group,id\n{listed}"),
         ("split.csv", to_csv(groups, assigned)),
@@ -35,9 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     ):
         (args.output / f"{name}.tmp").write_text(text)
         (args.output / f"{name}.tmp").replace(args.output / name)
-    print(
-        f"split: {record['sizes']}, {record['groups_of_several']} groups of near-duplicates, {record['torn_groups']} torn"
-    )
+    several, torn = record["groups_of_several"], record["torn_groups"]
+    print(f"split: {record['sizes']}, {several} groups of near-duplicates, {torn} torn")
 
 
 if __name__ == "__main__":
