@@ -105,7 +105,8 @@ def test_the_four_scans_of_a_point_reach_every_pixel():
 
 def test_steps_start_in_mambas_range():
     step = nn.functional.softplus(SS2D(64, rank=4).dt_bias)
-    assert float(step.min()) >= 0.99e-3 and float(step.max()) <= 0.101
+    assert float(step.min()) >= 0.99e-3
+    assert float(step.max()) <= 0.101
     np.testing.assert_allclose(-torch.exp(SS2D(4, rank=1).A_log[0, 0]).detach(), -np.arange(1, 17), rtol=1e-6)
 
 
