@@ -18,16 +18,21 @@ class HybridLoss(nn.Module):
         super().__init__()
         self.weights, self.smoothing, self.boundary_radius = tuple(weights), smoothing, boundary_radius
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, band_pixels: Tensor | None = None) -> Tensor:
+        """band_pixels: where a batch comes in equal parts, the mean over the parts of their pixels in the band, so that
+        the mean of the parts' losses is the loss of the batch; None: the batch is whole."""
         logits, masks = logits.float(), masks.float()
         cross_entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-        radius = max(1, round(self.boundary_radius * logits.shape[-1] / 256))
         dice, bce, boundary = self.weights
         return (
             dice * dice_loss(logits, masks, self.smoothing)
             + bce * cross_entropy.mean()
-            + boundary * boundary_loss(cross_entropy, masks, radius)
+            + boundary * boundary_loss(cross_entropy, masks, self.radius(masks), band_pixels)
         )
+
+    def radius(self, masks: Tensor) -> int:
+        """The band's radius in pixels of these masks."""
+        return max(1, round(self.boundary_radius * masks.shape[-1] / 256))
 
 
 def dice_loss(logits: Tensor, masks: Tensor, smoothing: float) -> Tensor:
@@ -38,10 +43,10 @@ def dice_loss(logits: Tensor, masks: Tensor, smoothing: float) -> Tensor:
     return (1 - (2 * overlap + smoothing) / (probabilities.sum(1) + truth.sum(1) + smoothing)).mean()
 
 
-def boundary_loss(cross_entropy: Tensor, masks: Tensor, radius: int) -> Tensor:
+def boundary_loss(cross_entropy: Tensor, masks: Tensor, radius: int, band_pixels: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the band dilate(mask) - erode(mask) of the batch; 0 where no mask has a contour."""
     band = boundary_band(masks, radius)
-    return (cross_entropy * band).sum() / band.sum().clamp(min=1)
+    return (cross_entropy * band).sum() / (band.sum() if band_pixels is None else band_pixels).clamp(min=1)
 
 
 def boundary_band(masks: Tensor, radius: int) -> Tensor:
