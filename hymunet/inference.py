@@ -1,0 +1,85 @@
+"""From images to masks: what evaluation, the served model and the command line share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hymunet.data.dataset import normalise
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.inference_mode()
+def probabilities(
+    model: nn.Module,
+    images: np.ndarray,
+    flips: bool = False,
+    batch_size: int = 16,
+    progress: Callable[[int], object] = lambda count: None,
+) -> np.ndarray:
+    """uint8 RGB (N, S, S, 3) -> probability of lesion per pixel, float32 (N, S, S).
+
+    flips: the mean over the image, its mirror images and its half-turn, each turned back. progress: called with the
+    number of images after each batch. The model must be in evaluation mode; it computes in float32.
+    """
+    target = next(model.parameters()).device
+    result = np.empty(images.shape[:3], np.float32)
+    for start in range(0, len(images), batch_size):
+        batch = normalise(torch.from_numpy(np.array(images[start : start + batch_size])).to(target))
+        result[start : start + len(batch)] = _mean_over_flips(model, batch, FLIPS if flips else FLIPS[:1]).cpu().numpy()
+        progress(len(batch))
+    return result
+
+
+def segment(model: nn.Module, image: np.ndarray, image_size: int, threshold: float, flips: bool = False) -> np.ndarray:
+    """uint8 RGB of any size (H, W, 3) -> mask uint8 (H, W), 0 or 1, at the image's own size.
+
+    The model sees the image at image_size×image_size, as in training; its probabilities are interpolated back.
+    Raises ValueError when `image` is no uint8 RGB image.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image must be uint8 RGB of shape (height, width, 3), not {found}")
+    if image.size == 0:
+        raise ValueError(f"an image must have pixels; this one is {image.shape[1]}×{image.shape[0]}")
+    small = resize(image, image_size)
+    probability = probabilities(model, small[None], flips)[0]
+    height, width = image.shape[:2]
+    return (cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR) > threshold).astype(np.uint8)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) -> (size, size, 3), as the prepare step does: averaged down, interpolated up."""
+    shrinks = min(image.shape[:2]) >= size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+    """An encoded image (JPEG, PNG, ...) -> uint8 RGB (H, W, 3), turned as its EXIF says; ValueError naming it."""
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ValueError(f"{name}: not an image that can be decoded")
+    return image
+
+
+def read(path: Path) -> np.ndarray:
+    return decode(path.read_bytes(), str(path))
+
+
+def _mean_over_flips(model: nn.Module, batch: Tensor, flips: tuple[tuple[int, ...], ...]) -> Tensor:
+    total = torch.zeros(batch.shape[0], *batch.shape[2:], device=batch.device)
+    for axes in flips:
+        flipped = batch.flip(axes).contiguous(memory_format=torch.channels_last) if axes else batch
+        total += torch.sigmoid(model(flipped).float())[:, 0].flip(axes)
+    return total / len(flips)
