@@ -11,7 +11,7 @@ PATHS = {"prepared": "data/prepared", "output": "data/split"}
 def main(argv: list[str] | None = None) -> None:
     args = arguments("split", __doc__, PATHS, argv)
 
-    from hymunet import params
+    from hymunet import atomic, params
     from hymunet.data.dataset import Prepared
     from hymunet.data.manifest import read_manifest
     from hymunet.data.near_duplicates import contact_sheet, group_ids
@@ -33,8 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         ("split.csv", to_csv(groups, assigned)),
         ("split.json", json.dumps(record, indent=2) + "\n"),
     ):
-        (args.output / f"{name}.tmp").write_text(text)
-        (args.output / f"{name}.tmp").replace(args.output / name)
+        atomic.write(args.output / name, text)
     several, torn = record["groups_of_several"], record["torn_groups"]
     print(f"split: {record['sizes']}, {several} groups of near-duplicates, {torn} torn")
 

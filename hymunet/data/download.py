@@ -17,7 +17,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from tqdm import tqdm
 
-from hymunet import params
+from hymunet import atomic, params
 from hymunet.data.archives import Archive
 from hymunet.data.sources import SOURCES, ArchiveFile, Source
 
@@ -41,11 +41,11 @@ def download(section: params.Data, folder: Path) -> None:
     for name in found:
         Archive(folder / name).close()
     lines = [f"{digest}  {name}\n" for name, digest in sorted(found.items())]
-    _write(folder / SUMS, "".join(lines))
+    atomic.write(folder / SUMS, "".join(lines))
     archives = [
         {"name": name, "bytes": (folder / name).stat().st_size, "sha256": found[name]} for name in sorted(found)
     ]
-    _write(folder / "source.json", json.dumps({"source": section.source, "archives": archives}, indent=2) + "\n")
+    atomic.write(folder / "source.json", json.dumps({"source": section.source, "archives": archives}, indent=2) + "\n")
 
 
 def _fetch(source: Source, mirror: str | None, folder: Path) -> dict[str, str]:
@@ -175,9 +175,3 @@ def _pack(members: Iterator[tuple[str, bytes]], target: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(text)
-    partial.replace(path)

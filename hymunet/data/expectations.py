@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hymunet import params
+from hymunet import atomic, params
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
@@ -132,6 +132,4 @@ def _write(path: Path, section: params.Validate, frame: Any, checks: int, failur
         "several_components": int((frame["components"] > 1).sum()),
         "with_holes": int((frame["holes"] > 0).sum()),
     }
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    partial.replace(path)
+    atomic.write(path, json.dumps(record, indent=2) + "\n")

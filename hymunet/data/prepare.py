@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from hymunet import atomic
 from hymunet.data.archives import Archive
 from hymunet.data.manifest import facts, write_manifest
 from hymunet.data.sources import SOURCES, Pair
@@ -65,7 +66,7 @@ def prepare(raw: Path, output: Path, image_size: int, on_bad_pair: str, workers:
         "dropped": problems,
         "sha256": digest.hexdigest(),
     }
-    _write_json(record, output / "prepare.json")
+    atomic.write(output / "prepare.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def find_pairs(source_name: str, archives: Iterable[Path]) -> list[Pair]:
@@ -197,9 +198,3 @@ def _remove(paths: list[Path]) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(record: dict[str, Any], path: Path) -> None:
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    partial.replace(path)

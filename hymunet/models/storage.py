@@ -1,16 +1,14 @@
 """A model on disk: `model.safetensors` and `model.json`. Nothing here needs pickle."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hymunet import params
+from hymunet import atomic, params
 from hymunet.models.registry import build
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -22,14 +20,9 @@ def save(model: nn.Module, info: dict[str, Any], folder: str | Path) -> None:
     info: at least `model` (the params section as a dict), `image_size` and `threshold`.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    partial = folder / f"{WEIGHTS}.tmp"
-    save_file(weights, partial)
-    _publish(partial, folder / WEIGHTS)
-    partial = folder / f"{DESCRIPTION}.tmp"
-    partial.write_text(json.dumps(info, indent=2, sort_keys=True) + "\n")
-    _publish(partial, folder / DESCRIPTION)
+    atomic.write(folder / WEIGHTS, safetensors.torch.save(weights))
+    atomic.write(folder / DESCRIPTION, json.dumps(info, indent=2, sort_keys=True) + "\n")
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
@@ -41,21 +34,11 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Mod
     try:
         info = json.loads((folder / DESCRIPTION).read_text())
         model = build(params.Model.model_validate(info["model"]))
-        weights = load_file(folder / WEIGHTS)
+        weights = safetensors.torch.load_file(folder / WEIGHTS)
         model.load_state_dict(weights)
     except FileNotFoundError as error:
-        raise ValueError(f"{error.filename}: no such file; train a model first, or name its folder") from None
-    except (json.JSONDecodeError, KeyError, SafetensorError, RuntimeError, ValueError) as error:
+        missing = error.filename or folder / WEIGHTS  # safetensors names no file
+        raise ValueError(f"{missing}: no such file; train a model first, or name its folder") from None
+    except (json.JSONDecodeError, KeyError, safetensors.SafetensorError, RuntimeError, ValueError) as error:
         raise ValueError(f"{folder}: not a readable model: {' '.join(str(error).split())[:300]}") from None
     return model.to(device).to(memory_format=torch.channels_last).eval(), info  # type: ignore[call-overload]
-
-
-def _publish(partial: Path, final: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -12,8 +12,14 @@ from hymunet import params
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
-# Parsing of options and of params.yaml: what they yield is tracked as parameters, so their text need not be.
-PLUMBING = {"components/__init__.py", "components/cli.py", "hymunet/__init__.py", "hymunet/params.py"}
+# Parsing of options and of params.yaml, whose values are tracked instead, and the way a file reaches the disk.
+PLUMBING = {
+    "components/__init__.py",
+    "components/cli.py",
+    "hymunet/__init__.py",
+    "hymunet/atomic.py",
+    "hymunet/params.py",
+}
 
 
 def module_file(name: str) -> Path | None:
