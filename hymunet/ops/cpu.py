@@ -1,4 +1,4 @@
-"""The scan on the CPU: C++ kernels (csrc/) with a plain C ABI, built when the package is installed, loaded with ctypes."""
+"""The scan on the CPU: C++ kernels (csrc/) behind a plain C ABI, built at install and loaded with ctypes."""
 
 from __future__ import annotations
 
@@ -63,10 +63,11 @@ def state_shape(B: int, H: int, W: int, C: int, N: int) -> tuple[int, ...]:
 def forward(
     x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, *, isa: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """y and the kept states; arguments as `hymunet.ops.ss2d`, `isa` one of `instruction_sets()` (default: the first)."""
+    """y and the kept states; arguments as `hymunet.ops.ss2d`, `isa` one of `instruction_sets()`, default the first."""
     inputs = _contiguous(x=x, proj=proj, a=A, dt_weight=dt_weight, dt_bias=dt_bias, skip=D)
     y = torch.empty_like(inputs["x"])
-    states = x.new_empty(state_shape(*x.shape, A.shape[2]), dtype=torch.float32)
+    B, H, W, C = x.shape
+    states = x.new_empty(state_shape(B, H, W, C, A.shape[2]), dtype=torch.float32)
     scan = _scan(inputs | {"y": y, "saved": states})
     _run(_library().hymunet_forward, scan, isa)
     return y, states
@@ -150,7 +151,7 @@ def _library() -> ctypes.CDLL:
 
 @functools.cache
 def _gomp_parallel() -> int | None:
-    """The entry point of the OpenMP runtime torch has loaded: its threads serve our kernel too, so that the two never compete.
+    """The entry point of the OpenMP runtime that torch has loaded, so that one pool of threads serves both.
 
     None where it cannot be found; the kernel then starts plain threads for each call.
     """

@@ -2,10 +2,10 @@
 
 The L steps are cut into chunks of `CHUNK`; all chunks advance together, one step at a time, so that `CHUNK` vectorised
 steps do the work of L. A first pass from zero finds what each chunk adds to the state and by how much it makes it
-decay; a scan over those, by the same method, gives the state that enters each chunk; the second pass starts from it.
-The only exponentials are exp(delta * A) and their products over a chunk, exp(sum(delta) * A): no exponent is ever
-positive, so nothing overflows in float16 either. The number of operators does not depend on the data: where height and
-width are symbolic, `LEVELS` levels of chunks cover any map of up to CHUNK ** LEVELS pixels.
+decay; a prefix scan over the chunks, doubling its reach each time, gives the state that enters each of them; the second
+pass starts from it. The only exponentials are exp(delta * A) and exp(sum(delta) * A): no exponent is ever positive, so
+nothing overflows in float16 either. The number of operators depends on the size of the map alone, and where that is
+symbolic on nothing: `DOUBLINGS` reach over any map of up to CHUNK * 2 ** DOUBLINGS = 65,536 pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 CHUNK = 16
-LEVELS = 4
+DOUBLINGS = 12
 
 
 def ss2d(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def ss2d(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor,
 
 
 def _scan_map(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor) -> Tensor:
-    B, H, W, C = x.shape
+    H, W = x.shape[1:3]
     N, R = A.shape[-1], dt_weight.shape[-1]
     dtype = torch.promote_types(x.dtype, torch.float32)
     pixels, rows = x.to(dtype), proj.to(dtype)
@@ -36,8 +36,8 @@ def _scan_map(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Te
     delta = functional.softplus(dt @ dt_weight.transpose(1, 2) + dt_bias[:, None], threshold=60)
     y = _scan(delta, delta * u, b, c, A[:, None], H * W)
     y = y + D[:, None] * u
-    merged = sum(_unwalk(y[:, k], k, H, W) for k in range(4))
-    return merged.to(x.dtype)
+    first, *others = (_unwalk(y[:, k], k, H, W) for k in range(4))
+    return sum(others, first).to(x.dtype)
 
 
 def _walk(values: Tensor, direction: int) -> Tensor:
@@ -54,51 +54,37 @@ def _unwalk(steps: Tensor, direction: int, H: int, W: int) -> Tensor:
 
 def _scan(delta: Tensor, du: Tensor, b: Tensor, c: Tensor, A: Tensor, L: int) -> Tensor:
     """delta, du: (B, 4, L, C); b, c: (B, 4, L, N); A: (4, 1, C, N) -> (B, 4, L, C)."""
-    delta, du, b, c = (_chunks(v, L) for v in (delta, du, b, c))
-    decays = [torch.exp(delta[..., t, :, None] * A) for t in range(CHUNK)]
-    inputs = [du[..., t, :, None] * b[..., t, None, :] for t in range(CHUNK)]
+    K = (L + CHUNK - 1) // CHUNK
+    if not isinstance(L, int):
+        K = K + 1  # or a small map's single chunk would be baked into the graph
+    delta, du, b, c = (_chunks(v, K * CHUNK - L, K) for v in (delta, du, b, c))
+    decays = [torch.exp(step[..., None] * A) for step in delta.unbind(3)]
+    inputs = [u[..., None] * v[..., None, :] for u, v in zip(du.unbind(3), b.unbind(3), strict=True)]
     state = inputs[0]
     for decay, add in zip(decays[1:], inputs[1:], strict=True):
         state = decay * state + add
-    state = _entering(torch.exp(delta.sum(-2)[..., None] * A), state, delta.shape[2], _levels(L) - 1)
+    state = _entering(torch.exp(delta.sum(3)[..., None] * A), state, K)
     outputs = []
-    for t in range(CHUNK):
-        state = decays[t] * state + inputs[t]
-        outputs.append((state * c[..., t, None, :]).sum(-1))
-    return torch.stack(outputs, dim=-2).flatten(2, 3)[:, :, :L]
+    for decay, add, row in zip(decays, inputs, c.unbind(3), strict=True):
+        state = decay * state + add
+        outputs.append((state * row[..., None, :]).sum(-1))
+    return torch.stack(outputs, dim=3).flatten(2, 3)[:, :, :L]
 
 
-def _entering(decay: Tensor, add: Tensor, K: int, levels: int) -> Tensor:
+def _entering(decay: Tensor, add: Tensor, K: int) -> Tensor:
     """The state before each of K steps h = decay * h + add, from h = 0. decay, add: (B, 4, K, C, N)."""
-    if levels == 0:
-        return torch.zeros_like(add)
-    decay, add = _chunks(decay, K, fill=1.0), _chunks(add, K)
-    state, whole = add[:, :, :, 0], decay[:, :, :, 0]
-    for t in range(1, CHUNK):
-        state = decay[:, :, :, t] * state + add[:, :, :, t]
-        whole = decay[:, :, :, t] * whole
-    state = _entering(whole, state, decay.shape[2], levels - 1)
-    entering = []
-    for t in range(CHUNK):
-        entering.append(state)
-        state = decay[:, :, :, t] * state + add[:, :, :, t]
-    return torch.stack(entering, dim=3).flatten(2, 3)[:, :, :K]
+    for doubling in range((K - 1).bit_length() if isinstance(K, int) else DOUBLINGS):
+        reach = 2**doubling
+        add = add + decay * _delayed(add, reach, 0.0, K)
+        decay = decay * _delayed(decay, reach, 1.0, K)
+    return _delayed(add, 1, 0.0, K)
 
 
-def _chunks(values: Tensor, L: int, fill: float = 0.0) -> Tensor:
-    """Dimension 2, of length L, cut into (chunks, CHUNK), filled up with steps that change nothing.
-
-    Where L is symbolic there is one more chunk, so that a small map's count of 1 is not baked into the graph.
-    """
-    count = (L + CHUNK - 1) // CHUNK + (0 if isinstance(L, int) else 1)
-    padding = [0, 0] * (values.dim() - 3) + [0, count * CHUNK - L]
-    return functional.pad(values, padding, value=fill).unflatten(2, (count, CHUNK))
+def _delayed(values: Tensor, steps: int, fill: float, K: int) -> Tensor:
+    """Dimension 2, of length K, moved by a number of steps; `fill` comes in."""
+    return functional.pad(values, [0, 0, 0, 0, steps, 0], value=fill)[:, :, :K]
 
 
-def _levels(L: int) -> int:
-    if not isinstance(L, int):
-        return LEVELS
-    levels = 1
-    while CHUNK**levels < L:
-        levels += 1
-    return levels
+def _chunks(values: Tensor, padding: int, K: int) -> Tensor:
+    """(B, 4, L, F) -> (B, 4, K, CHUNK, F), filled up with zeros: steps that change nothing."""
+    return functional.pad(values, [0, 0, 0, padding]).unflatten(2, (K, CHUNK))

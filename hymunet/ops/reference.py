@@ -1,4 +1,4 @@
-"""The scan as the equations say it: one step after the other, in stock differentiable torch. The oracle of every kernel."""
+"""The scan as the equations say it, step after step, in stock differentiable torch. The oracle of every kernel."""
 
 from __future__ import annotations
 

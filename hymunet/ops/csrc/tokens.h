@@ -61,7 +61,7 @@ struct Parameters {
             for (int64_t n = 0; n < s.states; n++) {
                 float v = s.a[row * s.states + n] * 1.44269504f;
                 a[n * kChannels + c] = v;
-                if (!(fabsf(v) <= largest[c])) largest[c] = fabsf(v);
+                if (largest[c] == largest[c] && !(fabsf(v) <= largest[c])) largest[c] = fabsf(v);
             }
             for (int64_t r = 0; r < s.rank; r++) weight[r * kChannels + c] = s.dt_weight[row * s.rank + r];
         }
