@@ -1,0 +1,39 @@
+"""Trains the model of params.yaml on the prepared images; the best weights by validation Dice are kept.
+
+Interrupted at any moment, the same command goes on where it stopped and ends with the same bytes; after SIGTERM it
+exits with code 75, "run me again". Several processes: `torchrun --nproc-per-node N -m components.train`.
+"""
+
+import sys
+
+from components import cli
+
+PATHS = {
+    "prepared": "data/prepared",
+    "split": "data/split/split.csv",
+    "validation": "reports/validation/validation.json",
+    "model": "artifacts/model",
+    "reports": "reports/training",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = cli.arguments("train", __doc__, PATHS, argv)
+    from hymunet import params
+
+    sections = params.load(arguments.params, "model", "train")
+    from hymunet.training import trainer
+
+    trainer.require_valid_data(arguments.validation)
+    paths = trainer.Paths(
+        prepared=arguments.prepared,
+        split=arguments.split,
+        model=arguments.model,
+        reports=arguments.reports,
+        checkpoints=trainer.checkpoint_location(),
+    )
+    return trainer.train(sections.model, sections.train, paths)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded("train", main))

@@ -1,0 +1,120 @@
+"""Checkpoints that are whole or do not count: tensors first, then a manifest that vouches for them.
+
+A checkpoint is `<step>.safetensors` and `<step>.json`. The manifest is written last and holds the size and hash of the
+tensors, its own hash, the run's configuration, and the part of the state that is not tensors. The newest checkpoint is
+the one with the highest step whose manifest holds true; times of files mean nothing.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from hymunet.training.identity import differences, run_key
+from hymunet.training.storage import Storage
+
+log = logging.getLogger("hymunet.training")
+
+FORMAT = 1
+KEPT = 2
+
+
+@dataclass
+class Checkpoint:
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of the run that `configuration` determines."""
+
+    def __init__(self, storage: Storage, configuration: dict[str, Any]) -> None:
+        self.storage, self.configuration = storage, configuration
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Writes it, then deletes all but the newest two. Raises OSError, older checkpoints intact, when it cannot."""
+        name = f"{checkpoint.step:09d}"
+        content = save({key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()})
+        self.storage.write(f"{name}.safetensors", content)
+        manifest = {
+            "format": FORMAT,
+            "step": checkpoint.step,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "configuration": self.configuration,
+            "state": checkpoint.state,
+        }
+        self.storage.write(f"{name}.json", _seal(manifest))
+        self._prune(keep=name)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest one that is whole, or None. Says which it passed over, and why.
+
+        Raises ValueError when a whole one belongs to another configuration: it names the file and what differs.
+        """
+        manifests = [name for name in self.storage.names() if name.endswith(".json")]
+        for name in sorted(manifests, reverse=True):
+            try:
+                return self._read(name)
+            except (OSError, _Damaged) as error:
+                log.warning("checkpoint %s passed over: %s", name, error)
+        if manifests:
+            log.warning("no readable checkpoint: the training starts from the beginning and will end the same")
+        return None
+
+    def _read(self, name: str) -> Checkpoint:
+        manifest = _unseal(self.storage.read(name))
+        if manifest["configuration"] != self.configuration:
+            raise ValueError(
+                f"checkpoint {name} belongs to run {run_key(manifest['configuration'])}, "
+                f"this is run {run_key(self.configuration)}: "
+                + "; ".join(differences(self.configuration, manifest["configuration"]))
+                + "; keep each run's checkpoints in a folder of their own"
+            )
+        content = self.storage.read(name.replace(".json", ".safetensors"))
+        if len(content) != manifest["bytes"]:
+            raise _Damaged(f"its tensors have {len(content)} bytes, {manifest['bytes']} were written")
+        if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+            raise _Damaged("its tensors have changed since they were written")
+        try:
+            return Checkpoint(manifest["step"], load(content), manifest["state"])
+        except SafetensorError as error:
+            raise _Damaged(f"its tensors are not safetensors: {error}") from None
+
+    def _prune(self, keep: str) -> None:
+        """The manifest goes first, so that none is ever left without its tensors."""
+        names = {name.split(".")[0] for name in self.storage.names() if name.split(".")[0].isdigit()}
+        older = sorted(name for name in names if name < keep)
+        # Checkpoints beyond this step are left from a run that went further and was damaged there.
+        for name in [*older[: -(KEPT - 1)], *(name for name in names if name > keep)]:
+            self.storage.delete(f"{name}.json")
+            self.storage.delete(f"{name}.safetensors")
+
+
+class _Damaged(Exception):
+    pass
+
+
+def _seal(manifest: dict[str, Any]) -> bytes:
+    text = json.dumps(manifest, sort_keys=True)
+    return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "manifest": text}).encode()
+
+
+def _unseal(content: bytes) -> dict[str, Any]:
+    try:
+        outer = json.loads(content)
+        text = outer["manifest"]
+        if hashlib.sha256(text.encode()).hexdigest() != outer["sha256"]:
+            raise _Damaged("its manifest has changed since it was written")
+        manifest = json.loads(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _Damaged("its manifest is not readable") from None
+    if manifest["format"] != FORMAT:
+        raise _Damaged(f"format {manifest['format']}, this version reads {FORMAT}")
+    return manifest

@@ -1,0 +1,73 @@
+"""Where a training runs, in which precision, and how its arithmetic is held to one order."""
+
+import os
+import platform
+import warnings
+from typing import Literal
+
+import torch
+
+
+def choose(local_rank: int) -> torch.device:
+    """The GPU of this process where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """True where the hardware multiplies bfloat16; elsewhere it is emulated, ten times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast_dtype(precision: Literal["auto", "float32", "bf16"], device: torch.device) -> torch.dtype | None:
+    """bfloat16, or None for plain float32."""
+    native = computes_in_bfloat16(device)
+    if precision == "bf16" and not native:
+        warnings.warn(f"train.precision bf16: {describe(device)} only emulates bfloat16; auto would be faster")
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else None
+
+
+def make_deterministic() -> None:
+    """One order of every sum, on CPU and GPU; an operation that has none raises instead of varying.
+
+    Call before the GPU is first used. Uninitialised memory is not filled: that costs time and only hides bugs.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def describe(device: torch.device) -> str:
+    """The processor's name: what results are bit-exact on, together with the number of threads and torch's version."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def tags(device: torch.device, dtype: torch.dtype | None) -> dict[str, str]:
+    """What a result is bit-exact for: the same values here, the same bytes there."""
+    return {
+        "hymunet.device": describe(device),
+        "hymunet.precision": "float32" if dtype is None else "bf16",
+        "hymunet.threads": str(torch.get_num_threads()),
+        "hymunet.torch": torch.__version__,
+        "hymunet.python": platform.python_version(),
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Of the GPU's allocator, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

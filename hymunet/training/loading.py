@@ -1,0 +1,128 @@
+"""Batches in a fixed schedule: which images make up step n is a pure function of the seed and n.
+
+So a training may stop after any step and go on with any number of loader processes or ranks: nothing about the loader
+has to be saved.
+"""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hymunet.data.augment import WorkerAugment, affine, device_augment, draw, permutation
+from hymunet.data.dataset import Subset, normalise
+
+Batch = tuple[Tensor, Tensor]  # images float32 (B, 3, S, S) in [-1, 1], channels-last; masks float32 (B, 1, S, S)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Every epoch is a new permutation of the images; images short of a full batch sit that epoch out."""
+
+    images: int
+    batch_size: int
+    epochs: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size > self.images:
+            raise ValueError(f"train.batch_size {self.batch_size} exceeds the {self.images} training images; lower it")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.images // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+    def batches(self, first_step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(epoch, positions of the whole batch) for every step from `first_step` on."""
+        for step in range(first_step, self.steps):
+            epoch, index = divmod(step, self.steps_per_epoch)
+            if index == 0 or step == first_step:
+                order = permutation(self.seed, epoch, self.images)
+            yield epoch, order[index * self.batch_size : (index + 1) * self.batch_size]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Rank `index` of `count` works on the index-th part of every batch."""
+
+    index: int
+    count: int
+
+    def of(self, positions: np.ndarray) -> np.ndarray:
+        size = len(positions) // self.count
+        return positions[self.index * size : (self.index + 1) * size]
+
+
+class _Augmented(Dataset):
+    def __init__(self, subset: Subset, augment: WorkerAugment) -> None:
+        self.subset, self.augment = subset, augment
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        epoch, position = key
+        return self.augment(*self.subset[position], epoch, position)
+
+
+class WorkerLoader:
+    """Augments with albumentations in `workers` processes, ahead of the training and across epochs."""
+
+    def __init__(self, subset: Subset, rotation_degrees: float, workers: int, device: torch.device) -> None:
+        self.subset, self.rotation_degrees, self.workers, self.device = subset, rotation_degrees, workers, device
+
+    def batches(self, schedule: Schedule, first_step: int, share: Share) -> Iterator[Batch]:
+        loader = DataLoader(
+            _Augmented(self.subset, WorkerAugment(self.rotation_degrees, schedule.seed)),
+            batch_sampler=_keys(schedule, first_step, share),  # type: ignore[arg-type]
+            num_workers=self.workers,
+            collate_fn=_collate,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_trainer,
+            prefetch_factor=4 if self.workers else None,
+            generator=torch.Generator(),  # draws nothing from the global one
+        )
+        for images, masks in loader:
+            images = images.to(self.device, non_blocking=True)
+            masks = masks.to(self.device, non_blocking=True)
+            yield normalise(images), masks.unsqueeze(1).float()
+
+
+class DeviceLoader:
+    """Holds the whole uint8 split on the device and augments there: no loader processes, no copying per batch."""
+
+    def __init__(self, subset: Subset, rotation_degrees: float, device: torch.device) -> None:
+        self.rotation_degrees, self.device = rotation_degrees, device
+        self.images, self.masks = (torch.from_numpy(array).to(device) for array in subset.arrays())
+
+    def batches(self, schedule: Schedule, first_step: int, share: Share) -> Iterator[Batch]:
+        for epoch, positions in schedule.batches(first_step):
+            positions = share.of(positions)
+            matrices = affine(*draw(schedule.seed, epoch, positions, self.rotation_degrees))
+            rows = self._send(torch.from_numpy(positions))
+            yield device_augment(self.images[rows], self.masks[rows], self._send(matrices))
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cuda":  # from pinned memory, so that the copy waits for nothing
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor
+
+
+def _keys(schedule: Schedule, first_step: int, share: Share) -> Iterator[list[tuple[int, int]]]:
+    for epoch, positions in schedule.batches(first_step):
+        yield [(epoch, int(position)) for position in share.of(positions)]
+
+
+def _collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
+    images, masks = zip(*samples, strict=True)
+    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

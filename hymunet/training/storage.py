@@ -1,0 +1,113 @@
+"""Where checkpoints live: a folder or an S3 prefix, with the one promise that a name holds a whole object or none."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+
+class Storage(Protocol):
+    def write(self, name: str, content: bytes) -> None: ...
+    def read(self, name: str) -> bytes: ...
+    def delete(self, name: str) -> None: ...
+    def names(self) -> list[str]: ...
+
+
+def open_storage(location: str, key: str) -> Storage:
+    """`location`/`key` as storage; location is a folder or `s3://bucket/prefix`.
+
+    Raises ValueError naming the location when it cannot be written.
+    """
+    if location.startswith("s3://"):
+        bucket, _, prefix = location.removeprefix("s3://").partition("/")
+        return S3(bucket, "/".join(part for part in (prefix.strip("/"), key) if part))
+    return Folder(Path(location) / key)
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            for leftover in path.glob("*.tmp"):  # of a process that was killed while writing
+                leftover.unlink()
+            self.write(".probe", b"")
+            self.delete(".probe")
+        except OSError as error:
+            raise ValueError(f"{path}: checkpoints cannot be written here ({error.strerror})") from None
+
+    def write(self, name: str, content: bytes) -> None:
+        partial = self.path / f"{name}.tmp"
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.path / name)
+            self._sync()
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def delete(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
+    def names(self) -> list[str]:
+        return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
+
+    def _sync(self) -> None:
+        """Makes the rename itself durable."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class S3:
+    """S3 shows an object whole or not at all, and a list right after a write is up to date."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self.bucket, self.prefix = bucket, prefix
+        self.errors = (BotoCoreError, ClientError)
+        self.client = boto3.client("s3", config=Config(connect_timeout=10, retries={"total_max_attempts": 5}))
+        try:
+            self.write(".probe", b"")
+            self.delete(".probe")
+        except OSError as error:
+            raise ValueError(f"s3://{bucket}/{prefix}: checkpoints cannot be written here ({error})") from None
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{name}"
+
+    def write(self, name: str, content: bytes) -> None:
+        try:
+            self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=content)
+        except self.errors as error:
+            raise OSError(str(error)) from error
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
+        except self.errors as error:
+            raise OSError(str(error)) from error
+
+    def delete(self, name: str) -> None:
+        try:
+            self.client.delete_object(Bucket=self.bucket, Key=self._key(name))
+        except self.errors as error:
+            raise OSError(str(error)) from error
+
+    def names(self) -> list[str]:
+        start = len(self.prefix) + 1
+        try:
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.prefix}/")
+            return sorted(entry["Key"][start:] for page in pages for entry in page.get("Contents", []))
+        except self.errors as error:
+            raise OSError(str(error)) from error

@@ -1,0 +1,139 @@
+"""What a training says about itself: to a journal on the disk, which a process beside it delivers to MLflow.
+
+The training only ever appends a line to a local file. The deliverer (hymunet.training.deliver) reads the file at its
+own pace; a tracking server that is down, slow or wrong costs the training nothing and loses nothing.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+JOURNAL, ARTIFACTS = "journal.jsonl", "artifacts"
+PATIENCE = 60.0  # seconds that a finished training waits for its last points to arrive
+
+
+class Tracker:
+    """Says nothing: for ranks beyond the first, and with HYMUNET_TRACKING=off."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def reports(self, folder: Path) -> None:
+        """The reports in this folder are new."""
+
+    def finish(self, status: str) -> None:
+        """`FINISHED`, `KILLED` (to be resumed) or `FAILED`."""
+
+    def sync(self) -> None:
+        """What has been said is on the disk."""
+
+
+class Journal(Tracker):
+    """Appends to `<folder>/journal.jsonl`: one JSON object a line, `time` in milliseconds since 1970.
+
+    A run that goes on from a checkpoint comes by steps that it has told of before: they are not told twice.
+    """
+
+    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.known = self._mend()
+        self.file: BinaryIO = (folder / JOURNAL).open("ab", buffering=0)
+        self.torn = False  # whether the last line was not written whole
+        self.status = "FAILED"
+        self._append({"run": description})
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._append({"status": self.status})
+        self.sync()
+        self.file.close()
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        fresh = {key: value for key, value in values.items() if step > self.known.get(key, -1)}
+        if fresh:
+            self.known.update(dict.fromkeys(fresh, step))
+            self._append({"step": step, "metrics": fresh})
+
+    def reports(self, folder: Path) -> None:
+        self._append({"reports": str(folder.resolve())})
+
+    def finish(self, status: str) -> None:
+        self.status = status
+
+    def sync(self) -> None:
+        os.fsync(self.file.fileno())
+
+    def _append(self, record: dict[str, Any]) -> None:
+        line = (json.dumps({"time": time.time_ns() // 1_000_000, **record}) + "\n").encode()
+        try:  # a full disk must not end a training; the next line may fit again
+            self.torn = self.file.write(b"\n" + line if self.torn else line) < len(line)
+        except OSError:
+            self.torn = True
+
+    def _mend(self) -> dict[str, int]:
+        """Cuts off a last line that was not finished; returns the last step told of each metric."""
+        path = self.folder / JOURNAL
+        known: dict[str, int] = {}
+        if not path.exists():
+            return known
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        for record in parse(whole):
+            for key in record.get("metrics", {}):
+                known[key] = max(known.get(key, -1), record["step"])
+        return known
+
+
+class Delivery(Journal):
+    """A journal with a deliverer beside it, which ends when this process does, however it ends."""
+
+    def __enter__(self) -> Self:
+        self.deliverer = subprocess.Popen(
+            [sys.executable, "-m", "hymunet.training.deliver", "--follow", str(self.folder)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # an interrupt from the keyboard is the training's affair
+        )
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        assert self.deliverer.stdin is not None
+        self.deliverer.stdin.close()  # no more is coming: deliver the rest and end
+        try:
+            self.deliverer.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.deliverer.kill()
+            self.deliverer.wait()
+
+
+def parse(lines: bytes) -> list[dict[str, Any]]:
+    """The records of whole lines; a line that was damaged on the disk is left out."""
+    records = []
+    for line in lines.splitlines():
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                records.append(record)
+    return records
+
+
+def open_tracker(folder: Path, key: str, description: dict[str, Any]) -> Tracker:
+    """description: `params` and `tags` of the run."""
+    if os.environ.get("HYMUNET_TRACKING", "").lower() in ("off", "0", "false"):
+        return Tracker()
+    return Delivery(folder / key, {"key": key, **description})

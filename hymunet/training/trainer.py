@@ -1,0 +1,228 @@
+"""A training from start, or from where it stopped, to its outputs."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hymunet import models, params
+from hymunet.data.dataset import Prepared, TrainingData
+from hymunet.training import device as devices
+from hymunet.training import distributed, outputs
+from hymunet.training.checkpoint import Checkpoints
+from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run_key
+from hymunet.training.interrupts import Interrupts
+from hymunet.training.learner import EXAMPLES, Learner
+from hymunet.training.progress import Readout
+from hymunet.training.storage import open_storage
+from hymunet.training.tracking import Tracker, open_tracker
+
+log = logging.getLogger("hymunet.training")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """prepared, split: inputs. model, reports: outputs. checkpoints: a folder or s3://bucket/prefix."""
+
+    prepared: Path
+    split: Path
+    model: Path
+    reports: Path
+    checkpoints: str = "checkpoints"
+    journal: Path = Path("journal")
+
+
+def train(model: params.Model, train: params.Train, paths: Paths) -> int:
+    """Runs the training that the sections and the data determine, or the rest of it; returns the exit code.
+
+    0: `paths.model` and `paths.reports` are written. 75 after SIGTERM, 130 after SIGINT: a checkpoint is written, the
+    same call goes on from there and ends with the same bytes. Raises ValueError for what a user can get wrong.
+    """
+    devices.make_deterministic()
+    with distributed.ranks() as ranks, Interrupts() as interrupts:
+        data, identity = open_data(model, train, paths)
+        learner = Learner(model, train, data, ranks)
+        checkpoints = Checkpoints(open_storage(paths.checkpoints, run_key(identity)), identity) if ranks.first else None
+        saved = ranks.from_first(checkpoints.newest() if checkpoints else None)
+        if saved:
+            learner.restore(saved)
+        description = describe(learner, identity)
+        with open_tracker(paths.journal, run_key(identity), description) if ranks.first else Tracker() as tracker:
+            finished = Session(learner, checkpoints, tracker, interrupts, paths).run()
+            if finished and ranks.first:
+                publish(learner, identity, tracker, paths)
+            tracker.finish("FINISHED" if finished else "KILLED")
+        return 0 if finished else interrupts.exit_code
+
+
+def open_data(model: params.Model, train: params.Train, paths: Paths) -> tuple[TrainingData, dict[str, Any]]:
+    data = TrainingData(paths.prepared, paths.split)
+    data_sha256 = Prepared(paths.prepared).description()["sha256"]
+    split_sha256 = hashlib.sha256(paths.split.read_bytes()).hexdigest()
+    return data, configuration(model, train, data_sha256, split_sha256)
+
+
+def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
+    """Params and tags of the tracking run: what determines the result, and what it was computed with."""
+    sections = {"model": identity["model"], "train": identity["train"]}
+    parameters = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+    immaterial = {f"train.{key}": getattr(learner.train, key) for key in sorted(IMMATERIAL)}
+    return {
+        "params": parameters,
+        "tags": {
+            **immaterial,
+            "hymunet.data_sha256": identity["data_sha256"],
+            "hymunet.split_sha256": identity["split_sha256"],
+            "hymunet.code_sha256": identity["code_sha256"],
+            "mlflow.source.git.commit": git_commit() or "unknown",
+            "hymunet.image_size": learner.data.image_size,
+            **devices.tags(learner.device, learner.dtype),
+            "hymunet.ranks": learner.ranks.count,
+        },
+    }
+
+
+class Session:
+    """One process's stretch of a run: learns, validates, saves, and stops when told to."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        checkpoints: Checkpoints | None,
+        tracker: Tracker,
+        interrupts: Interrupts,
+        paths: Paths,
+    ) -> None:
+        self.learner, self.checkpoints, self.tracker, self.interrupts = learner, checkpoints, tracker, interrupts
+        self.paths = paths
+        self.saved_step, self.saved_time = learner.progress.step, time.monotonic()
+
+    def run(self) -> bool:
+        """True when the last epoch is done, False when it was interrupted before."""
+        learner, steps = self.learner, self.learner.schedule.steps
+        if learner.progress.step == steps:
+            return True
+        stop = False
+        with self._bar() as bar:
+            readout = Readout(learner.device, bar.n)
+            for images, masks in learner.batches():
+                learner.learn(images, masks)
+                self._look(readout, bar)
+                if learner.progress.step % learner.schedule.steps_per_epoch == 0:
+                    self._report(learner.finish_epoch(), bar)
+                stop, due = learner.ranks.agree(self.interrupts.received is not None, self._due())
+                if stop or due or learner.progress.step == steps:
+                    self._save()
+                if stop:
+                    break
+        return learner.progress.step == steps
+
+    def _bar(self) -> tqdm:
+        learner, size = self.learner, self.learner.train.batch_size
+        return tqdm(
+            total=learner.schedule.steps * size,
+            initial=learner.progress.step * size,
+            unit="img",
+            desc="train",
+            disable=None if learner.ranks.first else True,
+            dynamic_ncols=True,
+        )
+
+    def _look(self, readout: Readout, bar: tqdm) -> None:
+        learner = self.learner
+        bar.update(learner.train.batch_size)
+        if not readout.update(learner.progress.step, learner.totals):
+            return
+        learner.check(readout)
+        progress = learner.progress
+        if readout.loss is not None:
+            best = f", Dice {progress.history[-1]['validation_dice']:.4f}" if progress.history else ""
+            bar.set_postfix_str(f"loss {readout.loss:.4f}{best}", refresh=False)
+            self.tracker.metrics(readout.step, {"loss": readout.loss, "images_per_second": readout.rate(bar.n)})
+
+    def _report(self, record: dict[str, Any], bar: tqdm) -> None:
+        learner, progress = self.learner, self.learner.progress
+        epochs = learner.train.epochs
+        bar.set_description(f"epoch {record['epoch']}/{epochs}", refresh=False)
+        metrics = {key: value for key, value in record.items() if key not in ("epoch", "step") and value is not None}
+        metrics["epoch_loss"] = metrics.pop("loss", float("nan"))
+        metrics["peak_memory_bytes"] = devices.peak_memory_bytes(learner.device)
+        self.tracker.metrics(record["step"], {**metrics, "epoch": record["epoch"]})
+        if learner.ranks.first:
+            loss = "none finite" if record["loss"] is None else f"{record['loss']:.4f}"
+            bar.write(
+                f"epoch {record['epoch']}/{epochs}  loss {loss}  Dice {record['validation_dice']:.4f}  "
+                f"(best {progress.best_dice:.4f} in epoch {progress.best_epoch})"
+            )
+            if f"{record['epoch']:04d}" in learner.examples:
+                self.tracker.reports(write_reports(learner, self.paths.reports))
+
+    def _due(self) -> bool:
+        return time.monotonic() - self.saved_time >= 60 * self.learner.train.checkpoint_minutes
+
+    def _save(self) -> None:
+        """A checkpoint that cannot be written costs no training: the one before stays, the next attempt comes."""
+        self.saved_time = time.monotonic()
+        if self.checkpoints is None:
+            return
+        self.tracker.sync()
+        try:
+            self.checkpoints.save(self.learner.checkpoint())
+            self.saved_step = self.learner.progress.step
+        except OSError as error:
+            step = self.learner.progress.step
+            log.warning("no checkpoint at step %d (%s); the last is of step %d", step, error, self.saved_step)
+
+
+def write_reports(learner: Learner, folder: Path) -> Path:
+    subset = learner.data.subset("validation")
+    chosen = learner.validation.chosen(EXAMPLES).tolist()
+    pairs = [subset[position] for position in chosen]
+    images, masks = ([pair[part] for pair in pairs] for part in (0, 1))
+    examples = {epoch: (images, masks, predictions) for epoch, predictions in learner.examples.items()}
+    outputs.write_reports(folder, learner.progress.history, examples)
+    return folder
+
+
+def publish(learner: Learner, identity: dict[str, Any], tracker: Tracker, paths: Paths) -> None:
+    """The best weights as a model, and the reports. Repeats itself byte for byte from a finished run's checkpoint."""
+    best = models.build(learner.section)
+    best.load_state_dict(learner.best)
+    models.save(
+        best,
+        {
+            "model": learner.section.model_dump(),
+            "image_size": learner.data.image_size,
+            "threshold": 0.5,
+            "epoch": learner.progress.best_epoch,
+            "validation_dice": learner.progress.best_dice,
+            "run_key": run_key(identity),
+            "data_sha256": identity["data_sha256"],
+            "split_sha256": identity["split_sha256"],
+        },
+        paths.model,
+    )
+    tracker.reports(write_reports(learner, paths.reports))
+
+
+def require_valid_data(report: Path) -> None:
+    """Raises ValueError unless the data checks have passed."""
+    try:
+        passed = json.loads(report.read_text())["success"]
+    except FileNotFoundError:
+        raise ValueError(f"{report}: no such file; run the validate step first") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{report}: not a report of the data checks; run the validate step again") from None
+    if not passed:
+        raise ValueError(f"{report}: the data checks failed; see the report beside it, then mend the data")
+
+
+def checkpoint_location() -> str:
+    """HYMUNET_CHECKPOINTS: a folder, or s3://bucket/prefix for machines without a disk that lasts."""
+    return os.environ.get("HYMUNET_CHECKPOINTS") or "checkpoints"
