@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,7 @@ def write_reports(
     history: list[dict[str, Any]],
     examples: dict[str, tuple[Sequence[np.ndarray], Sequence[np.ndarray], Tensor]],
 ) -> None:
-    """history.json and curves.png of the epochs so far, examples/epoch-NNNN.png for every set of predictions.
-
-    examples: epoch -> images (n, S, S, 3), true masks (n, S, S), predicted masks (n, S, S).
-    """
+    """history.json and curves.png of the epochs so far, examples/epoch-NNNN.png for every epoch with examples."""
     write_atomic(folder / "history.json", (json.dumps(history, indent=1) + "\n").encode())
     write_atomic(folder / "curves.png", curves(history))
     for epoch, (images, masks, predictions) in examples.items():
