@@ -1,5 +1,6 @@
 """Fixtures that any test may name."""
 
 from tests.servers import mlflow_server, postgresql, s3_server
+from tests.small_project import finished_training
 
-__all__ = ["mlflow_server", "postgresql", "s3_server"]
+__all__ = ["finished_training", "mlflow_server", "postgresql", "s3_server"]

@@ -1,0 +1,79 @@
+"""A finished training in miniature, in the pipeline's own files: for tests of what comes after training.
+
+Forty drawn images at 32 pixels and a HyM-UNet that has learnt from them for a few seconds, so that its scores vary.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SIZE, IMAGES, TEST = 32, 40, 12
+MODEL = {"name": "hymunet", "size": "small", "drop_path": 0.0}
+
+
+@pytest.fixture(scope="session")
+def finished_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's root. Read it, copy it, do not write into it."""
+    return build(tmp_path_factory.mktemp("project"))
+
+
+def build(root: Path, steps: int = 30) -> Path:
+    """Writes data/prepared, data/split, artifacts/model and reports/training below `root`."""
+    import cv2
+    import pyarrow
+    import pyarrow.parquet
+
+    from hymunet.data.synthetic import draw
+
+    images, masks = zip(*(draw(index, SIZE, seed=7) for index in range(IMAGES)), strict=True)
+    prepared, split, reports = root / "data/prepared", root / "data/split", root / "reports/training"
+    for folder in (prepared, split, reports):
+        folder.mkdir(parents=True)
+    np.save(prepared / "images.npy", np.stack(images))
+    np.save(prepared / "masks.npy", np.stack(masks) // 255)
+    ids = [f"CASE_{index:04}" for index in range(IMAGES)]
+    rows = [
+        {
+            "id": id,
+            **{f"sha256_{kind}": hashlib.sha256(f"{kind} {id}".encode()).hexdigest() for kind in ("image", "mask")},
+        }
+        for id in ids
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), prepared / "manifest.parquet")
+    data_hash = hashlib.sha256((prepared / "images.npy").read_bytes()).hexdigest()
+    description = {"source": "synthetic", "image_size": SIZE, "images": IMAGES, "dropped": {}, "sha256": data_hash}
+    (prepared / "prepare.json").write_text(json.dumps(description))
+    names = ["train"] * 20 + ["validation"] * 8 + ["test"] * TEST
+    text = "id,group,split\n" + "".join(f"{id},{id},{name}\n" for id, name in zip(ids, names, strict=True))
+    (split / "split.csv").write_text(text)
+    split_hash = hashlib.sha256(text.encode()).hexdigest()
+    summary = {"protocol": "grouped", "seed": 0, "sizes": {"train": 20, "validation": 8, "test": TEST}}
+    (split / "split.json").write_text(json.dumps({**summary, "sha256": split_hash}))
+    cv2.imwrite(str(reports / "curves.png"), np.full((8, 8, 3), 127, np.uint8))
+    info = {"run_key": f"key{steps:04}", "data_sha256": data_hash, "split_sha256": split_hash}
+    train(np.stack(images[:20]), np.stack(masks[:20]) // 255, steps, info, root / "artifacts/model")
+    return root
+
+
+def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str], folder: Path) -> None:
+    import torch
+
+    from hymunet import models, params
+    from hymunet.data.dataset import normalise
+    from hymunet.losses import HybridLoss
+
+    torch.manual_seed(0)
+    model = models.build(params.Model(**MODEL))
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
+    loss = HybridLoss((1, 1, 0.5), 1.0, 2)
+    inputs, truth = normalise(torch.from_numpy(images)), torch.from_numpy(masks)[:, None].float()
+    for step in range(steps):
+        chosen = torch.arange(8) + 8 * (step % 2)
+        optimizer.zero_grad()
+        loss(model(inputs[chosen]), truth[chosen]).backward()
+        optimizer.step()
+    description = {"model": MODEL, "image_size": SIZE, "threshold": 0.5, "epoch": 1, "validation_dice": 0.5}
+    models.save(model, {**description, **info}, folder)

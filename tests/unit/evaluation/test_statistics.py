@@ -1,0 +1,76 @@
+"""The bootstrap and the choice of threshold, against closed forms and brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hymunet.evaluation.statistics import bootstrap, paired_difference
+from hymunet.evaluation.threshold import CANDIDATES, best_threshold
+from hymunet.metrics import image_scores
+
+
+def test_interval_is_the_normal_one_for_a_large_sample():
+    values = np.random.default_rng(0).normal(0.8, 0.1, (2000, 1))
+    (estimate,) = bootstrap(values, 20_000, seed=1)
+    margin = 1.96 * values.std(ddof=0) / np.sqrt(len(values))
+    assert estimate["mean"] == pytest.approx(values.mean())
+    assert estimate["low"] == pytest.approx(values.mean() - margin, abs=2e-4)
+    assert estimate["high"] == pytest.approx(values.mean() + margin, abs=2e-4)
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for repeat in range(300):
+        (estimate,) = bootstrap(rng.beta(8, 2, (60, 1)), 400, seed=repeat)
+        covered += estimate["low"] <= 0.8 <= estimate["high"]
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_estimates_depend_on_the_seed_and_on_nothing_else():
+    values = np.random.default_rng(3).random((50, 2))
+    first, again, other = (bootstrap(values, 500, seed) for seed in (7, 7, 8))
+    assert first == again
+    assert first != other
+    assert bootstrap(values[:, :1], 500, 7)[0] == pytest.approx(first[0])
+
+
+def test_one_image_and_equal_images_have_no_spread():
+    assert bootstrap(np.full((1, 1), 0.3), 100, 0) == [{"mean": 0.3, "low": 0.3, "high": 0.3}]
+    (estimate,) = bootstrap(np.full((9, 1), 0.5), 100, 0)
+    assert estimate["low"] == estimate["high"] == 0.5
+
+
+def test_a_paired_difference_is_surer_than_the_two_means():
+    rng = np.random.default_rng(4)
+    hardness = rng.random(200)
+    ours, theirs = hardness + 0.01 + rng.normal(0, 0.01, 200), hardness
+    difference = paired_difference(ours, theirs, 2000, 0)
+    assert 0 < difference["low"] < 0.01 < difference["high"] < 0.02
+    separate = bootstrap(np.stack([ours, theirs], 1), 2000, 0)
+    assert separate[0]["low"] < separate[1]["high"]
+
+
+def spelled_out(probabilities, masks):
+    scores = [
+        np.mean([image_scores(p > np.float32(c), m)["dice"] for p, m in zip(probabilities, masks, strict=True)])
+        for c in CANDIDATES
+    ]
+    best = np.flatnonzero(np.array(scores) >= max(scores) - 1e-9)
+    return CANDIDATES[best[np.argmin(np.abs(CANDIDATES[best] - 0.5))]]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_best_threshold_equals_the_best_of_every_candidate_tried(seed):
+    rng = np.random.default_rng(seed)
+    masks = (rng.random((4, 6, 5)) < rng.uniform(0, 0.7)).astype(np.uint8)
+    levels = np.round(rng.random(masks.shape), 2)  # many of them lie exactly on a candidate
+    probabilities = np.clip(levels * 0.6 + 0.3 * masks, 0, 1).astype(np.float32)
+    assert best_threshold(probabilities, masks) == pytest.approx(spelled_out(probabilities, masks))
+
+
+def test_best_threshold_is_one_half_when_every_candidate_is_as_good():
+    masks = np.eye(6, dtype=np.uint8)[None]
+    assert best_threshold(masks.astype(np.float32), masks) == 0.5
