@@ -26,11 +26,11 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
-def write_reports(
-    folder: Path,
-    history: list[dict[str, Any]],
-    examples: dict[str, tuple[Sequence[np.ndarray], Sequence[np.ndarray], Tensor]],
-) -> None:
+Examples = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Tensor]
+"""Images (n, S, S, 3), true masks (n, S, S), predicted masks (n, S, S)."""
+
+
+def write_reports(folder: Path, history: list[dict[str, Any]], examples: Mapping[str, Examples]) -> None:
     """history.json and curves.png of the epochs so far, examples/epoch-NNNN.png for every epoch with examples."""
     write_atomic(folder / "history.json", (json.dumps(history, indent=1) + "\n").encode())
     write_atomic(folder / "curves.png", curves(history))
