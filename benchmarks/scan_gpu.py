@@ -1,0 +1,326 @@
+"""The GPU scan: checked against float64, timed beside mamba-ssm's CUDA kernel and the VMamba-style chain around it.
+
+    python -m benchmarks.scan_gpu --json results.json [--mamba-source DIR] [--quick]
+
+One run builds, checks and times everything. `--mamba-source` is an unpacked mamba-ssm source distribution; of it only
+csrc/selective_scan is built, for bfloat16, while the checks run. Without it the installed package is used, and without
+that the peers are left out and the run says so. Times are medians of CUDA graph replays: launch cost from Python is in
+none of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from benchmarks.scan_gpu_peers import Peers
+from hymunet.ops import reference, ss2d
+from hymunet.ops import triton as backend
+
+N = 16
+SHAPES = ((256, 32, 32), (512, 16, 16), (384, 32, 32), (768, 16, 16))
+BATCHES = (1, 24, 64)
+CASES = ((2, 16, 16, 256, 8, 16), (1, 32, 32, 256, 8, 16), (1, 7, 11, 40, 3, 5), (3, 16, 5, 130, 16, 16))
+"""B, H, W, C, R, N of the checks: one pass and segmented, chunks that fit the columns and chunks that do not."""
+LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+"""Relative error, in the norm, against float64."""
+
+
+def inputs(B: int, H: int, W: int, C: int, R: int, dtype: torch.dtype, states: int = N, seed: int = 0) -> list[Tensor]:
+    """Arguments of `ss2d` in the range a trained model shows, on the GPU."""
+    g = torch.Generator("cuda").manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, device="cuda", generator=g)
+
+    A = (
+        -torch.arange(1, states + 1, device="cuda").float().expand(4, C, states)
+        * (1 + 0.1 * normal(4, C, states)).abs()
+    )
+    return [
+        normal(B, H, W, C).to(dtype),
+        (0.5 * normal(B, H, W, 4, R + 2 * states)).to(dtype),
+        A.contiguous(),
+        0.3 * normal(4, C, R),
+        normal(4, C) - 3,
+        1 + 0.1 * normal(4, C),
+    ]
+
+
+def check() -> list[dict[str, Any]]:
+    """Relative errors of the output and the six gradients against the float64 reference, and bitwise repeatability."""
+    names = ("y", "x", "proj", "A", "dt_weight", "dt_bias", "D")
+    results = []
+    for B, H, W, C, R, states in CASES:
+        for dtype, limit in LIMITS.items():
+            args = inputs(B, H, W, C, R, dtype, states, seed=B + H)
+            gy = torch.randn_like(args[0])
+            exact_args = [t.double().requires_grad_() for t in args]
+            exact_y = reference.ss2d(*exact_args)
+            exact = [exact_y, *torch.autograd.grad(exact_y, exact_args, gy.double())]
+            runs = []
+            for _ in range(2):
+                leaves = [t.clone().requires_grad_() for t in args]
+                y = ss2d(*leaves, backend="triton")
+                runs.append([y, *torch.autograd.grad(y, leaves, gy)])
+            errors = {
+                name: ((got.double() - want).norm() / want.norm().clamp_min(1e-30)).item()
+                for name, got, want in zip(names, runs[0], exact, strict=True)
+            }
+            results.append(
+                {
+                    "shape": [B, H, W, C, R, states],
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "errors": errors,
+                    "limit": limit,
+                    "ok": all(e <= limit for e in errors.values()),
+                    "bitwise": all(torch.equal(a, b) for a, b in zip(*runs, strict=True)),
+                }
+            )
+    return results
+
+
+def check_compile() -> bool:
+    """A module around the op compiles whole and gives the eager result."""
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = torch.nn.Linear(64, 4 * (4 + 2 * N))
+            self.A_log = torch.nn.Parameter(torch.rand(4, 64, N))
+            self.weight = torch.nn.Parameter(torch.randn(4, 64, 4) * 0.1)
+            self.bias = torch.nn.Parameter(torch.randn(4, 64))
+            self.D = torch.nn.Parameter(torch.ones(4, 64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            proj = self.project(x).unflatten(-1, (4, -1))
+            return ss2d(x, proj, -self.A_log.exp(), self.weight, self.bias, self.D, backend="triton")
+
+    block = Block().cuda()
+    x = torch.randn(2, 16, 16, 64, device="cuda")
+    compiled = torch.compile(block, fullgraph=True)
+    want, got = block(x), compiled(x)
+    got.sum().backward()
+    return torch.allclose(want, got, rtol=1e-4, atol=1e-4) and all(p.grad is not None for p in block.parameters())
+
+
+def milliseconds(run: Callable[[], Any], budget: float = 0.25) -> float:
+    """Median over CUDA graph replays of `run`."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    times: list[float] = []
+    stop = time.monotonic() + budget
+    while len(times) < 20 or (time.monotonic() < stop and len(times) < 200):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return statistics.median(times)
+
+
+@triton.jit
+def _exp2_kernel(out, rounds, BLOCK: tl.constexpr):
+    value = tl.arange(0, BLOCK).to(tl.float32) * 1e-3
+    for _ in range(rounds):
+        for _unrolled in tl.static_range(16):
+            value = tl.exp2(value)
+    tl.store(out + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), value)
+
+
+def ceilings() -> dict[str, float]:
+    """Copy bandwidth (bytes read and written per second) and exponentials per second of this card."""
+    source = torch.randn(2**28, device="cuda")
+    target = torch.empty_like(source)
+    copy = milliseconds(lambda: target.copy_(source))
+    rounds, programs, block = 256, 132 * 16, 1024
+    out = torch.empty(programs * block, device="cuda")
+    exp2 = milliseconds(lambda: _exp2_kernel[(programs,)](out, rounds, BLOCK=block, num_warps=4))
+    return {
+        "copy_TB_per_s": 2 * source.nbytes / copy / 1e9,
+        "exp2_T_per_s": programs * block * rounds * 16 / exp2 / 1e9,
+    }
+
+
+def measure(name: str, forward: Callable[..., Tensor], args: Sequence[Tensor], grad: Tensor) -> dict[str, Any]:
+    """Forward, and forward with backward, of one implementation."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    leaves = [t.detach().clone().requires_grad_() for t in args]
+
+    def both() -> None:
+        torch.autograd.grad(forward(*leaves), leaves, grad)
+
+    result = {
+        "peer": name,
+        "forward_ms": milliseconds(lambda: forward(*args)),
+        "forward_backward_ms": milliseconds(both),
+    }
+    return {**result, "peak_memory_MiB": (torch.cuda.max_memory_allocated() - before) / 2**20}
+
+
+def compare(B: int, C: int, H: int, W: int, peers: Peers | None, exp2_per_s: float) -> list[dict[str, Any]]:
+    R = C // 32
+    args = inputs(B, H, W, C, R, torch.bfloat16)
+    rows = [
+        measure("hymunet triton", lambda *a: ss2d(*a, backend="triton"), args, torch.randn_like(args[0])),
+    ]
+    if peers:
+        chain = peers.chain_arguments(*args)
+        rows.append(measure("VMamba-style chain", peers.chain, chain, torch.randn_like(chain[0])))
+        bare = peers.bare_arguments(*chain)
+        rows.append(measure("mamba-ssm CUDA kernel", peers.bare, bare, torch.randn_like(bare[0])))
+    floor = B * 4 * H * W * C * N / exp2_per_s * 1e3
+    label = {"shape": {"B": B, "D": C, "L": H * W, "N": N, "R": R}, "dtype": "bfloat16", "exponential_floor_ms": floor}
+    for row in rows:
+        row.update(label)
+        row["forward_over_floor"] = row["forward_ms"] / floor
+        row["forward_backward_over_floor"] = row["forward_backward_ms"] / (2 * floor)
+    return rows
+
+
+def warm(job: int) -> None:
+    """Compiles the kernels of one job of `JOBS` into Triton's cache; one process each, side by side."""
+    (B, H, W, C, R, states), dtype = JOBS[job]
+    args = [t.requires_grad_() for t in inputs(B, H, W, C, R, dtype, states)]
+    ss2d(*args, backend="triton").float().sum().backward()
+
+
+JOBS = [((B, H, W, C, C // 32, N), torch.bfloat16) for C, H, W in SHAPES for B in (1, 24)]
+JOBS += [(case, dtype) for case in CASES for dtype in LIMITS]
+
+
+def sweep(tiles: str) -> list[dict[str, Any]]:
+    """Our two kernels under other tilings, named as `forward:64x2,backward:128x4`."""
+    rows = []
+    for tile in tiles.split(","):
+        kind, shape = tile.split(":")
+        constant = f"{kind.upper()}_TILE"
+        kept = getattr(backend, constant)
+        setattr(backend, constant, tuple(int(v) for v in shape.split("x")))
+        for C, H, W in SHAPES[:2]:
+            for B in BATCHES:
+                args = inputs(B, H, W, C, C // 32, torch.bfloat16)
+                gy = torch.randn_like(args[0])
+                _, states = backend.forward(*args)
+                if kind == "forward":
+                    ms = milliseconds(lambda a=args: backend.forward(*a))
+                else:
+                    ms = milliseconds(lambda a=args, g=gy, s=states: backend.backward(g, *a, s))
+                rows.append({"tile": tile, "B": B, "D": C, "L": H * W, "ms": ms})
+        setattr(backend, constant, kept)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument(
+        "--mamba-source", type=Path, help="unpacked mamba-ssm source distribution to build the peer from"
+    )
+    parser.add_argument("--quick", action="store_true", help="two shapes, two batches")
+    parser.add_argument("--sweep", default="", help="also time other tilings, e.g. forward:64x1,backward:64x2")
+    parser.add_argument("--warm", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("no CUDA device is visible: nothing to measure", file=sys.stderr)
+        return 2
+    if options.warm is not None:
+        warm(options.warm)
+        return 0
+
+    built: dict[str, Any] = {}
+
+    def build() -> None:
+        try:
+            built["peers"] = Peers.load(options.mamba_source)
+        except Exception as error:  # a peer that does not build must not cost the run
+            built["error"] = str(error)[-2000:]
+
+    builder = threading.Thread(target=build)
+    builder.start()
+    shapes = SHAPES[:2] if options.quick else SHAPES
+    batches = BATCHES[:2] if options.quick else BATCHES
+    began = time.monotonic()
+    workers = [
+        subprocess.Popen([sys.executable, "-m", "benchmarks.scan_gpu", "--warm", str(i)]) for i in range(len(JOBS))
+    ]
+    codes = [w.wait() for w in workers]
+    print(f"kernels compiled after {time.monotonic() - began:.0f} s, exit codes {codes}", flush=True)
+    record: dict[str, Any] = {
+        "card": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "checks": check(),
+    }
+
+    def save() -> None:
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            temporary = options.json.with_suffix(".tmp")
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+            os.replace(temporary, options.json)
+
+    for case in record["checks"]:
+        errors = " ".join(f"{k}={v:.0e}" for k, v in case["errors"].items())
+        print("ok " if case["ok"] and case["bitwise"] else "BAD", case["shape"], case["dtype"], errors, flush=True)
+    save()
+    record["compile_fullgraph"] = check_compile()
+    print("torch.compile(fullgraph=True):", record["compile_fullgraph"], flush=True)
+    record["ceilings"] = ceilings()
+    print(record["ceilings"], flush=True)
+    save()
+    record["sweep"] = []
+    if options.sweep:
+        record["sweep"] = sweep(options.sweep)
+        for row in record["sweep"]:
+            print(
+                f"{row['tile']:16s} B={row['B']:<3d} D={row['D']:<4d} L={row['L']:<5d} {row['ms']:.4f} ms", flush=True
+            )
+        save()
+    builder.join()
+    if "error" in built:
+        record["peer_error"] = built["error"]
+        print("peers left out:", built["error"][-600:], flush=True)
+    print(f"peers ready after {time.monotonic() - began:.0f} s", flush=True)
+    record["times"] = []
+    for C, H, W in shapes:
+        for B in batches:
+            rows = compare(B, C, H, W, built.get("peers"), record["ceilings"]["exp2_T_per_s"] * 1e12)
+            record["times"] += rows
+            save()
+            for row in rows:
+                print(
+                    f"B={B:<3d} D={C:<4d} L={H * W:<5d} {row['peer']:22s} {row['forward_ms']:8.4f} "
+                    f"{row['forward_backward_ms']:8.4f} ms  x floor {row['forward_over_floor']:.2f} "
+                    f"{row['forward_backward_over_floor']:.2f}  {row['peak_memory_MiB']:.0f} MiB",
+                    flush=True,
+                )
+    good = all(c["ok"] and c["bitwise"] for c in record["checks"]) and record["compile_fullgraph"]
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
