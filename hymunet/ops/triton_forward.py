@@ -106,8 +106,7 @@ def summary_kernel(
     end = tl.minimum(begin + chunks, tl.cdiv(L, CH))
     for count in range(end - begin):
         first = (end - 1 - count if REVERSE else begin + count) * CH
-        for step in tl.static_range(CH):
-            t: tl.constexpr = CH - 1 - step if REVERSE else step
+        for t in tl.static_range(CH - 1 if REVERSE else 0, -1 if REVERSE else CH, -1 if REVERSE else 1):
             pixel = visited(first, t, direction, H, W, ALIGNED)
             row = proj + pixel * (4 * ROW)
             valid = live if ALIGNED else c < tl.where(first + t < L, C, 0)
