@@ -102,7 +102,7 @@ class _Damaged(Exception):
 
 
 def _seal(manifest: dict[str, Any]) -> bytes:
-    text = json.dumps(manifest, sort_keys=True)
+    text = json.dumps(manifest)  # in the order given: history.json is written from it
     return json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "manifest": text}).encode()
 
 
