@@ -30,8 +30,7 @@ class Peers:
     @staticmethod
     def chain_arguments(x: Tensor, proj: Tensor, A: Tensor, w: Tensor, bias: Tensor, D: Tensor) -> list[Tensor]:
         """The same scan in the layouts VMamba holds: x (B, C, H, W), proj (B, 4, R + 2N, H*W) along each walk."""
-        B, H, W, C = x.shape
-        rows = proj.reshape(B, H * W, 4, -1).permute(0, 2, 3, 1).contiguous()
+        rows = proj.flatten(1, 2).permute(0, 2, 3, 1).contiguous()
         return [x.permute(0, 3, 1, 2).contiguous(), rows, A.flatten(0, 1), w.to(x.dtype), bias.flatten(), D.flatten()]
 
     def chain(self, x: Tensor, rows: Tensor, A: Tensor, w: Tensor, bias: Tensor, D: Tensor) -> Tensor:
@@ -105,7 +104,8 @@ def _build(source: Path) -> ModuleType:
         extra_cflags=["-O3", "-std=c++17"],
         extra_cuda_cflags=[
             "-O3", "-std=c++17", "-U__CUDA_NO_HALF_OPERATORS__", "-U__CUDA_NO_HALF_CONVERSIONS__",
-            "-U__CUDA_NO_BFLOAT16_OPERATORS__", "-U__CUDA_NO_BFLOAT16_CONVERSIONS__", "-U__CUDA_NO_BFLOAT162_OPERATORS__",
+            "-U__CUDA_NO_BFLOAT16_OPERATORS__", "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
+            "-U__CUDA_NO_BFLOAT162_OPERATORS__",
             "--expt-relaxed-constexpr", "--expt-extended-lambda", "--use_fast_math",
             "-gencode=arch=compute_90,code=sm_90",
         ],

@@ -1,8 +1,8 @@
-"""SS2D on NVIDIA GPUs in Triton: launch plan and buffers around the kernels. On a CPU it runs under Triton's interpreter.
+"""SS2D on NVIDIA GPUs in Triton: launch plan and buffers around the kernels. On a CPU, Triton's interpreter runs it.
 
-Directions are scanned apart and added in a fixed order afterwards. A walk that fills the GPU with images, directions and
-channels is one pass; a shorter supply (small batches) is cut into segments: each is summarised, the summaries are
-combined in order, and all segments then run at once. The plan depends on the shape alone, so neither the GPU nor a
+Directions are scanned apart and added in a fixed order afterwards. Where images, directions and channels fill the GPU,
+a walk is one pass; a small batch is cut into segments: each is summarised, the summaries are combined in order, and all
+segments then run at once. The plan depends on the shape alone, so neither the GPU nor a
 timing can change a result.
 """
 
@@ -37,7 +37,7 @@ class Plan:
 def unavailable(device_type: str) -> str | None:
     """None when this backend runs on `device_type`, else why not and what to do."""
     try:
-        import triton
+        import triton  # noqa: F401
     except ImportError:
         return "the package triton is not installed; pip install triton"
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
@@ -49,7 +49,7 @@ def unavailable(device_type: str) -> str | None:
         if not torch.cuda.is_available():
             return "no CUDA device is visible"
         if torch.cuda.get_device_capability() < (8, 0):
-            return f"{torch.cuda.get_device_name()} is older than compute capability 8.0, which triton {triton.__version__} kernels here need"
+            return f"{torch.cuda.get_device_name()} is older than compute capability 8.0; use mamba_ssm or export"
     return None
 
 
@@ -123,10 +123,10 @@ class _Call:
     """The arguments as the kernels take them."""
 
     def __init__(self, x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor) -> None:
-        B, H, W, C = x.shape
+        _, H, W, _ = x.shape
         self.N, self.R = A.shape[-1], dt_weight.shape[-1]
-        if H * W * max(C * self.N, 4 * proj.shape[-1]) >= 2**31:
-            raise ValueError(f"a map of {H}x{W} with {C} channels is too large for one scan; tile the image")
+        if H * W * max(x.shape[-1] * self.N, 4 * proj.shape[-1]) >= 2**31:
+            raise ValueError(f"a map of {H}x{W} with {x.shape[-1]} channels is too large for one scan; tile the image")
         self.x, self.proj = x.contiguous(), proj.contiguous()
         self.A, self.dt_weight = A.transpose(1, 2).contiguous(), dt_weight.transpose(1, 2).contiguous()
         self.dt_bias, self.D = dt_bias.contiguous(), D.contiguous()

@@ -1,0 +1,76 @@
+"""The Triton kernels on a CPU, under Triton's interpreter, against the float64 reference. Each case is one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hymunet.ops import selective_scan, ss2d
+from hymunet.ops import triton as backend
+from tests.unit.ops.cases import Case
+
+pytest.importorskip("triton", reason="triton is not installed")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "segments"),
+    [
+        ((1, 3, 5, 3, 3, 3), "float16", 1),  # everything padded: states, rank, channels, the one chunk
+        ((1, 16, 1, 2, 4, 2), "bfloat16", 1),  # a chunk that fits its column, pairs of bfloat16
+        ((1, 7, 8, 2, 2, 1), "float32", 4),  # segments, the last chunk cut
+    ],
+)
+def test_agrees_with_the_reference(shape: tuple[int, ...], dtype: str, segments: int) -> None:
+    case = dict(zip(("B", "H", "W", "C", "N", "R"), shape, strict=True), dtype=dtype)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.ops.triton_interpreter", json.dumps(case)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {"segments": segments}
+
+
+@pytest.mark.parametrize("shape", [(1, 1024, 256), (24, 1024, 256), (64, 256, 768), (1, 1, 1), (3, 100, 33)])
+def test_segments_cover_every_chunk_once(shape: tuple[int, int, int]) -> None:
+    B, L, C = shape
+    chunks = backend.state_shape(B, 1, L, C, 16)[2]
+    for tile in (backend.FORWARD_TILE, backend.BACKWARD_TILE):
+        plan = backend._plan(B, L, C, *tile)
+        assert (plan.segments - 1) * plan.chunks < chunks <= plan.segments * plan.chunks
+        assert plan.segments == 1 or plan.segments >= 3
+
+
+def test_small_batches_are_segmented_and_large_ones_are_not() -> None:
+    assert backend._plan(1, 1024, 256, *backend.FORWARD_TILE).segments > 8
+    assert backend._plan(64, 1024, 256, *backend.FORWARD_TILE).segments == 1
+
+
+def test_refuses_a_cpu_without_the_interpreter() -> None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("this process runs the interpreter")
+    with pytest.raises(ValueError, match="Triton compiles for GPUs only"):
+        ss2d(*Case(1, 2, 2, 2, 2, 1).inputs(), backend="triton")
+
+
+def test_names_the_map_that_overflows_its_offsets() -> None:
+    x = torch.empty(1, 2**13, 2**13, 4, device="meta")
+    proj = torch.empty(1, 2**13, 2**13, 4, 34, device="meta")
+    parameters = [torch.empty(*shape, device="meta") for shape in ((4, 4, 16), (4, 4, 2), (4, 4), (4, 4))]
+    with pytest.raises(ValueError, match="8192x8192 with 4 channels is too large for one scan"):
+        backend.forward(x, proj, *parameters)
+
+
+def test_more_states_than_the_kernel_holds_take_the_named_slower_path() -> None:
+    reason = selective_scan._refusal("triton", "cuda", torch.float32, 17)
+    assert reason == "17 states per channel, at most 16 are supported"

@@ -1,0 +1,38 @@
+"""Runs scans under Triton's interpreter, in a process of its own because TRITON_INTERPRET is read at import:
+`python -m tests.unit.ops.triton_interpreter CASE` with one JSON object of `Case` fields. Fails where the kernels
+disagree with the float64 reference."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+from torch import Tensor
+
+from hymunet.ops import ss2d
+from hymunet.ops import triton as backend
+from tests.unit.ops.cases import NAMES, TOLERANCE, Case, assert_agrees, expected
+
+TOLERANCE[torch.bfloat16] = 2**-7
+"""The interpreter truncates to bfloat16 where a GPU rounds."""
+
+
+def run(case: Case) -> list[Tensor]:
+    inputs = [tensor.requires_grad_() for tensor in case.inputs()]
+    y = ss2d(*inputs, backend="triton")
+    return [y.detach(), *torch.autograd.grad(y, inputs, case.grad_y())]
+
+
+if __name__ == "__main__":
+    fields = json.loads(sys.argv[1])
+    case = Case(**{**fields, "dtype": getattr(torch, fields["dtype"])})
+    results = run(case)
+    wanted, wanted_grads = expected(case)
+    for name, actual, value in zip(("y", *NAMES), results, (wanted, *wanted_grads), strict=True):
+        assert_agrees(name, actual, value)
+    segments = backend._plan(case.B, case.H * case.W, case.C, *backend.FORWARD_TILE).segments
+    print(json.dumps({"segments": segments}))
