@@ -1,0 +1,62 @@
+"""What became of each step of a run, kept in the DVC remote beside the data: `<remote>/pipeline-runs/<run>/`.
+
+One JSON file a step and the run's dvc.lock: enough to say what a run did, and to bring it home, for whoever can read the
+remote; Kubeflow's own artifact store need not be reachable.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = "pipeline-runs"
+RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of one run. `state`: computed, restored, failed or rejected (by the data checks)."""
+
+    stage: str
+    state: str
+    seconds: float  # of the whole step, in its container
+    command_seconds: float  # of which the stage's own program ran
+    pulled_bytes: int
+    made_bytes: int
+    commit: str
+    reason: str = ""
+
+
+class Run:
+    """A run's folder in the remote of an open DVC project."""
+
+    def __init__(self, repo: Any, run: str) -> None:
+        if not RUN.fullmatch(run):
+            raise ValueError(f"run {run!r}: a run's name has letters, digits, '.', '_' and '-' alone")
+        odb = repo.cloud.get_remote().odb
+        self.fs, self.folder, self.run = odb.fs, odb.fs.join(odb.path, FOLDER, run), run
+
+    def write(self, record: Record) -> None:
+        self._put(f"{record.stage}.json", json.dumps(asdict(record), indent=1))
+
+    def write_lock(self, text: str) -> None:
+        self._put("dvc.lock", text)
+
+    def records(self) -> list[Record]:
+        """Every step's record so far, by stage name; ValueError when nobody knows the run."""
+        if not self.fs.exists(self.folder):
+            raise ValueError(f"run {self.run}: nothing is recorded in {self.fs.unstrip_protocol(self.folder)}")
+        files = sorted(path for path in self.fs.find(self.folder) if path.endswith(".json"))
+        return [Record(**json.loads(self.fs.cat_file(path))) for path in files]
+
+    def fetch_lock(self, target: Path) -> None:
+        """ValueError when the run recorded no lock: none of its steps succeeded, or it is unknown."""
+        path = self.fs.join(self.folder, "dvc.lock")
+        if not self.fs.exists(path):
+            raise ValueError(f"run {self.run}: no lock is recorded in {self.fs.unstrip_protocol(self.folder)}")
+        target.write_bytes(self.fs.cat_file(path))
+
+    def _put(self, name: str, text: str) -> None:
+        self.fs.makedirs(self.folder, exist_ok=True)
+        self.fs.pipe_file(self.fs.join(self.folder, name), text.encode())

@@ -1,0 +1,155 @@
+"""Runs one stage of dvc.yaml in a container: the bridge between Kubeflow, which schedules, and DVC, which remembers.
+
+A stage whose result is in the shared remote already is not run, and its inputs are not even fetched. What is computed is
+pushed before the step ends. Kubeflow is handed the lock, numbers, a report and a pointer to the model; data goes through
+the remote alone.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pipelines import runcache
+from pipelines.outputs import Outputs, numbers
+from pipelines.records import Record, Run
+from pipelines.workspace import StageFailed, Workspace, compute, push, read_lock, write_lock
+
+SOURCE = Path(__file__).resolve().parents[1]
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.step", description=__doc__)
+    parser.add_argument("--stage", required=True, help="name in dvc.yaml")
+    parser.add_argument("--run", required=True, help="the run's id: names its records in the remote")
+    parser.add_argument("--params", required=True, help="the whole content of params.yaml, as JSON or YAML")
+    parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
+    parser.add_argument("--always", action="store_true", help="run even if cached: the stage acts on the outside world")
+    parser.add_argument("--metrics", help="project file whose numbers become Kubeflow metrics")
+    parser.add_argument("--report", help="project file that becomes the HTML report")
+    parser.add_argument("--model", help="project folder that becomes the model pointer")
+    parser.add_argument("--verdict", help="project file written by a stage that may say no: then that is an output")
+    parser.add_argument("--source", type=Path, default=SOURCE, help="the project's files")
+    parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"), help="the shared DVC remote's address")
+    parser.add_argument("--workspace", type=Path, default=os.environ.get("HYMUNET_WORKSPACE"), help="an empty folder")
+    args = parser.parse_args(argv)
+    if not args.remote:
+        parser.error("no DVC remote: set HYMUNET_DVC_REMOTE, or name it with --remote")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    started = time.monotonic()
+    args = arguments(argv)
+    outputs = Outputs.parse(args.executor_input)
+    workspace = Workspace(args.workspace or Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote)
+    workspace.create(args.source, args.params, outputs.inputs("lock"))
+    with workspace.repo() as repo:
+        run = Run(repo, args.run)
+        step = Step(args, workspace, repo)
+        try:
+            step.perform()
+        except StageFailed as failure:
+            if not step.was_rejected():
+                run.write(step.record("failed", started, str(failure)))
+                raise
+            step.state = "rejected"
+        step.publish(outputs)
+        run.write_lock(workspace.lock.read_text() if workspace.lock.exists() else "")
+        record = step.record(step.state, started)
+        run.write(record)
+        metrics = {f"step.{name}": value for name, value in numbers(record.__dict__).items()}
+        outputs.artifact("metrics", json.dumps(step.metrics | metrics, indent=1), **step.metrics, **metrics)
+        outputs.save()
+    print(f"step: {args.stage} {step.state} in {record.seconds:.1f} s, {record.pulled_bytes:,} bytes pulled", flush=True)
+    return 0
+
+
+class Step:
+    """One stage in one workspace: restored or computed, then made known."""
+
+    def __init__(self, args: argparse.Namespace, workspace: Workspace, repo: Any) -> None:
+        self.args, self.workspace, self.repo = args, workspace, repo
+        self.upstream = read_lock(workspace.lock)
+        self.state = "failed"
+        self.command_seconds, self.pulled, self.made = 0.0, 0, 0
+        self.metrics: dict[str, float] = {}
+
+    def perform(self) -> None:
+        name = self.args.stage
+        entry = None if self.args.always else runcache.find(self.repo, name, self.upstream)
+        if entry is not None:
+            write_lock(self.workspace.lock, self.upstream | {name: entry})
+            self.state = "restored"
+            print(f"step: {name} was computed before with these inputs, nothing to run", flush=True)
+            return
+        done = compute(self.workspace, self.repo, name, self.args.always)
+        self.command_seconds, self.pulled = done.seconds, done.pulled_bytes
+        self.made = self.workspace.cached_bytes() - done.pulled_bytes
+        self.state = "computed" if done.ran else "restored"
+        push(self.repo, name)
+
+    def was_rejected(self) -> bool:
+        """A stage that may say no has written why: that is a result, and an error only of the data."""
+        return bool(self.args.verdict) and (self.workspace.root / self.args.verdict).exists()
+
+    def publish(self, outputs: Outputs) -> None:
+        """The lock, and whichever of metrics, report, model and verdict the step was asked for."""
+        shown = [path for path in (self.args.metrics, self.args.report, self.args.verdict) if path]
+        if missing := [path for path in shown if not (self.workspace.root / path).exists()]:
+            self.repo.pull(targets=missing)
+        outputs.artifact("lock", self.workspace.lock.read_bytes(), stage=self.args.stage, state=self.state)
+        if self.args.metrics:
+            self.metrics = numbers(json.loads((self.workspace.root / self.args.metrics).read_text()))
+        if self.args.report:
+            outputs.artifact("report", (self.workspace.root / self.args.report).read_bytes())
+        if self.args.model:
+            pointer = self._pointer(self.args.model)
+            outputs.artifact("model", json.dumps(pointer, indent=1), **pointer)
+        if self.args.verdict:
+            outputs.parameter("passed", "false" if self.state == "rejected" else "true")
+
+    def _pointer(self, path: str) -> dict[str, str]:
+        """Where the model is and what it is: enough to fetch it by content, from anywhere."""
+        outs = read_lock(self.workspace.lock)[self.args.stage]["outs"]
+        digest = next(out["md5"] for out in outs if out["path"] == path)
+        return {"remote": self.workspace.remote, "path": path, "md5": digest, "run": self.args.run}
+
+    def record(self, state: str, started: float, reason: str = "") -> Record:
+        return Record(
+            stage=self.args.stage,
+            state=state,
+            seconds=round(time.monotonic() - started, 3),
+            command_seconds=round(self.command_seconds, 3),
+            pulled_bytes=self.pulled,
+            made_bytes=self.made,
+            commit=os.environ.get("HYMUNET_COMMIT", "unknown"),
+            reason=reason,
+        )
+
+
+def pass_on_termination() -> None:
+    """SIGTERM goes to whatever the stage runs, so that training can save; this process then waits for it."""
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()
+
+    def forward(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        os.killpg(0, number)
+
+    signal.signal(signal.SIGTERM, forward)
+
+
+if __name__ == "__main__":
+    pass_on_termination()
+    try:
+        sys.exit(main())
+    except (StageFailed, ValueError, OSError) as error:
+        print(f"step: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 1))

@@ -1,0 +1,161 @@
+"""A throw-away DVC project in a pod: the image's sources, this run's parameters, the locks of the stages before.
+
+There is no git in a pod and nothing worth keeping: what the stage makes is pushed to the shared remote, and the lock is
+handed on. DVC is used through its Python interface, at the exact version that pyproject.toml pins.
+"""
+
+import contextlib
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+SKIPPED = shutil.ignore_patterns(".git", ".venv", ".dvc", "__pycache__", "dvc.lock", "params.yaml")
+CONFIG = """[core]
+    no_scm = True
+    analytics = false
+    check_update = false
+    remote = shared
+[cache]
+    type = "reflink,hardlink,copy"
+['remote "shared"']
+    url = {url}
+    verify = true
+"""  # verify: every object that comes from the remote is hashed before it is used
+
+
+class StageFailed(Exception):
+    """The stage's command ended with `status`, or could not be run at all (status 1)."""
+
+    def __init__(self, stage: str, status: int, reason: str) -> None:
+        super().__init__(f"stage {stage}: {reason}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Workspace:
+    root: Path
+    remote: str
+
+    def create(self, source: Path, params: str, locks: list[Path]) -> None:
+        """Fills the empty folder `root`. `params`: the whole content of params.yaml, as YAML or JSON."""
+        shutil.copytree(source, self.root, ignore=SKIPPED, dirs_exist_ok=True)
+        (self.root / "params.yaml").write_text(params)
+        (self.root / ".dvc").mkdir()
+        (self.root / ".dvc/config").write_text(CONFIG.format(url=self.remote))
+        if locks:
+            write_lock(self.lock, merge_locks(locks))
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "dvc.lock"
+
+    def cached_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.root.glob(".dvc/cache/files/**/*") if path.is_file())
+
+    @contextlib.contextmanager
+    def repo(self) -> Iterator[Any]:
+        from dvc.repo import Repo
+
+        # DVC reads targets against the current folder.
+        with contextlib.chdir(self.root), Repo(str(self.root)) as repo:
+            yield repo
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """Stage name -> its entry in a dvc.lock; an absent file is an empty lock."""
+    if not path.exists():
+        return {}
+    return YAML(typ="safe", pure=True).load(path)["stages"]
+
+
+def write_lock(path: Path, stages: dict[str, Any]) -> None:
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.dump({"schema": "2.0", "stages": dict(sorted(stages.items()))}, path)
+
+
+def merge_locks(paths: list[Path]) -> dict[str, Any]:
+    """One lock out of the branches of a pipeline; ValueError where two of them say different things about a stage."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        for name, entry in read_lock(path).items():
+            if merged.setdefault(name, entry) != entry:
+                raise ValueError(f"{path}: stage {name} differs from another input's; the inputs are of different runs")
+    return merged
+
+
+def inputs(repo: Any, stage: Any) -> list[str]:
+    """The stage's dependencies that other stages make: everything else came with the image."""
+    from dvc.dependency import ParamsDependency
+
+    outs = [out.def_path for other in repo.index.stages for out in other.outs]
+    paths = [dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+    return [path for path in paths if any(path == out or path.startswith(f"{out}/") for out in outs)]
+
+
+@dataclass(frozen=True)
+class Computed:
+    ran: bool  # false: DVC found the result in its run cache after all
+    seconds: float
+    pulled_bytes: int
+
+
+def compute(workspace: Workspace, repo: Any, name: str, force: bool) -> Computed:
+    """`dvc repro --single-item`, after its inputs were pulled and verified.
+
+    Raises StageFailed with the command's own exit status.
+    """
+    from dvc.exceptions import DvcException, ReproductionError
+
+    stage, before = repo.stage.collect(name)[0], workspace.cached_bytes()
+    try:
+        if needed := inputs(repo, stage):
+            repo.pull(targets=needed)
+    except DvcException as error:
+        raise StageFailed(name, 1, f"its inputs cannot be pulled: {_causes(error)[-1]}") from error
+    pulled, started = workspace.cached_bytes() - before, time.monotonic()
+    with _watching("dvc.stage.run", "Running stage") as ran:
+        try:
+            repo.reproduce(targets=[name], single_item=True, pull=True, force=force)
+        except ReproductionError as error:
+            cause = _causes(error)[-1]
+            status = re.search(r"exited with (\d+)$", str(cause))
+            raise StageFailed(name, int(status[1]) if status else 1, str(cause)) from error
+    return Computed(bool(ran), time.monotonic() - started, pulled)
+
+
+def push(repo: Any, name: str) -> None:
+    """Outputs and run cache of the stage go to the shared remote; what is there already is not sent again."""
+    repo.push(targets=[name], run_cache=True)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    return chain
+
+
+@contextlib.contextmanager
+def _watching(logger: str, start: str) -> Iterator[list[str]]:
+    """Collects the messages of a logger that begin with `start`: DVC tells only its log whether a command ran."""
+    seen: list[str] = []
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.msg.startswith(start):
+                seen.append(record.getMessage())
+
+    watch = Watch()
+    logging.getLogger(logger).addHandler(watch)
+    try:
+        yield seen
+    finally:
+        logging.getLogger(logger).removeHandler(watch)

@@ -1,0 +1,155 @@
+"""The bridge between Kubeflow and DVC, on a toy pipeline with a real S3 endpoint: each step in an empty folder, as in a pod."""
+
+import json
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from pipelines.workspace import StageFailed, merge_locks, write_lock
+from tests.integration.pipelines.toy import OPTIONS, PARAMS, STAGES, Toy
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def toy(tmp_path: Path, s3_server: S3Server) -> Toy:
+    bucket = s3_server.create_bucket(f"toy-{uuid.uuid4().hex[:12]}")
+    return Toy(tmp_path, f"s3://{bucket}/dvc", s3_server.env).create()
+
+
+def objects(toy: Toy, s3_server: S3Server) -> dict[str, int]:
+    bucket = toy.remote.split("/")[2]
+    return {o["Key"]: o["Size"] for o in s3_server.client().list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+def record(toy: Toy, s3_server: S3Server, run: str, stage: str) -> dict:
+    body = s3_server.client().get_object(Bucket=toy.remote.split("/")[2], Key=f"dvc/pipeline-runs/{run}/{stage}.json")
+    return json.load(body["Body"])
+
+
+def test_a_second_run_computes_nothing_and_moves_no_data(toy: Toy, s3_server: S3Server) -> None:
+    assert toy.run("first") == STAGES
+    assert record(toy, s3_server, "first", "prepare")["pulled_bytes"] >= 200_000
+    assert toy.run("second") == []
+    for stage in STAGES:
+        again = record(toy, s3_server, "second", stage)
+        assert again["state"] == "restored"
+        assert again["pulled_bytes"] == 0, again
+    first, second = (toy.root / f"runs/{run}/fit/lock" for run in ("first", "second"))
+    assert first.read_text() == second.read_text()
+
+
+def test_one_parameter_runs_the_stages_that_depend_on_it(toy: Toy) -> None:
+    toy.run("first")
+    assert toy.run("rate", PARAMS | {"fit": {"rate": 0.2}}) == ["fit"]
+    assert toy.run("minimum", PARAMS | {"check": {"minimum": 11}}) == ["check"]  # the verdict's bytes are the same
+    assert toy.run("scale", PARAMS | {"prepare": {"scale": 2}}) == ["prepare", "check", "fit"]
+
+
+def test_what_a_workstation_computed_the_cluster_does_not(toy: Toy) -> None:
+    clone = toy.clone("workstation")
+    toy.dvc(clone, "repro")
+    toy.dvc(clone, "push", "--run-cache")
+    assert toy.ran() == STAGES
+    assert toy.run("cluster") == []
+
+
+def test_what_the_cluster_computed_a_workstation_does_not(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+    toy.run("cluster")
+    clone = toy.clone("workstation")
+    (clone / "dvc.lock").write_bytes((toy.root / "runs/cluster/fit/lock").read_bytes())
+    toy.dvc(clone, "pull")
+    capsys.readouterr()
+    toy.dvc(clone, "status")
+    assert "up to date" in capsys.readouterr().out
+    toy.dvc(clone, "repro")
+    assert toy.ran() == []
+
+
+def test_outputs_tell_kubeflow_what_was_made(toy: Toy) -> None:
+    toy.run("run")
+    fit = json.loads((toy.root / "runs/run/fit/executor_output.json").read_text())["artifacts"]
+    metrics, model = (fit[name]["artifacts"][0]["metadata"] for name in ("metrics", "model"))
+    assert metrics["test.dice.mean"] == 0.5
+    assert metrics["step.seconds"] > 0
+    assert model["md5"].endswith(".dir")
+    assert model["remote"] == toy.remote
+    assert (toy.root / "runs/run/check/report").read_text() == "<h1>check</h1>"
+    assert (toy.root / "runs/run/check/passed").read_text() == "true"
+
+
+def test_data_that_fail_the_check_are_a_verdict_with_a_report(toy: Toy, s3_server: S3Server) -> None:
+    params = PARAMS | {"check": {"minimum": 10**9}}
+    toy.step("run", "fetch", None, params)
+    toy.step("run", "prepare", "fetch", params)
+    outputs = toy.step("run", "check", "prepare", params, *OPTIONS["check"])
+    assert (outputs / "passed").read_text() == "false"
+    assert (outputs / "report").read_text() == "<h1>check</h1>"
+    assert record(toy, s3_server, "run", "check")["state"] == "rejected"
+
+
+def test_a_failing_command_fails_the_step_with_its_own_status(toy: Toy, s3_server: S3Server) -> None:
+    params = PARAMS | {"fit": {"exit": 75}}
+    for stage, upstream in zip(STAGES[:3], [None, *STAGES[:2]], strict=True):
+        toy.step("run", stage, upstream, params, *OPTIONS.get(stage, []))
+    command, outputs = toy.command("run", "fit", "check", params)
+    done = subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True, text=True)
+    assert done.returncode == 75
+    assert done.stderr.splitlines()[-1] == "step: stage fit: failed to run: python program.py fit, exited with 75"
+    assert not (outputs / "executor_output.json").exists()
+    failed = record(toy, s3_server, "run", "fit")
+    assert (failed["state"], "exited with 75" in failed["reason"]) == ("failed", True)
+
+
+@pytest.mark.parametrize("fault", ["changed", "gone"])
+def test_a_bad_input_stops_the_step_before_its_program_runs(toy: Toy, s3_server: S3Server, fault: str) -> None:
+    toy.step("run", "fetch", None)
+    bucket = toy.remote.split("/")[2]
+    [key] = [key for key, size in objects(toy, s3_server).items() if size == 200_000]
+    if fault == "changed":
+        s3_server.client().put_object(Bucket=bucket, Key=key, Body=b"x" * 200_000)
+    else:
+        s3_server.client().delete_object(Bucket=bucket, Key=key)
+    toy.ran()
+    with pytest.raises(StageFailed, match="stage prepare: its inputs cannot be pulled"):
+        toy.step("run", "prepare", "fetch")
+    assert toy.ran() == []
+
+
+def test_an_output_lost_from_the_remote_is_computed_again(toy: Toy, s3_server: S3Server) -> None:
+    toy.run("first")
+    [key] = [key for key, size in objects(toy, s3_server).items() if size == 100]
+    s3_server.client().delete_object(Bucket=toy.remote.split("/")[2], Key=key)
+    assert toy.run("second") == ["fit"]
+    assert key in objects(toy, s3_server)
+
+
+def test_a_stage_that_acts_on_the_outside_world_always_runs(toy: Toy) -> None:
+    toy.run("first")
+    toy.step("first", "fit", "check", PARAMS, "--always")
+    assert toy.ran() == ["fit"]
+
+
+def test_sigterm_reaches_the_program(toy: Toy) -> None:
+    toy.run("first")
+    command, _ = toy.command("second", "fit", "check", PARAMS | {"fit": {"sleep": 60}})
+    step = subprocess.Popen(command, env=toy.environment(), cwd=toy.root)
+    while toy.ran() != ["fit"]:
+        assert step.poll() is None
+        time.sleep(0.05)
+    step.send_signal(signal.SIGTERM)
+    assert step.wait(20) != 0
+    assert not subprocess.run(["pgrep", "-f", f"{toy.root}.*program.py"], capture_output=True, text=True).stdout
+
+
+def test_locks_of_different_runs_are_not_mixed(tmp_path: Path) -> None:
+    write_lock(tmp_path / "a", {"fetch": {"cmd": "x"}, "prepare": {"cmd": "p"}})
+    write_lock(tmp_path / "b", {"fetch": {"cmd": "y"}})
+    assert merge_locks([tmp_path / "a"])["prepare"] == {"cmd": "p"}
+    with pytest.raises(ValueError, match="stage fetch differs"):
+        merge_locks([tmp_path / "a", tmp_path / "b"])
