@@ -1,6 +1,6 @@
 """From images to masks: what evaluation, the served model and the command line share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -39,21 +39,23 @@ def probabilities(
     return result
 
 
-def segment(model: nn.Module, image: np.ndarray, image_size: int, threshold: float, flips: bool = False) -> np.ndarray:
-    """uint8 RGB of any size (H, W, 3) -> mask uint8 (H, W), 0 or 1, at the image's own size.
+def segment(
+    model: nn.Module, images: Sequence[np.ndarray], image_size: int, threshold: float, flips: bool = False
+) -> list[np.ndarray]:
+    """uint8 RGB images (H, W, 3), each of any size -> their masks uint8 (H, W), 0 or 1, each at its image's size.
 
-    The model sees the image at image_size×image_size, as in training; its probabilities are interpolated back.
-    Raises ValueError when `image` is no uint8 RGB image.
+    The model sees images at image_size×image_size, as in training; its probabilities are interpolated back.
+    Raises ValueError for what is no uint8 RGB image.
     """
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"an image must be uint8 RGB of shape (height, width, 3), not {found}")
-    if image.size == 0:
-        raise ValueError(f"an image must have pixels; this one is {image.shape[1]}×{image.shape[0]}")
-    small = resize(image, image_size)
-    probability = probabilities(model, small[None], flips)[0]
-    height, width = image.shape[:2]
-    return (cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR) > threshold).astype(np.uint8)
+    for image in images:
+        _check(image)
+    if not len(images):
+        return []
+    found = probabilities(model, np.stack([resize(image, image_size) for image in images]), flips)
+    return [
+        (cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > threshold).astype(np.uint8)
+        for probability, image in zip(found, images, strict=True)
+    ]
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -75,6 +77,14 @@ def decode(content: bytes, name: str) -> np.ndarray:
 
 def read(path: Path) -> np.ndarray:
     return decode(path.read_bytes(), str(path))
+
+
+def _check(image: object) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image must be uint8 RGB of shape (height, width, 3), not {found}")
+    if image.size == 0:
+        raise ValueError(f"an image must have pixels; this one is {image.shape[1]}×{image.shape[0]}")
 
 
 def _mean_over_flips(model: nn.Module, batch: Tensor, flips: tuple[tuple[int, ...], ...]) -> Tensor:

@@ -104,7 +104,7 @@ def _check(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tenso
         )
     B, H, W, C = x.shape
     N, R = A.shape[2], dt_weight.shape[2]
-    if min(*x.shape, N, R) < 1:
+    if any(size < 1 for size in (*x.shape, N, R)):  # not min(): with symbolic sizes it would order them
         raise ValueError(
             f"ss2d needs at least one image, pixel, channel, state and rank; got x {tuple(x.shape)}, N={N}, R={R}"
         )

@@ -49,7 +49,7 @@ def test_flips_average_the_image_and_its_mirrors():
 @given(st.integers(1, 70), st.integers(1, 70))
 @settings(max_examples=30, deadline=None)
 def test_a_mask_has_the_size_of_its_image(height, width):
-    mask = inference.segment(Brightness(), random_images(height, width), 32, 0.5)
+    (mask,) = inference.segment(Brightness(), [random_images(height, width)], 32, 0.5)
     assert (mask.shape, mask.dtype) == ((height, width), np.uint8)
     assert set(np.unique(mask)) <= {0, 1}
 
@@ -57,7 +57,7 @@ def test_a_mask_has_the_size_of_its_image(height, width):
 def test_a_mask_lies_where_the_lesion_is_in_the_original():
     image = np.zeros((90, 150, 3), np.uint8)
     image[30:60, 75:135] = 255
-    mask = inference.segment(Brightness(), image, 32, 0.5)
+    _, mask = inference.segment(Brightness(), [random_images(20, 30), image], 32, 0.5)
     truth = image[..., 0] > 0
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
 
@@ -84,7 +84,7 @@ def test_images_are_resized_as_in_the_prepared_set(size):
 )
 def test_what_is_no_rgb_image_is_refused(image, found):
     with pytest.raises(ValueError, match=found):
-        inference.segment(Brightness(), image, 32, 0.5)
+        inference.segment(Brightness(), [image], 32, 0.5)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])

@@ -1,0 +1,29 @@
+"""Registers the tested model in MLflow as the challenger, once for the same content."""
+
+import sys
+
+from components.cli import arguments, guarded
+
+PATHS = {
+    "model": "artifacts/model",
+    "evaluation": "reports/evaluation",
+    "split": "data/split/split.json",
+    "output": "reports/registration",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments("register", __doc__, PATHS, argv)
+
+    from hymunet import params
+
+    name = params.load(args.params, "register").register.model_name
+
+    from hymunet.registry.register import register
+
+    done = register(name, args.model, args.evaluation, args.split, args.output)
+    print(f"register: {done.name} version {done.version} is the challenger in {done.registry}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("register", main))

@@ -1,0 +1,81 @@
+"""params.yaml from a profile: the paper's protocol, with what a profile sets otherwise laid over it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from hymunet import atomic, params
+
+BASE = "paper"
+
+
+def write(name: str, target: Path) -> None:
+    """Replaces `target` (params.yaml) by profile `name` of the folder `profiles` beside it; comments stay.
+
+    Raises ValueError, and writes nothing, when there is no such profile or its values are not valid.
+    """
+    folder = target.parent / "profiles"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ValueError(f"no profile {name!r}; there are: {', '.join(known) or f'none in {folder}'}")
+    text = (folder / f"{BASE}.yaml").read_text()
+    if name != BASE:
+        changes = params.read_yaml(folder / f"{name}.yaml")
+        if not isinstance(changes, dict) or not all(isinstance(values, dict) for values in changes.values()):
+            raise ValueError(f"{folder / name}.yaml: expected sections of params.yaml with the keys that differ")
+        text = overlaid(text, changes)
+    params.check(YAML(typ="safe", pure=True).load(text), f"profile {name}")
+    atomic.write(target, text)
+
+
+def overlaid(text: str, changes: dict[str, dict[str, Any]]) -> str:
+    """The YAML text with values replaced, section by section, everything else as it was."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1000
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    content = yaml.load(text)
+    for section, values in changes.items():
+        for key, value in values.items():
+            old = content.setdefault(section, {}).get(key)
+            if isinstance(old, list) and isinstance(value, list) and len(old) == len(value):
+                old[:] = value  # keeps the line's style and its comment
+            else:
+                content[section][key] = value
+    output = io.StringIO()
+    yaml.dump(content, output)
+    return output.getvalue()
+
+
+def allowed() -> str:
+    """Every key of params.yaml with the values that it takes, a line each."""
+    schema = params.Params.model_json_schema()
+    lines = []
+    for section, reference in schema["properties"].items():
+        lines.append(f"{section}:")
+        for key, rule in schema["$defs"][reference["$ref"].rsplit("/", 1)[1]]["properties"].items():
+            lines.append(f"  {key}: {_values(rule)}")
+    return "\n".join(lines)
+
+
+_BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+_TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true | false", "null": "null"}
+
+
+def _values(rule: dict[str, Any]) -> str:
+    if "anyOf" in rule:
+        return " | ".join(map(_values, rule["anyOf"]))
+    if "enum" in rule:
+        return " | ".join(rule["enum"])
+    if "const" in rule:
+        return str(rule["const"])
+    if rule["type"] == "array":
+        return f"list of {rule['minItems']}, each {_values(rule['items'])}"
+    limits = [text.format(rule[key]) for key, text in _BOUNDS.items() if key in rule]
+    limits += [f"a multiple of {rule['multipleOf']}"] if "multipleOf" in rule else []
+    limits += [f"like {rule['pattern']}"] if "pattern" in rule else []
+    return " ".join([_TYPES[rule["type"]], *([", ".join(limits)] if limits else [])])

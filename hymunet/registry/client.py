@@ -1,0 +1,50 @@
+"""The MLflow server, or the SQLite file, that holds the registry: MLFLOW_TRACKING_URI, by default `sqlite:///mlflow.db`."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+EXPERIMENT = "hymunet"
+RUN_KEY_TAG = "hymunet.run_key"
+CHALLENGER, CHAMPION = "challenger", "champion"
+
+
+def tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def public_uri() -> str:
+    """The address without a user's name and password."""
+    return re.sub(r"//[^/@]*@", "//", tracking_uri())
+
+
+@contextmanager
+def registry() -> Iterator["MlflowClient"]:
+    """A client; what the server refuses or does not answer becomes a ValueError of one line within half a minute."""
+    for name, value in {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(tracking_uri())
+    mlflow.set_registry_uri(tracking_uri())
+    try:
+        yield mlflow.MlflowClient()
+    except MlflowException as error:
+        raise ValueError(f"MLflow at {public_uri()}: {' '.join(str(error).split())[:300]}") from None

@@ -1,0 +1,196 @@
+"""A trained and tested model becomes a version in the registry, once for the same content, as the `challenger`."""
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hymunet import atomic, metrics
+from hymunet.registry.card import card
+from hymunet.registry.client import CHALLENGER, EXPERIMENT, RUN_KEY_TAG, public_uri, registry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CONTENT_TAG = "hymunet.content"
+PACKAGE = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pydantic", "ruamel.yaml", "safetensors", "torch")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """registration.json. uri: for `mlflow.pyfunc.load_model`; registry: where that version exists."""
+
+    name: str
+    version: str
+    uri: str
+    content: str
+    registry: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is to be registered: folders and the records in them."""
+
+    model: Path
+    evaluation: Path
+    info: dict[str, Any]
+    metrics: dict[str, Any]
+    split: dict[str, Any]
+
+    @property
+    def content(self) -> str:
+        """SHA-256 over weights, their description and the evaluation."""
+        digest = hashlib.sha256()
+        for path in (self.model / "model.safetensors", self.model / "model.json", self.evaluation / "metrics.json"):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def register(name: str, model: Path, evaluation: Path, split: Path, output: Path, root: Path = Path()) -> Registration:
+    """Registers the model of `model` with the scores of `evaluation`, or finds the version that already holds them.
+
+    split: split.json. root: the project, for git's commit and dvc.lock. Writes `output`/registration.json.
+    Raises ValueError when an input is missing or does not belong to the others, or MLflow does not answer.
+    """
+    candidate = Candidate(
+        model, evaluation, _read(model / "model.json"), _read(evaluation / "metrics.json"), _read(split)
+    )
+    if candidate.info["split_sha256"] != candidate.split["sha256"]:
+        raise ValueError(f"{split}: the model was trained on another split; run train and evaluate again")
+    with registry() as client:
+        version = _find(client, name, candidate.content) or _create(client, name, candidate, root)
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    done = Registration(name, version, f"models:/{name}/{version}", candidate.content, public_uri())
+    atomic.write(output / "registration.json", json.dumps(asdict(done), indent=2) + "\n")
+    return done
+
+
+def tags(candidate: Candidate, root: Path) -> dict[str, str]:
+    """What a version says about itself, for people and for promotion."""
+    test = candidate.metrics["test"]
+    scores = {
+        f"test.{score}{suffix}": f"{test[score][key]:.6f}"
+        for score in metrics.SCORES
+        for key, suffix in (("mean", ""), ("low", ".low"), ("high", ".high"))
+    }
+    return {
+        CONTENT_TAG: candidate.content,
+        RUN_KEY_TAG: candidate.info["run_key"],
+        "hymunet.test_images_sha256": candidate.metrics["test_images_sha256"],
+        "hymunet.image_size": str(candidate.info["image_size"]),
+        **_origin(candidate, root),
+        **scores,
+        "test.images": str(test["images"]),
+        "test.missed": str(test["missed"]),
+    }
+
+
+def lock_hash(path: Path) -> str:
+    """SHA-256 over what dvc.lock says of every stage but `register`, whose own entry is written after it has run."""
+    from ruamel.yaml import YAML
+
+    if not path.is_file():
+        return "none"
+    stages = YAML(typ="safe", pure=True).load(path).get("stages", {})
+    stages.pop("register", None)
+    return hashlib.sha256(json.dumps(stages, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _origin(candidate: Candidate, root: Path) -> dict[str, str]:
+    return {
+        "hymunet.data_sha256": candidate.info["data_sha256"],
+        "hymunet.split_sha256": candidate.info["split_sha256"],
+        "hymunet.git_commit": _git_commit(root),
+        "hymunet.dvc_lock_sha256": lock_hash(root / "dvc.lock"),
+    }
+
+
+def _find(client: "MlflowClient", name: str, content: str) -> str | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.`{CONTENT_TAG}` = '{content}'")
+    return str(min(int(version.version) for version in found)) if found else None
+
+
+def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path) -> str:
+    """Artifacts first, the version with all its tags last: whatever fails before leaves no version."""
+    from mlflow.entities import Metric
+
+    run_id = _run(client, candidate.info["run_key"])
+    folder = f"model-{candidate.content[:12]}"
+    text = card(name, candidate.info, candidate.metrics, candidate.split, _origin(candidate, root))
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / folder
+        save(candidate, path)
+        (path / "card.md").write_text(text)
+        client.log_artifacts(run_id, str(path), folder)
+    client.log_artifacts(run_id, str(candidate.evaluation), f"{folder}/evaluation")
+    test = candidate.metrics["test"]
+    client.log_batch(run_id, metrics=[Metric(f"test/{score}", test[score]["mean"], 0, 0) for score in metrics.SCORES])
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="Segmentation of skin lesions. For research use only.")
+    source = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
+    created = client.create_model_version(name, source, run_id, tags=tags(candidate, root), description=text)
+    return str(created.version)
+
+
+def _run(client: "MlflowClient", run_key: str) -> str:
+    """The training's run, wherever it is; where the training was not tracked, a run that says which it was."""
+    import os
+
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.`{RUN_KEY_TAG}` = '{run_key}'", order_by=["start_time ASC"])
+    if found:
+        return found[0].info.run_id
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
+    identifier = experiment.experiment_id if experiment else client.create_experiment(name)
+    run = client.create_run(identifier, tags={RUN_KEY_TAG: run_key}, run_name=f"train-{run_key[:8]}")
+    client.set_terminated(run.info.run_id)
+    return run.info.run_id
+
+
+def save(candidate: Candidate, path: Path) -> None:
+    """The model in MLflow's format: our weights, our code, a signature and an example."""
+    import mlflow
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from hymunet.data.synthetic import draw
+
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
+        outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
+    )
+    mlflow.pyfunc.save_model(
+        path,
+        python_model=str(PACKAGE / "registry/serve.py"),
+        artifacts={"model": str(candidate.model)},
+        code_paths=[str(PACKAGE)],
+        model_config={key: candidate.metrics[key] for key in ("threshold", "flips")},
+        signature=signature,
+        input_example=draw(0, 64, 0)[0][None],
+        pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
+    )
+
+
+def _git_commit(root: Path) -> str:
+    """The commit that is checked out, with `-dirty` when files differ from it."""
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the steps before this one first") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
