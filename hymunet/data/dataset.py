@@ -40,10 +40,8 @@ class Prepared:
 
     def split(self, path: str | Path) -> dict[str, np.ndarray]:
         """split.csv -> the rows (int64, ascending) of each split."""
-        return {
-            name: np.array([row for row, _ in members], dtype=np.int64)
-            for name, members in _members(self, path).items()
-        }
+        members = _members(self, path)
+        return {name: np.array([row for row, _ in members[name]], dtype=np.int64) for name in SPLITS}
 
     def ids(self, path: str | Path) -> list[str]:
         """The images' names, one per row; split.csv and the arrays are both sorted by id."""
@@ -53,8 +51,7 @@ class Prepared:
 class TrainingData:
     """What training may see: the rows of the training and the validation split, by position within the split.
 
-    Asking for the test split is an error, and no other way leads to its pixels: `subset` copies out single rows of a
-    split that is open. Each subset is `(images (S, S, 3), masks (S, S))` by position.
+    Asking for the test split is an error.
     """
 
     def __init__(self, folder: str | Path, split_file: str | Path) -> None:
@@ -73,7 +70,7 @@ class TrainingData:
 
 
 class Subset:
-    """One split's images and masks by position 0..len-1; picklable and cheap to send to loader processes."""
+    """One split's images and masks by position 0..len-1."""
 
     def __init__(self, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, ids: list[str]) -> None:
         self._images, self._masks, self._rows, self.ids = images, masks, rows, ids
@@ -122,6 +119,9 @@ def _members(prepared: Prepared, path: str | Path) -> dict[str, list[tuple[int, 
         raise ValueError(
             f"{path}: lists {found} images, {prepared.folder} holds {len(prepared)}; run the split step again"
         )
+    ids = [name for _, name in sorted(pair for pairs in members.values() for pair in pairs)]
+    if ids != sorted(set(ids)):
+        raise ValueError(f"{path}: not sorted by id, or an id twice; run the split step again")
     empty = [name for name in SPLITS if not members[name]]
     if empty:
         raise ValueError(f"{path}: no image in {', '.join(empty)}; add images or change split.fractions")

@@ -1,0 +1,231 @@
+"""One step after another: schedule, skipping, averaging, parts of a batch, precision."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from hymunet import models
+from hymunet.data.dataset import TrainingData
+from hymunet.losses import HybridLoss
+from hymunet.training import device as devices
+from hymunet.training.distributed import Ranks
+from hymunet.training.learner import MAX_BAD_STEPS, Learner
+from hymunet.training.progress import Readout
+from hymunet.training.state import parameter_groups
+from hymunet.training.validation import image_dice
+from tests.training_data import sections
+
+
+@pytest.fixture(autouse=True)
+def deterministic():
+    devices.make_deterministic()
+
+
+def build(inputs, **changes) -> Learner:
+    return Learner(*sections(**changes), TrainingData(inputs.prepared, inputs.split), Ranks())
+
+
+def weights(model) -> list[torch.Tensor]:
+    return [tensor.detach().clone() for tensor in model.state_dict().values()]
+
+
+def test_the_learning_rate_is_one_half_cosine_over_all_steps(inputs):
+    learner = build(inputs, epochs=4, learning_rate=1e-2, min_learning_rate=1e-4)
+    rates = [learner.learning_rate(step) for step in range(learner.schedule.steps)]
+    assert len(rates) == 20
+    assert rates[0] == 1e-2
+    assert rates[-1] == pytest.approx(1e-4, rel=1e-12)
+    angles = np.arccos(np.clip((np.array(rates) - 1e-4) / (1e-2 - 1e-4) * 2 - 1, -1, 1))
+    assert np.allclose(np.diff(angles), math.pi / 19, atol=1e-6)
+
+
+def test_a_step_is_that_of_a_plain_loop(inputs):
+    """Against torch as a textbook would use it: AdamW not fused, no channels-last, no guard."""
+    changes = {"drop_path": 0.0, "learning_rate": 1e-3}
+    learner = build(inputs, **changes)
+    model_section, train = sections(**changes)
+    torch.manual_seed(train.seed)
+    model = models.build(model_section)
+    optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), betas=tuple(train.betas), foreach=False)
+    loss_function = HybridLoss(train.loss_weights, train.dice_smoothing, train.boundary_radius)
+    losses = []
+    for step, (images, masks) in zip(range(3), learner.batches(), strict=False):
+        learner.learn(images, masks)
+        for group in optimizer.param_groups:
+            group["lr"] = learner.learning_rate(step)
+        loss = loss_function(model.train()(images.contiguous()), masks)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert learner.totals[0] == pytest.approx(sum(losses), rel=1e-4)
+    for name, tensor in model.named_parameters():
+        expected, found = tensor.detach(), dict(learner.model.named_parameters())[name].detach()
+        assert torch.allclose(expected, found, atol=2e-3), (
+            name
+        )  # three steps of at most 1e-3 each; most agree far better
+    difference = sum(
+        float((a - b).abs().sum()) for a, b in zip(model.parameters(), learner.model.parameters(), strict=True)
+    )
+    moved = sum(p.numel() for p in model.parameters()) * 3e-3
+    assert difference < 0.02 * moved
+
+
+def test_decay_spares_norms_biases_and_the_scan(inputs):
+    model = build(inputs).model
+    decayed, free = parameter_groups(model, 0.1)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    assert decayed["weight_decay"] == 0.1
+    assert free["weight_decay"] == 0.0
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+    for parameter in decayed["params"]:
+        assert parameter.ndim >= 2
+        assert not names[parameter].endswith(("bias", "A_log", ".D"))
+    free_names = {names[parameter].split(".")[-1] for parameter in free["params"]}
+    assert {"bias", "A_log", "D", "dt_bias"} <= free_names
+
+
+def test_a_step_without_a_finite_loss_changes_nothing_but_the_counters(inputs):
+    learner = build(inputs)
+    batches = learner.batches()
+    images, masks = next(batches)
+    learner.learn(images, masks)
+    before, moments = weights(learner.model), [t.clone() for t in learner.checkpoint().tensors.values()]
+    learner.learn(torch.full_like(images, float("nan")), masks)
+    after = weights(learner.model)
+    names = list(learner.model.state_dict())
+    for name, a, b in zip(names, before, after, strict=True):
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(a, b), name
+    for (name, tensor), kept in zip(learner.checkpoint().tensors.items(), moments, strict=True):
+        if name.startswith("optimizer"):
+            assert torch.equal(tensor, kept), name
+    assert learner.totals[1:].tolist() == [1.0, 1.0, 1.0]
+    learner.learn(images, masks)
+    assert learner.totals[1:].tolist() == [2.0, 0.0, 1.0]
+    assert all(torch.isfinite(tensor).all() for tensor in weights(learner.model))
+
+
+def test_nothing_but_bad_steps_ends_the_training_and_says_where(inputs):
+    learner = build(inputs, epochs=10)
+    readout = Readout(learner.device)
+
+    def suffer() -> None:
+        for images, masks in learner.batches():
+            learner.learn(images * float("inf"), masks)
+            if readout.update(learner.progress.step, learner.totals):
+                learner.check(readout)
+
+    with pytest.raises(ValueError, match=r"epoch 2, step 10: 10 steps in a row with a loss that .*image00"):
+        suffer()
+    assert learner.totals[3] == MAX_BAD_STEPS
+
+
+def test_ties_go_to_the_earlier_epoch(inputs, monkeypatch):
+    learner = build(inputs)
+    scores = iter([0.0, 0.7, 0.5, 0.7, 0.8])
+    monkeypatch.setattr(learner.validation, "dice", lambda *_: next(scores))
+    chosen = []
+    for epoch in range(1, 6):
+        learner.progress.step = epoch * learner.schedule.steps_per_epoch
+        learner.finish_epoch()
+        chosen.append(learner.progress.best_epoch)
+    assert chosen == [1, 2, 2, 2, 5]
+    assert learner.progress.best_dice == 0.8
+
+
+def test_the_best_weights_are_a_copy(inputs):
+    learner = build(inputs, batch_size=10)
+    for images, masks in learner.batches():
+        learner.learn(images, masks)
+        if learner.progress.step == 2:
+            learner.finish_epoch()
+            best = {name: tensor.clone() for name, tensor in learner.best.items()}
+    assert learner.progress.step == 4
+    assert all(torch.equal(learner.best[name], tensor) for name, tensor in best.items())
+
+
+def test_averaged_weights_are_the_exponential_average(inputs):
+    learner = build(inputs, ema_decay=0.9)
+    expected: list[torch.Tensor] = []
+    for images, masks in learner.batches():
+        learner.learn(images, masks)
+        now = [parameter.detach().clone() for parameter in learner.model.parameters()]
+        expected = [0.9 * old + 0.1 * new for old, new in zip(expected, now, strict=True)] if expected else now
+    assert learner.ema is not None
+    for average, parameter in zip(expected, learner.evaluated.parameters(), strict=True):
+        assert torch.allclose(average, parameter, atol=1e-6)
+    assert learner.evaluated is learner.ema.module
+
+
+def test_accumulation_is_the_whole_batch_where_no_batch_norm_sees_parts(inputs):
+    """With batch norm taken out, and stochastic depth in: the same losses and weights, up to rounding."""
+    results = []
+    for accumulate in (1, 2, 4):
+        learner = build(inputs, accumulate=accumulate, batch_size=8, drop_path=0.5)
+        for module in learner.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.forward = lambda x: x  # type: ignore[method-assign]
+        for images, masks in learner.batches():
+            learner.learn(images, masks)
+        results.append(
+            (learner.totals[0].item(), torch.cat([p.detach().flatten() for p in learner.model.parameters()]))
+        )
+    for total, flat in results[1:]:
+        assert total == pytest.approx(results[0][0], rel=1e-4)
+        assert (flat - results[0][1]).abs().mean() < 1e-5
+
+
+@pytest.mark.parametrize("batch_size", [6, 20])
+def test_parts_must_divide_the_batch(inputs, batch_size):
+    model, train = sections(batch_size=batch_size)
+    with pytest.raises(ValueError, match="multiple of ranks × train.accumulate = [37] × 1"):
+        Learner(model, train, TrainingData(inputs.prepared, inputs.split), Ranks(count=3 if batch_size == 20 else 7))
+
+
+def test_image_dice_counts_an_image_that_is_empty_in_both_as_perfect():
+    prediction = torch.zeros(4, 8, 8, dtype=torch.bool)
+    truth = prediction.clone()
+    prediction[1, :4], truth[1, 2:6], truth[2, 0], prediction[3, 0] = True, True, True, True
+    assert image_dice(prediction, truth).tolist() == [1.0, 0.5, 0.0, 0.0]
+
+
+def test_validation_is_the_mean_over_images_whatever_the_batches(inputs):
+    learner = build(inputs)
+    images, masks = learner.data.subset("validation").arrays()
+    learner.model.eval()
+    whole = learner.validation.dice(learner.model, learner.autocast())
+    learner.validation.batch_size = 5
+    assert learner.validation.dice(learner.model, learner.autocast()) == pytest.approx(whole, abs=1e-6)
+    assert len(images) == 6
+    one_by_one = []
+    for image, mask in zip(images, masks, strict=True):
+        x = torch.from_numpy((image.astype(np.float32) - 127.5) / 127.5).permute(2, 0, 1)[None]
+        prediction = (torch.sigmoid(learner.model(x))[0, 0] > 0.5).numpy()
+        total = prediction.sum() + mask.sum()
+        one_by_one.append(2 * (prediction & (mask > 0)).sum() / total if total else 1.0)
+    assert whole == pytest.approx(np.mean(one_by_one), abs=1e-3)
+
+
+def test_precision_follows_the_hardware():
+    cpu = torch.device("cpu")
+    expected = torch.bfloat16 if devices.computes_in_bfloat16(cpu) else None
+    assert devices.autocast_dtype("auto", cpu) is expected
+    assert devices.autocast_dtype("float32", cpu) is None
+    if expected is None:
+        with pytest.warns(UserWarning, match="only emulates bfloat16"):
+            assert devices.autocast_dtype("bf16", cpu) is torch.bfloat16
+
+
+def test_bf16_trains(inputs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this processor only emulates it
+        learner = build(inputs, precision="bf16", batch_size=10)
+    for images, masks in learner.batches():
+        learner.learn(images, masks)
+    total, count, *bad = learner.totals.tolist()
+    assert bad == [0, 0]
+    assert 0 < total / count < 3

@@ -1,0 +1,180 @@
+"""Stopped anywhere and continued, a training ends with the same bytes."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hymunet import models
+from hymunet.training import learner, trainer
+from tests.training_data import Inputs, drawn, sections, write_inputs
+
+
+@pytest.fixture(autouse=True)
+def no_tracking(monkeypatch):
+    monkeypatch.setenv("HYMUNET_TRACKING", "off")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Inputs:
+    return write_inputs(tmp_path_factory.mktemp("inputs") / "inputs", *drawn(30, 32), validation=6, test=4)
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory) -> Path:
+    """A run that nobody touched."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYMUNET_TRACKING", "off")
+        assert run(inputs, folder) == 0
+    return folder
+
+
+def paths(inputs, folder: Path) -> trainer.Paths:
+    return trainer.Paths(
+        inputs.prepared, inputs.split, folder / "model", folder / "reports", str(folder / "checkpoints")
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for part in ("model", "reports")
+        for path in sorted((folder / part).rglob("*"))
+        if path.is_file()
+    }
+
+
+def run(inputs, folder: Path, stop_at: int | None = None, number: int = signal.SIGTERM, **changes) -> int:
+    """One life; a signal arrives while step `stop_at` is being made."""
+    learn = learner.Learner.learn
+
+    def interrupted(self, images, masks):
+        if self.progress.step + 1 == stop_at:
+            os.kill(os.getpid(), number)
+        learn(self, images, masks)
+
+    learner.Learner.learn = interrupted
+    try:
+        return trainer.train(*sections(**changes), paths(inputs, folder))
+    finally:
+        learner.Learner.learn = learn
+
+
+VARIANTS = {
+    "workers": {"workers": 2},
+    "device": {"augment": "device", "name": "unet"},
+    "ema": {"ema_decay": 0.9, "batch_size": 6, "accumulate": 2},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopped_in_the_middle_of_epochs_and_continued_it_ends_the_same(inputs, tmp_path, variant):
+    changes = VARIANTS[variant]
+    assert run(inputs, tmp_path / "whole", **changes) == 0
+    expected = contents(tmp_path / "whole")
+    assert {"model/model.safetensors", "model/model.json", "reports/history.json"} <= set(expected)
+    steps = 2 * (20 // changes.get("batch_size", 4))
+    for stop in (1, steps // 2 - 1, steps // 2, steps - 1):  # the first step, within, at the end of, within an epoch
+        assert run(inputs, tmp_path / "parts", stop, **changes) == 75
+        assert not (tmp_path / "parts" / "model").exists()
+    assert run(inputs, tmp_path / "parts", **changes) == 0
+    assert contents(tmp_path / "parts") == expected
+
+
+def test_two_identical_runs_write_identical_files(inputs, whole, tmp_path):
+    assert run(inputs, tmp_path) == 0
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_what_is_immaterial_may_change_on_the_way(inputs, whole, tmp_path):
+    """Workers, the time between checkpoints: the run goes on, and ends the same."""
+    assert run(inputs, tmp_path, 3, workers=2) == 75
+    assert run(inputs, tmp_path, 7, workers=1, checkpoint_minutes=1e-6) == 75
+    assert run(inputs, tmp_path) == 0
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_another_seed_is_another_run(inputs, whole, tmp_path):
+    assert run(inputs, tmp_path, seed=1) == 0
+    assert contents(tmp_path)["model/model.safetensors"] != contents(whole)["model/model.safetensors"]
+
+
+def test_a_finished_run_repeats_its_outputs_at_once(inputs, whole, monkeypatch):
+    expected = contents(whole)
+    shutil.rmtree(whole / "model")
+    shutil.rmtree(whole / "reports")
+
+    def refuse(*_):
+        raise AssertionError("a finished run learns no more")
+
+    monkeypatch.setattr(learner.Learner, "learn", refuse)
+    assert trainer.train(*sections(), paths(inputs, whole)) == 0
+    assert contents(whole) == expected
+
+
+def test_an_interrupt_from_the_keyboard_saves_too(inputs, tmp_path):
+    assert run(inputs, tmp_path, 3, signal.SIGINT) == 130
+    assert [path.name for path in sorted((tmp_path / "checkpoints").glob("*/*.json"))] == ["000000003.json"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_test_split_changes_nothing(whole, tmp_path):
+    """Other test images, the same training: not one byte of them reaches it."""
+    images, masks = drawn(30, 32)
+    poisoned = write_inputs(tmp_path / "inputs", images, masks, validation=6, test=4)
+    images[26:], masks[26:] = 255 - images[26:], 1 - masks[26:]
+    np.save(poisoned.prepared / "images.npy", images)
+    np.save(poisoned.prepared / "masks.npy", masks)
+    assert run(poisoned, tmp_path) == 0
+    assert contents(tmp_path) == contents(whole)
+
+
+def test_the_model_loads_and_knows_where_it_comes_from(whole):
+    model, info = models.load(whole / "model")
+    history = json.loads((whole / "reports" / "history.json").read_text())
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert info["validation_dice"] == max(record["validation_dice"] for record in history)
+    assert info["epoch"] == 1 + [record["validation_dice"] for record in history].index(info["validation_dice"])
+    assert info["image_size"] == 32
+    assert len(info["run_key"]) == 16
+    assert not model.training
+
+
+def test_a_full_disk_does_not_end_a_training(inputs, tmp_path, monkeypatch, caplog):
+    from hymunet.training.storage import Folder
+
+    write = Folder.write
+
+    def full(self, name, content):
+        if "safetensors" in name:
+            raise OSError(28, "No space left on device")
+        write(self, name, content)
+
+    monkeypatch.setattr(Folder, "write", full)
+    with caplog.at_level(logging.WARNING):
+        assert run(inputs, tmp_path, batch_size=10, checkpoint_minutes=1e-6) == 0
+    assert "no checkpoint at step 1" in caplog.text
+    assert (tmp_path / "model" / "model.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "run the validate step first"),
+        ("{", "not a report"),
+        ('{"success": false}', "data checks failed"),
+        ("[]", "not a report"),
+    ],
+)
+def test_data_that_did_not_pass_is_not_trained_on(tmp_path, content, problem):
+    report = tmp_path / "validation.json"
+    if content is not None:
+        report.write_text(content)
+    with pytest.raises(ValueError, match=problem):
+        trainer.require_valid_data(report)
