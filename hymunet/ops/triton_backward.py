@@ -22,11 +22,6 @@ def stack(a, b):
 
 
 @triton.jit
-def stack4(a, b, c, d):
-    return stack(stack(a, b), stack(c, d))
-
-
-@triton.jit
 def sum_channels(tile, EXACT: tl.constexpr, BC: tl.constexpr):
     """Row sums, in column 0 of a (rows, 16) result. On the matrix units a row sum is a product with ones: bfloat16
     terms, float32 sum. EXACT keeps float32 terms."""
@@ -75,8 +70,8 @@ def backward_kernel(
     grad_w = tl.zeros((RP, BC), tl.float32)
     grad_bias = tl.zeros((BC,), tl.float32)
     grad_skip = tl.zeros((BC,), tl.float32)
-    step_row = tl.arange(0, 4 * RP)[:, None]
-    state_row = tl.arange(0, 8 * NP)[:, None]
+    step_row = tl.arange(0, 2 * RP)[:, None]
+    state_row = tl.arange(0, 4 * NP)[:, None]
     column = tl.arange(0, 16)[None, :]
 
     begin = segment * chunks
@@ -113,9 +108,6 @@ def backward_kernel(
                 h = decay * h + drive
                 decays = decays + (decay,)
                 history = history + (h,)
-            to_b = ()
-            to_c = ()
-            to_dt = ()
             for j in tl.static_range(GROUP - 1, -1, -1):
                 pixel = visited(first, group * GROUP + j, direction, H, W, ALIGNED)
                 valid = live if ALIGNED else c < tl.where(first + group * GROUP + j < L, C, 0)
@@ -125,8 +117,7 @@ def backward_kernel(
                 gy = tl.load(grad_y + pixel * C, mask=valid, other=0.0).to(tl.float32)
                 adjoint += gy[None, :] * load_row(row + R + N, N, NP, PAIRS)
                 through_b = tl.sum(adjoint * load_row(row + R, N, NP, PAIRS), axis=0)
-                to_b = (adjoint * (delta * value)[None, :],) + to_b
-                to_c = (history[j + 1] * gy[None, :],) + to_c
+                to_bc = stack(adjoint * (delta * value)[None, :], history[j + 1] * gy[None, :])
                 adjoint = decays[j] * adjoint
                 flow = adjoint * history[j]
                 grad_a += flow * delta[None, :]
@@ -136,21 +127,21 @@ def backward_kernel(
                 grad_logit = grad_delta * (1.0 - tl.exp2(-delta * LOG2E))
                 grad_bias += grad_logit
                 grad_w += grad_logit[None, :] * load_row(row, R, RP, PAIRS)
-                to_dt = (grad_logit[None, :] * w,) + to_dt
-            at = first + group * GROUP + state_row // (2 * NP)
-            m = state_row % NP
-            out = dproj + visited(at, 0, direction, H, W, False) * (4 * ROW) + R + state_row // NP % 2 * N + m
-            sums = sum_channels(
-                stack4(
-                    stack(to_b[0], to_c[0]), stack(to_b[1], to_c[1]),
-                    stack(to_b[2], to_c[2]), stack(to_b[3], to_c[3]),
-                ), EXACT, BC,
-            )  # fmt: skip
-            tl.store(out + column, sums, mask=(column == 0) & (m < N) & (at < L))
-            at = first + group * GROUP + step_row // RP
-            out = dproj + visited(at, 0, direction, H, W, False) * (4 * ROW) + step_row % RP
-            sums = sum_channels(stack4(to_dt[0], to_dt[1], to_dt[2], to_dt[3]), EXACT, BC)
-            tl.store(out + column, sums, mask=(column == 0) & (step_row % RP < R) & (at < L))
+                to_dt = grad_logit[None, :] * w
+                if j % 2 == 1:
+                    later_bc = to_bc
+                    later_dt = to_dt
+                else:
+                    t = group * GROUP + j + state_row // (2 * NP)
+                    m = state_row % NP
+                    out = dproj + visited(first, t, direction, H, W, ALIGNED) * (4 * ROW) + R + state_row // NP % 2 * N
+                    sums = sum_channels(stack(to_bc, later_bc), EXACT, BC)
+                    tl.store(out + m + column, sums, mask=(column == 0) & (m < N) & (first + t < L))
+                    t = group * GROUP + j + step_row // RP
+                    m = step_row % RP
+                    out = dproj + visited(first, t, direction, H, W, ALIGNED) * (4 * ROW)
+                    sums = sum_channels(stack(to_dt, later_dt), EXACT, BC)
+                    tl.store(out + m + column, sums, mask=(column == 0) & (m < R) & (first + t < L))
     slot = (image * segments + segment) * 4 + direction
     r = tl.arange(0, RP)
     tl.store(dA + (slot * N + n[:, None]) * C + c[None, :], grad_a, mask=state_mask)

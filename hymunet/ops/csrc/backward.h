@@ -7,8 +7,6 @@
 
 namespace {
 
-constexpr int64_t kTile = kBlock * kChannels;
-
 // h[i][t + 1] = state n + i after step t; h[i][0] = the state that enters the block. (kStatePad, kBlock + 1, kChannels)
 INLINE void recompute(const Block &k, const float *decay, int64_t n, const float *state, float *h) {
     for (int i = 0; i < kStatePad; i++) {

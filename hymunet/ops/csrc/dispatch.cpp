@@ -75,7 +75,8 @@ API int hymunet_supports(const char *isa) { return find(isa) != nullptr; }
 
 // Both return 0, or 1 when memory ran out.
 API int hymunet_forward(const char *isa, const Scan *scan) {
-    return run(*scan, find(isa)->forward, scan->batch * channel_blocks(*scan));
+    const Kernels &kernels = *find(isa);
+    return run(*scan, kernels.forward, kernels.forward_tasks(*scan));
 }
 
 API int hymunet_backward(const char *isa, const Scan *scan) {
@@ -88,7 +89,7 @@ API int hymunet_backward(const char *isa, const Scan *scan) {
 
 API int64_t hymunet_groups(const Scan *scan) { return groups(*scan); }
 
-// State updates of the bare inner loop in `rounds` rounds on each of `threads` threads.
+// Runs the bare inner loop on the calling thread; the number of state updates it made.
 API double hymunet_peak(const char *isa, int64_t rounds) { return find(isa)->peak(rounds); }
 
 // Raised whenever scan.h changes; hymunet/ops/cpu.py refuses a library of another number.

@@ -6,71 +6,89 @@ namespace {
 
 // Runs kStatePad states of one channel block over one block of tokens, the states in registers; adds to y.
 INLINE void scan_states(const Block &k, const float *decay, int64_t n, float *state, float *y) {
+    const int64_t count = k.count, row = k.row;
+    const float *b = k.rows + k.b + n, *c = k.rows + k.c + n, *du = k.du;
     vec h[kStatePad][kVectors];
     for (int i = 0; i < kStatePad; i++)
         for (int v = 0; v < kVectors; v++) h[i][v] = load(state + (n + i) * kChannels + v * kLanes);
-    for (int64_t t = 0; t < k.count; t++) {
-        vec sum[kVectors], du[kVectors];
+    for (int64_t t = 0; t < count; t++, b += row, c += row, du += kChannels, decay += kChannels, y += kChannels) {
+        vec sum[kVectors], in[kVectors];
         for (int v = 0; v < kVectors; v++) {
-            sum[v] = load(y + t * kChannels + v * kLanes);
-            du[v] = load(k.du + t * kChannels + v * kLanes);
+            sum[v] = load(y + v * kLanes);
+            in[v] = load(du + v * kLanes);
         }
 #pragma GCC unroll 4
         for (int i = 0; i < kStatePad; i++)
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; v++) {
-                vec in = opaque(du[v] * k.rows[t * k.row + k.b + n + i]);
-                h[i][v] = load(decay + (i * kBlock + t) * kChannels + v * kLanes) * h[i][v] + in;
-                sum[v] += h[i][v] * k.rows[t * k.row + k.c + n + i];
+                h[i][v] = load(decay + i * kTile + v * kLanes) * h[i][v] + opaque(in[v] * b[i]);
+                sum[v] += h[i][v] * c[i];
             }
-        for (int v = 0; v < kVectors; v++) store(y + t * kChannels + v * kLanes, sum[v]);
+        for (int v = 0; v < kVectors; v++) store(y + v * kLanes, sum[v]);
     }
     for (int i = 0; i < kStatePad; i++)
         for (int v = 0; v < kVectors; v++) store(state + (n + i) * kChannels + v * kLanes, h[i][v]);
 }
 
-// Task: (image, channel block).
+constexpr int64_t kShare = 4;  // channel blocks that share one reading of proj, where that leaves tasks enough
+
+// A function of the threads too: each channel's result is its own, whoever computes it.
+int64_t forward_share(const Scan &s) {
+    return s.batch * channel_blocks(s) >= kShare * 2 * s.threads ? kShare : 1;
+}
+int64_t forward_tasks(const Scan &s) { return s.batch * ceil_div(channel_blocks(s), forward_share(s)); }
+
+// Task: (image, forward_share() channel blocks).
 int forward(const Scan &s, int64_t task) {
-    const int64_t image = task / channel_blocks(s), block = task % channel_blocks(s), L = s.height * s.width;
-    const int64_t P = padded_states(s);
-    Arena arena(2 * L * kChannels + (2 * P + s.rank) * (kChannels + kBlock) + (1 + kStatePad) * kBlock * kChannels, 9);
+    const int64_t share = forward_share(s), parts = ceil_div(channel_blocks(s), share);
+    const int64_t image = task / parts, block = task % parts * share, L = s.height * s.width, P = padded_states(s);
+    const int64_t count = channel_blocks(s) - block < share ? channel_blocks(s) - block : share;
+    Arena arena(share * (2 * L + 2 * P + s.rank) * kChannels + kBlock * (s.rank + 2 * P) + (1 + kStatePad) * kTile, 3 + 5 * share);
     if (!arena.base) return 1;
     FlushDenormals flush;
-    float *x = arena.take(L * kChannels), *y = arena.take(L * kChannels), *state = arena.take(P * kChannels);
-    float *sums = arena.take(kBlock * kChannels), *decay = arena.take(kStatePad * kBlock * kChannels);
-    Parameters parameters;
-    parameters.a = arena.take(P * kChannels);
-    parameters.weight = arena.take(s.rank * kChannels);
+    float *x[kShare], *y[kShare], *state[kShare], *sums = arena.take(kTile), *decay = arena.take(kStatePad * kTile);
+    Parameters parameters[kShare];
     Block k;
     k.lay_out(s, arena);
-
-    float skip[kChannels] = {};
-    for (int64_t c = 0; c < block_channels(s, block); c++)
-        for (int d = 0; d < kDirections; d++) skip[c] += s.skip[d * s.channels + block * kChannels + c];
-    read_tile(x, s.x, s, image, block);
-    for (int64_t i = 0; i < L * kChannels; i += kLanes) store(y + i, load(x + i) * load(skip + i % kChannels));
-
+    for (int64_t i = 0; i < count; i++) {
+        x[i] = arena.take(L * kChannels);
+        y[i] = arena.take(L * kChannels);
+        state[i] = arena.take(P * kChannels);
+        parameters[i].a = arena.take(P * kChannels);
+        parameters[i].weight = arena.take(s.rank * kChannels);
+        float skip[kChannels] = {};
+        for (int64_t c = 0; c < block_channels(s, block + i); c++)
+            for (int d = 0; d < kDirections; d++) skip[c] += s.skip[d * s.channels + (block + i) * kChannels + c];
+        read_tile(x[i], s.x, s, image, block + i);
+        for (int64_t at = 0; at < L * kChannels; at += kLanes)
+            store(y[i] + at, load(x[i] + at) * load(skip + at % kChannels));
+    }
     for (int d = 0; d < kDirections; d++) {
         const Walk walk{s.height, s.width, d};
-        parameters.read(s, d, block * kChannels, block_channels(s, block));
-        memset(state, 0, P * kChannels * 4);
+        for (int64_t i = 0; i < count; i++) {
+            parameters[i].read(s, d, (block + i) * kChannels, block_channels(s, block + i));
+            memset(state[i], 0, P * kChannels * 4);
+        }
         for (int64_t first = 0; first < L; first += kBlock) {
-            if (first) memcpy(saved_state(s, image, d, first / kBlock, block), state, P * kChannels * 4);
             k.read(s, walk, image, first);
-            k.expand(s, parameters, x, nullptr);
-            memset(sums, 0, kBlock * kChannels * 4);
-            for (int64_t n = 0; n < P; n += kStatePad) {
-                decays(k, parameters.a, n, decay);
-                scan_states(k, decay, n, state, sums);
-            }
-            for (int64_t t = 0; t < k.count; t++)
-                for (int v = 0; v < kVectors; v++) {
-                    float *to = y + k.position[t] * kChannels + v * kLanes;
-                    store(to, load(to) + load(sums + t * kChannels + v * kLanes));
+            for (int64_t i = 0; i < count; i++) {
+                if (first)
+                    memcpy(saved_state(s, image, d, first / kBlock, block + i), state[i], P * kChannels * 4);
+                k.expand(s, parameters[i], x[i], nullptr);
+                memset(sums, 0, kTile * 4);
+                for (int64_t n = 0; n < P; n += kStatePad) {
+                    decays(k, parameters[i].a, n, decay);
+                    scan_states(k, decay, n, state[i], sums);
                 }
+                for (int64_t t = 0; t < k.count; t++)
+                    for (int v = 0; v < kVectors; v++) {
+                        float *to = y[i] + k.position[t] * kChannels + v * kLanes;
+                        store(to, load(to) + load(sums + t * kChannels + v * kLanes));
+                    }
+            }
         }
     }
-    write_tile(s.y, y, s, image, block);
+    for (int64_t i = 0; i < count; i++) write_tile(s.y, y[i], s, image, block + i);
     return 0;
 }
 

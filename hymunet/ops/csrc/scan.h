@@ -29,6 +29,7 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // it finds no memory. Tasks, not threads, decide the order of every sum.
 struct Kernels {
     const char *name;
+    int64_t (*forward_tasks)(const Scan &);
     int (*forward)(const Scan &, int64_t task);
     int (*backward)(const Scan &, int64_t task);
     int (*reduce_proj)(const Scan &, int64_t task);

@@ -68,7 +68,9 @@ struct Parameters {
     }
 };
 
-constexpr int kPair = LANES == 16 ? 1 : 2;  // vectors whose exponentials are computed in step, to hide the units' latency
+constexpr int64_t kTile = kBlock * kChannels;
+// Vectors whose exponentials are computed in step, to hide the units' latency: of a channel block, of a run of tokens.
+constexpr int kPair = LANES == 16 ? 1 : 2, kStep = LANES == 16 ? 4 : 2;
 
 // One block of tokens of one direction and one channel block.
 struct Block {
@@ -142,25 +144,24 @@ struct Block {
     }
 };
 
-constexpr int kStep = LANES == 16 ? 4 : 2;
-
 // decay[i][t] = exp(delta[t] * A_(n+i)) for kStatePad states of a block, (kStatePad, kBlock, kChannels).
 INLINE void decays(const Block &k, const float *a, int64_t n, float *decay) {
+    const int64_t end = k.count * kChannels;
+    const bool bounded = k.bounded;
     for (int i = 0; i < kStatePad; i++)
-        for (int v = 0; v < kVectors; v++) {
-            const vec scale = load(a + (n + i) * kChannels + v * kLanes);
-            const float *delta = k.delta + v * kLanes;
-            float *to = decay + i * kBlock * kChannels + v * kLanes;
-            if (k.bounded)
-                for (int64_t t = 0; t < k.count; t += kStep) {
+        for (int64_t lane = 0; lane < kChannels; lane += kLanes) {
+            const vec scale = load(a + (n + i) * kChannels + lane);
+            float *to = decay + i * kTile;
+            if (bounded)
+                for (int64_t at = lane; at < end; at += kStep * kChannels) {
                     vec x[kStep], p[kStep];
-                    for (int j = 0; j < kStep; j++) x[j] = load(delta + (t + j) * kChannels);
+                    for (int j = 0; j < kStep; j++) x[j] = load(k.delta + at + j * kChannels);
                     exp2_bounded<kStep>(x, scale, p);
-                    for (int j = 0; j < kStep; j++) store(to + (t + j) * kChannels, p[j]);
+                    for (int j = 0; j < kStep; j++) store(to + at + j * kChannels, p[j]);
                 }
             else
-                for (int64_t t = 0; t < k.count; t++)
-                    store(to + t * kChannels, exp2_any(load(delta + t * kChannels), scale));
+                for (int64_t at = lane; at < end; at += kChannels)
+                    store(to + at, exp2_any(load(k.delta + at), scale));
         }
 }
 
