@@ -34,8 +34,8 @@ class Run:
     def __init__(self, repo: Any, run: str) -> None:
         if not RUN.fullmatch(run):
             raise ValueError(f"run {run!r}: a run's name has letters, digits, '.', '_' and '-' alone")
-        odb = repo.cloud.get_remote().odb
-        self.fs, self.folder, self.run = odb.fs, odb.fs.join(odb.path, FOLDER, run), run
+        remote = repo.cloud.get_remote()
+        self.fs, self.folder, self.run = remote.fs, remote.fs.join(remote.path, FOLDER, run), run
 
     def write(self, record: Record) -> None:
         self._put(f"{record.stage}.json", json.dumps(asdict(record), indent=1))

@@ -47,8 +47,7 @@ class Workspace:
         """Fills the empty folder `root`. `params`: the whole content of params.yaml, as YAML or JSON."""
         shutil.copytree(source, self.root, ignore=SKIPPED, dirs_exist_ok=True)
         (self.root / "params.yaml").write_text(params)
-        (self.root / ".dvc").mkdir()
-        (self.root / ".dvc/config").write_text(CONFIG.format(url=self.remote))
+        configure(self.root, self.remote)
         if locks:
             write_lock(self.lock, merge_locks(locks))
 
@@ -68,6 +67,19 @@ class Workspace:
             yield repo
 
 
+def configure(root: Path, remote: str) -> None:
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text(CONFIG.format(url=remote))
+
+
+@contextlib.contextmanager
+def open_remote(empty: Path, remote: str) -> Iterator[Any]:
+    """A DVC project without stages, to reach a remote."""
+    configure(empty, remote)
+    with Workspace(empty, remote).repo() as repo:
+        yield repo
+
+
 def read_lock(path: Path) -> dict[str, Any]:
     """Stage name -> its entry in a dvc.lock; an absent file is an empty lock."""
     if not path.exists():
@@ -85,6 +97,8 @@ def merge_locks(paths: list[Path]) -> dict[str, Any]:
     """One lock out of the branches of a pipeline; ValueError where two of them say different things about a stage."""
     merged: dict[str, Any] = {}
     for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: the lock of the step before is missing")
         for name, entry in read_lock(path).items():
             if merged.setdefault(name, entry) != entry:
                 raise ValueError(f"{path}: stage {name} differs from another input's; the inputs are of different runs")

@@ -1,0 +1,38 @@
+"""What the steps' Kubeflow contracts share: the command line of the bridge, and what a step asks of its machine."""
+
+from dataclasses import dataclass
+
+from kfp import dsl
+
+
+@dataclass(frozen=True)
+class Needs:
+    """A step's claim on a cluster. `disk`: the emptyDir that holds the step's workspace."""
+
+    cpu: str
+    memory: str
+    disk: str
+    hours: float  # after which the pod is ended and counts as failed
+    retries: int
+    image: str = "cpu"  # or data: the key in the settings' images
+    shared_memory: str = "64Mi"  # /dev/shm; PyTorch's workers hand batches over in it
+    accelerator: bool = False
+
+
+def bridge(stage: str, *options: str) -> dsl.ContainerSpec:
+    """The stage of dvc.yaml in a container; the image is set by the pipeline."""
+    return dsl.ContainerSpec(
+        image="hymunet",
+        command=["python", "-m", "pipelines.step"],
+        args=[
+            "--stage",
+            stage,
+            "--run",
+            dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            "--params",
+            "{{$.inputs.parameters['params']}}",
+            "--executor-input",
+            "{{$}}",
+            *options,
+        ],
+    )

@@ -1,0 +1,122 @@
+"""`python -m pipelines`: compile, run here in containers, submit to a cluster, schedule, look, and bring results home."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+SETTINGS = Path("infra/kubeflow/settings.yaml")
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
+    verbs = main.add_subparsers(dest="verb", required=True)
+    pipeline = argparse.ArgumentParser(add_help=False)
+    pipeline.add_argument("--settings", type=Path, default=SETTINGS, help="where it runs: images, stores, secrets")
+    pipeline.add_argument("--params", type=Path, default=Path("params.yaml"))
+    pipeline.add_argument("--profile", help="profiles/NAME.yaml over profiles/paper.yaml, in place of --params")
+    pipeline.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="train.epochs=2")
+    pipeline.add_argument(
+        "--image", action="append", default=[], metavar="WHICH=IMAGE", help="cpu, data or accelerator, over the settings"
+    )
+    pipeline.add_argument("--allow-tags", action="store_true", help="take images by tag, which may move")
+    server = argparse.ArgumentParser(add_help=False)
+    server.add_argument("--host", help="the Kubeflow Pipelines API; default: KF_PIPELINES_ENDPOINT, or the cluster's own")
+    server.add_argument("--namespace", help="your Kubeflow profile, where it has several users")
+    server.add_argument(
+        "--auth",
+        choices=["none", "token", "service-account", "session"],
+        default="none",
+        help="token: KFP_TOKEN; service-account: the pod's own; session: KFP_COOKIES, the browser's",
+    )
+    remote = argparse.ArgumentParser(add_help=False)
+    remote.add_argument("--settings", type=Path, default=SETTINGS)
+
+    verb = verbs.add_parser("compile", parents=[pipeline], help="write the pipeline's YAML")
+    verb.add_argument("--output", type=Path, default=Path("build/pipeline.yaml"))
+    verb = verbs.add_parser("run-local", parents=[pipeline], help="run the compiled YAML here, in containers")
+    verb.add_argument("--root", type=Path, default=Path("build/kubeflow"), help="folder for Kubeflow's artifacts")
+    verb.add_argument("--run", help="the run's id; default: a new one")
+    verb = verbs.add_parser("submit", parents=[pipeline, server], help="start a run on a cluster")
+    verb.add_argument("--experiment", default="hymunet")
+    verb.add_argument("--name", help="of the run; default: pipeline and time")
+    verb.add_argument("--wait", action="store_true", help="follow the run; exit code 0 only when it succeeded")
+    verb = verbs.add_parser("schedule", parents=[pipeline, server], help="start a run again and again")
+    verb.add_argument("--experiment", default="hymunet")
+    verb.add_argument("--name", required=True)
+    verb.add_argument("--cron", required=True, help='six fields with seconds, in UTC: "0 0 3 * * 1"')
+    verb = verbs.add_parser("status", parents=[server], help="a run's steps")
+    verb.add_argument("run")
+    verb.add_argument("--wait", action="store_true")
+    verb = verbs.add_parser("fetch", parents=[remote], help="bring a run's lock, parameters and outputs home")
+    verb.add_argument("run")
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    return globals()[args.verb.replace("-", "_")](args)
+
+
+def _compiled(args: argparse.Namespace, output: Path) -> Path:
+    from pipelines import parameters, settings
+    from pipelines.training import compile_pipeline
+
+    images = dict(parameters.pair(text) for text in args.image)
+    chosen = settings.load(args.settings).with_images(images)
+    if not args.allow_tags:
+        chosen.require_content_addresses()
+    compile_pipeline(chosen, parameters.content(args.params, args.profile, args.overrides), output)
+    return output
+
+
+def compile(args: argparse.Namespace) -> int:
+    print(f"wrote {_compiled(args, args.output)}")
+    return 0
+
+
+def run_local(args: argparse.Namespace) -> int:
+    from pipelines.local import run_local
+
+    return 0 if run_local(_compiled(args, args.root / "pipeline.yaml"), {}, args.root, args.run) else 1
+
+
+def _cluster(args: argparse.Namespace) -> Any:
+    from pipelines.cluster import Cluster
+
+    return Cluster.connect(args.host, args.namespace, args.auth)
+
+
+def submit(args: argparse.Namespace) -> int:
+    cluster = _cluster(args)
+    run = cluster.submit(_compiled(args, Path("build/pipeline.yaml")), args.experiment, args.name)
+    print(f"run {run}")
+    return cluster.follow(run) if args.wait else 0
+
+
+def schedule(args: argparse.Namespace) -> int:
+    cluster = _cluster(args)
+    package = _compiled(args, Path("build/pipeline.yaml"))
+    print(f"recurring run {cluster.schedule(package, args.experiment, args.name, args.cron)}")
+    return 0
+
+
+def status(args: argparse.Namespace) -> int:
+    cluster = _cluster(args)
+    return cluster.follow(args.run) if args.wait else cluster.show(args.run)
+
+
+def fetch(args: argparse.Namespace) -> int:
+    from pipelines import settings
+    from pipelines.fetch import fetch
+
+    fetch(args.run, settings.load(args.settings).dvc_remote)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (ValueError, OSError) as error:
+        print(f"pipelines: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,85 @@
+"""Where the pipeline runs: images, stores, secrets, accelerator. Read from one YAML file, infra/kubeflow/settings.yaml."""
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hymunet.params import read_yaml
+
+# A registry's digest, or the id of an image on this machine: both name content, a tag names whatever is there today.
+BY_CONTENT = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
+SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSWORD", re.IGNORECASE)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Images(Strict):
+    cpu: str
+    data: str
+    accelerator: str | None = None  # the training image where there is an accelerator; else cpu
+
+
+class Secret(Strict):
+    """A Kubernetes secret and its keys, each of which becomes the environment variable of that name."""
+
+    name: str
+    keys: list[str]
+
+
+class Toleration(Strict):
+    key: str
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+
+
+class Accelerator(Strict):
+    type: str = "nvidia.com/gpu"
+    count: int = Field(ge=1)
+    node_selector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+
+
+class Settings(Strict):
+    images: Images
+    dvc_remote: str
+    environment: dict[str, str] = {}
+    secrets: list[Secret] = []
+    accelerator: Accelerator | None = None
+
+    @model_validator(mode="after")
+    def _secrets_are_not_written_down(self) -> Self:
+        for name in self.environment:
+            if SECRET_NAMES.search(name):
+                raise ValueError(f"environment.{name} looks like a secret: name its Kubernetes secret under `secrets`")
+        return self
+
+    def image(self, which: str, accelerated: bool = False) -> str:
+        if accelerated and self.accelerator and self.images.accelerator:
+            return self.images.accelerator
+        return getattr(self.images, which)
+
+    def with_images(self, images: dict[str, str]) -> "Settings":
+        return self.model_copy(update={"images": Images(**(self.images.model_dump() | images))})
+
+    def require_content_addresses(self) -> None:
+        """ValueError for an image named by a tag: what runs must be what was named, today and in a year."""
+        for which, image in self.images.model_dump().items():
+            if image and not BY_CONTENT.fullmatch(image):
+                raise ValueError(
+                    f"images.{which} = {image!r} is a tag, which may move: name it by digest (…@sha256:…), "
+                    "or pass --allow-tags"
+                )
+
+
+def load(path: Path) -> Settings:
+    """ValueError, in one line, for whatever is wrong in the file."""
+    try:
+        return Settings.model_validate(read_yaml(path))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"{path}: {'; '.join(problems)}") from None

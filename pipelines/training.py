@@ -1,0 +1,108 @@
+"""The training pipeline as Kubeflow runs it: dvc.yaml's stages in their order, a gate after the data checks, an exit handler."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl, kubernetes
+
+from components.container import Needs
+from components.download import component as download
+from components.evaluate import component as evaluate
+from components.prepare import component as prepare
+from components.register import component as register
+from components.split import component as split
+from components.train import component as train
+from components.validate import component as validate
+from hymunet import params
+from pipelines.settings import Settings
+
+NAME = "hymunet-training"
+WORKSPACE = "/work"
+USER = 10001  # the images' user
+RETRY_HOURS = 24  # Kubeflow's own limit is one hour, after which it gives up on a step whatever the retries left
+
+
+@dsl.container_component
+def reject() -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
+    """Fails the run: the data checks said no, and their report, one step back, says why."""
+    program = "import sys; sys.exit('the data checks refused the data: see the report of the step validate')"
+    return dsl.ContainerSpec(image="hymunet", command=["python", "-c", program])
+
+
+@dsl.container_component
+def finish(report: dsl.Output[dsl.HTML]) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
+    """Whatever happened: one page about the run."""
+    return dsl.ContainerSpec(
+        image="hymunet",
+        command=["python", "-m", "pipelines.finish"],
+        args=["--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER, "--executor-input", "{{$}}"],
+    )
+
+
+LIGHT = Needs(cpu="500m", memory="1Gi", disk="1Gi", hours=0.5, retries=2)
+
+
+def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
+    """The pipeline for one cluster; `content`, a whole params.yaml, is the default of its one parameter.
+
+    The parameter is text: as a structure Kubeflow would turn 1 into 1.0, and DVC's keys with it.
+    """
+
+    @dsl.pipeline(name=NAME, description="HyM-UNet: from the archives to a registered model. Research use only.")
+    def training(params: str = json.dumps(content)) -> None:
+        def step(contract: Any, name: str, before: dsl.PipelineTask | None = None) -> dsl.PipelineTask:
+            inputs = {"lock_before": before.outputs["lock"]} if before else {}
+            return place(getattr(contract, name)(params=params, **inputs), contract.NEEDS, settings)
+
+        last = place(finish(), LIGHT, settings)
+        with dsl.ExitHandler(last, name="steps"):
+            downloaded = step(download, "download")
+            prepared = step(prepare, "prepare", downloaded)
+            divided = step(split, "split", prepared)
+            checked = step(validate, "validate", divided)
+            with dsl.If(checked.outputs["passed"] == "true", name="data-passed"):
+                trained = step(train, "train", checked)
+                evaluated = step(evaluate, "evaluate", trained)
+                step(register, "register", evaluated)
+            with dsl.If(checked.outputs["passed"] == "false", name="data-refused"):
+                place(reject(), LIGHT, settings).set_retry(0)
+
+    return training
+
+
+def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.PipelineTask:
+    """The task on this cluster: image, resources, stores, secrets, and a container that may write in two places only."""
+    accelerator = settings.accelerator if needs.accelerator else None
+    task.set_container_image(settings.image(needs.image, needs.accelerator))
+    task.set_caching_options(False)  # DVC knows better: by content, across clusters and workstations
+    task.set_cpu_request(needs.cpu).set_cpu_limit(needs.cpu)
+    task.set_memory_request(needs.memory).set_memory_limit(needs.memory)
+    task.set_retry(needs.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=f"{RETRY_HOURS}h")
+    environment = {"HYMUNET_DVC_REMOTE": settings.dvc_remote, "HYMUNET_WORKSPACE": f"{WORKSPACE}/project"}
+    for name, value in sorted((environment | settings.environment).items()):
+        task.set_env_variable(name, value)
+    for secret in settings.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, {key: key for key in secret.keys})
+    kubernetes.empty_dir_mount(task, "workspace", WORKSPACE, size_limit=needs.disk)
+    kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit="2Gi")
+    kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=needs.shared_memory)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=0, run_as_non_root=True)
+    kubernetes.set_timeout(task, int(needs.hours * 3600))
+    if accelerator:
+        task.set_accelerator_type(accelerator.type).set_accelerator_limit(accelerator.count)
+        for key, value in sorted(accelerator.node_selector.items()):
+            kubernetes.add_node_selector(task, key, value)
+        for toleration in accelerator.tolerations:
+            kubernetes.add_toleration(task, **toleration.model_dump())
+    return task
+
+
+def compile_pipeline(settings: Settings, content: dict[str, Any], output: Path) -> None:
+    """Writes the pipeline's YAML: same settings and parameters, same bytes. ValueError for parameters that no step takes."""
+    params.check(content)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        compiler.Compiler().compile(define(settings, content), str(output))
