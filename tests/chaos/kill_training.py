@@ -1,6 +1,6 @@
 """Kills a training again and again, and compares every byte with the training that nobody touched.
 
-`python -m tests.chaos.kill_training --kills 200` (make chaos N=200). Half of the blows are SIGKILL at a moment drawn
+`python -m tests.chaos.kill_training --kills 200` (make chaos N=200). Some blows are SIGKILL at a moment drawn
 uniformly from the run's time; the others strike inside the writing of a checkpoint, at every kind of step of it:
 SIGKILL, or a full disk. After each blow the checkpoints are read by a second reader, written here, that shares no code
 with the product; the resumed run must start from the very checkpoint that this reader calls the newest. A killed run is
@@ -182,7 +182,7 @@ def _one_life(
     folder: Path, inputs: Inputs, source: random.Random, duration: float, report: Report, dangerous: bool
 ) -> bool:
     """Starts or resumes the run; True when it has reached its end."""
-    kind = source.choice(("time", "time", "write", "full disk")) if dangerous else "none"
+    kind = source.choice(("time", "time", "write", "write", "full disk")) if dangerous else "none"
     misfortune = random_misfortune(source, kind == "full disk") if kind in ("write", "full disk") else None
     minutes = source.choice((EVERY_STEP, EVERY_FEW_STEPS))
     expected = newest_checkpoint(folder / "checkpoints")

@@ -146,4 +146,4 @@ class _patched:
 
 def random_misfortune(source: random.Random, full: bool) -> Misfortune:
     point = source.choice(POINTS[:5] if full else POINTS)
-    return Misfortune(point, source.randint(1, 12), source.random(), full)
+    return Misfortune(point, source.randint(1, 5), source.random(), full)
