@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 DEFAULT_URI = "sqlite:///mlflow.db"
 EXPERIMENT = "hymunet"
 RUN_KEY_TAG = "hymunet.run_key"
+BENEATH = {"boto3", "botocore", "requests", "sqlalchemy", "urllib3"}  # whose errors MLflow lets through
 CHALLENGER, CHAMPION = "challenger", "champion"
 
 
@@ -21,8 +22,12 @@ def tracking_uri() -> str:
 
 
 def public_uri() -> str:
-    """The address without a user's name and password."""
-    return re.sub(r"//[^/@]*@", "//", tracking_uri())
+    return without_secrets(tracking_uri())
+
+
+def without_secrets(text: str) -> str:
+    """Addresses in the text lose the user's name and password."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 @contextmanager
@@ -46,5 +51,8 @@ def registry() -> Iterator["MlflowClient"]:
     mlflow.set_registry_uri(tracking_uri())
     try:
         yield mlflow.MlflowClient()
-    except MlflowException as error:
-        raise ValueError(f"MLflow at {public_uri()}: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:
+        if not isinstance(error, MlflowException) and type(error).__module__.partition(".")[0] not in BENEATH:
+            raise
+        reason = " ".join(without_secrets(str(error)).split())[:300]
+        raise ValueError(f"MLflow at {public_uri()}: {reason}") from None

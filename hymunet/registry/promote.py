@@ -40,16 +40,16 @@ def promote(name: str) -> Decision:
         if challenger is None:
             raise ValueError(f"{name} has no challenger; run the register step first")
         if champion is None:
-            decision = Decision(True, challenger.version, f"{_described(challenger)} is the first champion")
+            decision = Decision(True, str(challenger.version), f"{_described(challenger)} is the first champion")
         elif champion.version == challenger.version:
-            return Decision(True, champion.version, f"{_described(champion)} is the champion already")
+            return Decision(True, str(champion.version), f"{_described(champion)} is the champion already")
         else:
             decision = compare(client, challenger, champion)
         if decision.promoted:
-            before = _history(client, name) + ([champion.version] if champion else [])
+            before = _history(client, name) + ([str(champion.version)] if champion else [])
             client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(before[-HISTORY_LENGTH:]))
-            client.set_model_version_tag(name, challenger.version, REASON_TAG, decision.reason)
-            client.set_registered_model_alias(name, CHAMPION, challenger.version)
+            client.set_model_version_tag(name, decision.version, REASON_TAG, decision.reason)
+            client.set_registered_model_alias(name, CHAMPION, decision.version)
         return decision
 
 
@@ -59,15 +59,14 @@ def rollback(name: str) -> tuple[str, str]:
         champion = _by_alias(client, name, CHAMPION)
         if champion is None:
             raise ValueError(f"{name} has no champion to take back")
-        before = _history(client, name)
-        while before and before[-1] == champion.version:  # left by a promotion that failed half-way
+        before, current = _history(client, name), str(champion.version)
+        while before and before[-1] == current:  # left by a promotion that failed half-way
             before.pop()
         if not before:
-            raise ValueError(f"{name} version {champion.version} is the first champion; there is none to go back to")
-        version = client.get_model_version(name, before[-1]).version
-        client.set_registered_model_alias(name, CHAMPION, version)
+            raise ValueError(f"{name} version {current} is the first champion; there is none to go back to")
+        client.set_registered_model_alias(name, CHAMPION, before[-1])
         client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(before[:-1]))
-        return champion.version, version
+        return current, before[-1]
 
 
 def versions(name: str) -> list[dict[str, Any]]:
@@ -113,7 +112,7 @@ def compare(client: "MlflowClient", challenger: "ModelVersion", champion: "Model
         f"(95 % CI {difference['low']:+.4f} to {difference['high']:+.4f}) over the same {len(ours)} test images, "
         f"{'at least as good' if better else 'not as good'}"
     )
-    return Decision(better, challenger.version, reason)
+    return Decision(better, str(challenger.version), reason)
 
 
 def _dice(client: "MlflowClient", version: "ModelVersion") -> dict[str, float]:

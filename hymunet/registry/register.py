@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ class Registration:
     """registration.json. uri: for `mlflow.pyfunc.load_model`; registry: where that version exists."""
 
     name: str
-    version: str
+    version: int
     uri: str
     content: str
     registry: str
@@ -65,7 +66,7 @@ def register(name: str, model: Path, evaluation: Path, split: Path, output: Path
     with registry() as client:
         version = _find(client, name, candidate.content) or _create(client, name, candidate, root)
         client.set_registered_model_alias(name, CHALLENGER, version)
-    done = Registration(name, version, f"models:/{name}/{version}", candidate.content, public_uri())
+    done = Registration(name, int(version), f"models:/{name}/{version}", candidate.content, public_uri())
     atomic.write(output / "registration.json", json.dumps(asdict(done), indent=2) + "\n")
     return done
 
@@ -139,8 +140,6 @@ def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path)
 
 def _run(client: "MlflowClient", run_key: str) -> str:
     """The training's run, wherever it is; where the training was not tracked, a run that says which it was."""
-    import os
-
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, f"tags.`{RUN_KEY_TAG}` = '{run_key}'", order_by=["start_time ASC"])
     if found:
@@ -179,7 +178,9 @@ def save(candidate: Candidate, path: Path) -> None:
 
 
 def _git_commit(root: Path) -> str:
-    """The commit that is checked out, with `-dirty` when files differ from it."""
+    """The commit that is checked out, with `-dirty` when files differ from it; an image names its own."""
+    if named := os.environ.get("HYMUNET_GIT_COMMIT"):
+        return named
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()

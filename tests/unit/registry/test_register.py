@@ -1,0 +1,179 @@
+"""Registration: one version per content, complete about itself, loadable anywhere by code and safetensors alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hymunet import inference, models
+from hymunet.data.synthetic import draw
+from hymunet.registry import client as client_module
+from hymunet.registry.register import lock_hash, register
+
+
+def run(name, project):
+    return register(
+        name,
+        project / "artifacts/model",
+        project / "reports/evaluation",
+        project / "data/split/split.json",
+        project / "reports/registration",
+        project,
+    )
+
+
+@pytest.fixture
+def project(evaluated_project, tmp_path):
+    return Path(shutil.copytree(evaluated_project, tmp_path / "project"))
+
+
+def test_the_same_content_gives_one_version_which_says_all_about_itself(registry, project):
+    (project / "dvc.lock").write_text("stages: {train: {cmd: x}}\n")
+    experiment = registry.create_experiment("elsewhere")
+    info = json.loads((project / "artifacts/model/model.json").read_text())
+    training = registry.create_run(experiment, tags={"hymunet.run_key": info["run_key"]}).info.run_id
+
+    first, second = run("once", project), run("once", project)
+
+    assert first == second
+    (version,) = registry.search_model_versions("name = 'once'")
+    assert version.run_id == training, "the version hangs on the training's own run, wherever that is"
+    assert registry.get_model_version_by_alias("once", "challenger").version == version.version
+    written = json.loads((project / "reports/registration/registration.json").read_text())
+    assert written["uri"] == f"models:/once/{version.version}"
+    assert (written["version"], written["content"]) == (int(version.version), version.tags["hymunet.content"])
+
+    metrics = json.loads((project / "reports/evaluation/metrics.json").read_text())
+    dice = metrics["test"]["dice"]
+    for suffix, key in (("", "mean"), (".low", "low"), (".high", "high")):
+        assert float(version.tags[f"test.dice{suffix}"]) == pytest.approx(dice[key], abs=1e-6)
+    assert version.tags["hymunet.data_sha256"] == info["data_sha256"]
+    assert version.tags["hymunet.split_sha256"] == info["split_sha256"]
+    assert version.tags["hymunet.test_images_sha256"] == metrics["test_images_sha256"]
+    assert version.tags["hymunet.dvc_lock_sha256"] == lock_hash(project / "dvc.lock") != "none"
+    assert version.tags["hymunet.git_commit"] == "unknown", "the copy is no repository"
+    assert f"{dice['mean']:.4f}" in version.description
+    assert "not a medical device" in version.description
+    assert registry.get_run(training).data.metrics["test/dice"] == pytest.approx(dice["mean"])
+
+
+def test_other_content_is_another_version_and_leaves_the_first_alone(registry, project):
+    first = run("twice", project)
+    metrics = project / "reports/evaluation/metrics.json"
+    metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "threshold": 0.4}))
+    second = run("twice", project)
+    assert (first.version, second.version) == (1, 2)
+    sources = {registry.get_model_version("twice", str(version)).source for version in (1, 2)}
+    assert len(sources) == 2
+    assert int(registry.get_model_version_by_alias("twice", "challenger").version) == 2
+    metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "threshold": 0.5}, indent=2) + "\n")
+    assert run("twice", project).version == 1, "the first content again is the first version, now the challenger"
+    assert int(registry.get_model_version_by_alias("twice", "challenger").version) == 1
+
+
+FRESH = """
+import json, socket, threading, time, urllib.error, urllib.request
+import mlflow, numpy as np, uvicorn
+from mlflow.pyfunc.scoring_server import init
+
+model = mlflow.pyfunc.load_model("models:/served@challenger")
+images = np.load("images.npy")
+np.save("masks.npy", model.predict(images))
+
+listener = socket.create_server(("127.0.0.1", 0))
+server = uvicorn.Server(uvicorn.Config(init(model), log_level="error"))
+threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
+while not server.started:
+    time.sleep(0.05)
+
+def ask(inputs):
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/invocations"
+    body = json.dumps({"inputs": inputs}).encode()
+    return urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"}))
+
+np.save("answer.npy", np.array(json.load(ask(images.tolist()))["predictions"], np.uint8))
+try:
+    ask([[1, 2], [3, 4]])
+except urllib.error.HTTPError as error:
+    assert error.code == 400, error.code
+else:
+    raise AssertionError("took what is no image")
+
+import hymunet
+print(hymunet.__file__)
+"""
+
+
+def test_a_fresh_process_loads_the_version_with_its_own_code_and_serves_it(registry, registry_home, project, tmp_path):
+    run("served", project)
+    images = np.stack([draw(index, 80, seed=7)[0][:, :56] for index in range(3)])
+    np.save(tmp_path / "images.npy", images)
+    environment = {**os.environ, "PYTHONPATH": "", "MLFLOW_TRACKING_URI": f"sqlite:///{registry_home}/mlflow.db"}
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(registry_home) in done.stdout, "the code came with the version"
+
+    model, info = models.load(project / "artifacts/model")
+    expected = np.stack(inference.segment(model, list(images), info["image_size"], 0.5))
+    assert expected.shape == (3, 80, 56)
+    assert 0 < expected.mean() < 1
+    np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "answer.npy"), expected)
+
+    files = [path for path in registry_home.glob("mlruns/*/*/artifacts/**/*") if path.is_file()]
+    assert files
+    assert not [path for path in files if path.suffix in (".pkl", ".pt", ".pth") or path.read_bytes()[:1] == b"\x80"]
+
+
+def test_a_model_of_another_split_is_refused(registry, project):
+    split = project / "data/split/split.json"
+    split.write_text(json.dumps({**json.loads(split.read_text()), "sha256": "other"}))
+    with pytest.raises(ValueError, match=r"split\.json: the model was trained on another split"):
+        run("refused", project)
+    assert not (project / "reports/registration").exists()
+    assert not registry.search_registered_models("name = 'refused'")
+
+
+@pytest.mark.parametrize("missing", ["artifacts/model/model.json", "reports/evaluation/metrics.json"])
+def test_a_missing_input_is_named(registry, project, missing):
+    (project / missing).unlink()
+    with pytest.raises(ValueError, match=f"{missing}: no such file"):
+        run("refused", project)
+
+
+def test_a_server_that_is_down_is_one_line_soon(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ValueError, match=r"^MLflow at http://127\.0\.0\.1:9: ") as refusal:
+        run("down", project)
+    assert "\n" not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+    assert not (project / "reports/registration").exists()
+
+
+def test_the_lock_hash_is_of_the_stages_before_registration(tmp_path):
+    lock = tmp_path / "dvc.lock"
+    assert lock_hash(lock) == "none"
+    hashes = []
+    for text in (
+        "stages: {train: {outs: [a]}}",
+        "schema: '2.0'\nstages:\n  register: {outs: [b]}\n  train: {outs: [a]}\n",
+        "stages: {train: {outs: [c]}}",
+    ):
+        lock.write_text(text)
+        hashes.append(lock_hash(lock))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_training_and_registry_agree_on_where_and_how_runs_are_found():
+    from hymunet.training import deliver
+
+    assert deliver.RUN_KEY_TAG == client_module.RUN_KEY_TAG
+    assert deliver.DEFAULT_URI == client_module.DEFAULT_URI

@@ -1,0 +1,170 @@
+"""The command: quick to answer, one line for what went wrong, files whole and at their own size."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hymunet import cli, params, profiles
+from hymunet.data.synthetic import draw
+
+ROOT = Path(__file__).resolve().parents[1].parent
+STEPS = sorted(path.parent.name for path in ROOT.glob("components/*/__main__.py"))
+PROGRAMS = ["hymunet.cli", *(f"components.{step}" for step in STEPS)]
+HEAVY = {
+    "torch",
+    "mlflow",
+    "numpy",
+    "cv2",
+    "pandas",
+    "matplotlib",
+    "great_expectations",
+    "albumentations",
+    "kfp",
+    "pydantic",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_is_quick_and_imports_nothing_heavy(program):
+    command = [sys.executable, "-X", "importtime", "-m", program, "--help"]
+    before = os.times()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    after = os.times()
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "argparse" in imported, "the list of imports was read"
+    assert imported & HEAVY == set()
+    assert "--params" in done.stdout or "VERB" in done.stdout
+    # Processor time, since other work on the machine slows the clock on the wall.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 0.5
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the project's profiles and params.yaml, as the working directory."""
+    (tmp_path / "profiles").mkdir()
+    for path in ROOT.glob("profiles/*.yaml"):
+        (tmp_path / "profiles" / path.name).write_text(path.read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "profiles/paper.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(capsys, *arguments):
+    """The one line on standard error of a command that must fail."""
+    assert cli.main([str(argument) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_a_profile_changes_its_values_and_nothing_else(project):
+    before = (project / "params.yaml").read_text()
+    assert cli.main(["profile", "demo"]) == 0
+    text = (project / "params.yaml").read_text()
+    loaded, changes = params.read_yaml(project / "params.yaml"), params.read_yaml(project / "profiles/demo.yaml")
+    expected = params.read_yaml(project / "profiles/paper.yaml")
+    for section, values in changes.items():
+        expected[section] |= values
+    assert loaded == expected
+    comments = [line.partition("#")[2] for line in text.splitlines()]
+    assert comments == [line.partition("#")[2] for line in before.splitlines()], "every comment is where it was"
+    assert "mirror: null" in text
+    assert cli.main(["profile", "paper"]) == 0
+    assert (project / "params.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train: {epochs: 0}", "train.epochs = 0"),
+        ("train: {epoch: 3}", "unknown key train.epoch = 3; did you mean epochs?"),
+        ("trian: {epochs: 3}", "unknown key trian"),
+        ("", "expected sections"),
+        ("train: [", "not valid YAML"),
+    ],
+)
+def test_a_bad_profile_is_refused_and_writes_nothing(project, capsys, content, message):
+    before = (project / "params.yaml").read_bytes()
+    (project / "profiles/mine.yaml").write_text(content)
+    assert message in refusal(capsys, "profile", "mine")
+    assert (project / "params.yaml").read_bytes() == before
+    assert sorted(path.name for path in project.iterdir()) == ["params.yaml", "profiles"]
+
+
+def test_an_unknown_profile_names_those_there_are(project, capsys):
+    assert "no profile 'dmeo'; there are: demo, " in refusal(capsys, "profile", "dmeo")
+
+
+def test_params_tells_of_every_key(capsys):
+    assert cli.main(["params"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    content = params.read_yaml(ROOT / "profiles/paper.yaml")
+    assert len(lines) == len(content) + sum(map(len, content.values()))
+    assert "  image_size: whole number ≥ 32, ≤ 2048, a multiple of 16" in lines
+    assert "  threshold: number > 0, < 1 | validation" in lines
+    assert profiles.allowed() == "\n".join(lines)
+
+
+def test_predict_writes_masks_and_overlays_at_each_image_s_size(finished_training, tmp_path, capsys):
+    pictures = {}
+    for index, size in enumerate([(50, 70), (64, 40)]):
+        image, truth = (cv2.resize(drawn, size[::-1], interpolation=cv2.INTER_NEAREST) for drawn in draw(index, 64, 7))
+        pictures[f"lesion{index}"] = image, truth
+        cv2.imwrite(str(tmp_path / f"lesion{index}.png"), image[..., ::-1])
+    images = [str(tmp_path / f"{name}.png") for name in pictures]
+    model, output = str(finished_training / "artifacts/model"), tmp_path / "masks"
+    assert cli.main(["predict", *images, "--model", model, "--output", str(output)]) == 0
+    overlaps = []
+    for name, (image, truth) in pictures.items():
+        mask = cv2.imread(str(output / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED)
+        overlay = cv2.imread(str(output / f"{name}_overlay.png"))[..., ::-1]
+        assert (mask.shape, overlay.shape) == (image.shape[:2], image.shape)
+        assert set(np.unique(mask)) <= {0, 255}
+        changed = (overlay != image).any(-1)
+        near = cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0
+        assert changed.any()
+        assert not (changed & ~near).any(), "the overlay touches nothing away from the mask"
+        overlaps.append(2 * ((mask > 0) & (truth > 0)).sum() / ((mask > 0).sum() + (truth > 0).sum()))
+    assert np.mean(overlaps) > 0.5
+    assert len(list(output.iterdir())) == 4
+
+
+def test_predict_refuses_what_it_cannot_do(finished_training, tmp_path, capsys):
+    model = finished_training / "artifacts/model"
+    (tmp_path / "text.png").write_text("no image")
+    options = ("--model", model, "--output", tmp_path / "out")
+    assert "text.png: not an image" in refusal(capsys, "predict", tmp_path / "text.png", *options)
+    assert "No such file" in refusal(capsys, "predict", tmp_path / "absent.png", *options)
+    assert "two images are named text" in refusal(capsys, "predict", "a/text.png", "b/text.jpg", *options)
+    assert "train a model first" in refusal(
+        capsys, "predict", tmp_path / "text.png", "--model", tmp_path / "none", "--output", tmp_path / "out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_summary_says_scores_report_and_version(tmp_path, capsys):
+    assert "run the pipeline first" in refusal(capsys, "summary", "--reports", tmp_path)
+    estimate = {"mean": 0.8712, "low": 0.861, "high": 0.88}
+    test = {**dict.fromkeys(("dice", "iou", "precision", "hd95"), estimate), "images": 24, "missed": 1}
+    records = {
+        "evaluation/metrics.json": {"test": test},
+        "registration/registration.json": {"name": "demo", "version": 3, "registry": "sqlite:///mlflow.db"},
+    }
+    for name, record in records.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps(record))
+    assert cli.main(["summary", "--reports", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "0.8712   (95 % CI 0.8610 to 0.8800)",
+        "24 images, 1 missed",
+        "report.html",
+        "demo version 3 in sqlite",
+    ):
+        assert words in said
