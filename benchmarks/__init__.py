@@ -1,0 +1,1 @@
+"""One script for each published figure of speed; each runs the peers beside ours."""
