@@ -8,14 +8,17 @@ import json
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from types import SimpleNamespace
 from unittest import mock
 
 from kfp import components, local
 from kfp.local import docker_task_handler, placeholder_utils, status
+from kfp.local.orchestrator import task_executor
 from ruamel.yaml import YAML
 
 QUIET_CPU = {"OMP_NUM_THREADS"}  # passed on where it is set: how many cores a step may take
@@ -136,6 +139,8 @@ def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | N
         open_to_containers(root),
         mock.patch.object(docker_task_handler, "DockerTaskHandler", handler(containers)),
         mock.patch.object(placeholder_utils, "make_random_id", lambda: run),
+        # A cluster's back-off waits for a node or a store to come back; here there is nothing to wait for.
+        mock.patch.object(task_executor, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1)))),
     ):
         local.init(local.DockerRunner(), pipeline_root=str(root), raise_on_error=True)
         try:

@@ -60,8 +60,9 @@ def main(argv: list[str] | None = None) -> int:
                 run.write(step.record("failed", started, str(failure)))
                 raise
             step.state = "rejected"
+        write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be
         step.publish(outputs)
-        run.write_lock(workspace.lock.read_text() if workspace.lock.exists() else "")
+        run.write_lock(workspace.lock.read_text())
         record = step.record(step.state, started)
         run.write(record)
         metrics = {f"step.{name}": value for name, value in numbers(record.__dict__).items()}

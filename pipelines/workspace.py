@@ -22,12 +22,13 @@ CONFIG = """[core]
     analytics = false
     check_update = false
     remote = shared
+    site_cache_dir = {site}
 [cache]
     type = "reflink,hardlink,copy"
 ['remote "shared"']
     url = {url}
     verify = true
-"""  # verify: every object that comes from the remote is hashed before it is used
+"""  # verify: every object that comes from the remote is hashed before it is used; site: DVC keeps no memory of a remote
 
 
 class StageFailed(Exception):
@@ -69,7 +70,7 @@ class Workspace:
 
 def configure(root: Path, remote: str) -> None:
     (root / ".dvc").mkdir()
-    (root / ".dvc/config").write_text(CONFIG.format(url=remote))
+    (root / ".dvc/config").write_text(CONFIG.format(url=remote, site=root / ".dvc/site"))
 
 
 @contextlib.contextmanager

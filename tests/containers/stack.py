@@ -1,0 +1,147 @@
+"""What the container tests stand on: an engine, the real images, and a store, a registry and a database for the pipeline."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.servers import MLflowServer, S3Server
+
+ROOT = Path(__file__).resolve().parents[2]
+# The demo in miniature: every stage really works, in a few seconds each.
+TINY = {
+    "data.source": "synthetic",
+    "data.synthetic_images": "40",
+    "data.synthetic_size": "64",
+    "prepare.image_size": "32",
+    "validate.min_images": "20",
+    "validate.mask_area": "[0.0, 1.0]",
+    "validate.median_mask_area": "[0.0, 1.0]",
+    "train.epochs": "2",
+    "train.batch_size": "8",
+    "train.workers": "0",
+    "evaluate.bootstrap": "100",
+}
+
+
+def docker() -> str:
+    """A docker command whose builder is BuildKit: a new client needs its buildx plugin, an old one has it built in."""
+    for folder in os.environ["PATH"].split(os.pathsep):
+        command = shutil.which("docker", path=folder)
+        if command is None:
+            continue
+        if subprocess.run([command, "version"], capture_output=True).returncode:
+            continue
+        version = subprocess.run([command, "--version"], capture_output=True, text=True).stdout
+        has_buildx = subprocess.run([command, "buildx", "version"], capture_output=True).returncode == 0
+        if has_buildx or int(version.split()[2].split(".")[0]) < 23:
+            return command
+    pytest.skip("no container engine with BuildKit answers (DOCKER_HOST); start one to run the container tests")
+
+
+def snapshot(target: Path) -> Path:
+    """The project's files as they are now, git's and new ones, in a folder that nobody edits meanwhile."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+def build(target: str, context: Path) -> str:
+    """Builds a target of the Dockerfile; returns the image's id. WHEELS: as in the Dockerfile, where there is such an image."""
+    command = docker()
+    arguments = ["--network", "host", "--build-arg", f"COMMIT={commit()}"]
+    if subprocess.run([command, "image", "inspect", "wheels:local"], capture_output=True).returncode == 0:
+        arguments += ["--build-arg", "WHEELS=wheels:local", "--build-arg", "TORCH_INDEX="]
+    done = subprocess.run(
+        [command, "build", "-q", "-f", "infra/docker/Dockerfile", "--target", target, *arguments, "-t", f"hymunet:{target}", "."],
+        cwd=context,
+        env={**os.environ, "DOCKER_BUILDKIT": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
+def commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+@dataclass
+class Stack:
+    """A settings file over real servers, and `python -m pipelines` on it, from a copy of the project."""
+
+    project: Path
+    folder: Path
+    images: dict[str, str]
+    s3: S3Server
+    mlflow: MLflowServer
+    bucket: str
+
+    @property
+    def remote(self) -> str:
+        return f"s3://{self.bucket}/dvc"
+
+    def settings(self) -> Path:
+        path = self.folder / "settings.yaml"
+        secret = {"name": "hymunet", "keys": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]}
+        environment = {
+            "AWS_ENDPOINT_URL": self.s3.endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "MLFLOW_TRACKING_URI": self.mlflow.uri,
+            "HYMUNET_CHECKPOINTS": f"s3://{self.bucket}/checkpoints",
+        }
+        content = {"images": self.images, "dvc_remote": self.remote, "environment": environment, "secrets": [secret]}
+        with path.open("w") as file:
+            YAML().dump(content, file)
+        return path
+
+    def environment(self) -> dict[str, str]:
+        keys = {name: self.s3.env[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        return {**os.environ, **keys, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(self.project)}
+
+    def pipelines(self, verb: str, *options: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "pipelines", verb, "--settings", str(self.settings()), *options]
+        return subprocess.Popen(
+            command,
+            cwd=cwd or self.project,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def start(self, run: str, **changed: str) -> subprocess.Popen[str]:
+        """Starts `run-local` on the miniature demo, with single parameters changed (`evaluate__seed="1"`)."""
+        chosen = TINY | {name.replace("__", "."): value for name, value in changed.items()}
+        overrides = [f"-S{key}={value}" for key, value in chosen.items()]
+        return self.pipelines("run-local", "--run", run, "--root", str(self.folder / "artifacts"), *overrides)
+
+    def run(self, run: str, **changed: str) -> tuple[int, str]:
+        """The pipeline to its end: exit code and log."""
+        process = self.start(run, **changed)
+        log, _ = process.communicate(timeout=900)
+        (self.folder / f"{run}.log").write_text(log)
+        return process.returncode, log
+
+    def states(self, run: str) -> dict[str, str]:
+        return {name: record["state"] for name, record in self.records(run).items()}
+
+    def records(self, run: str) -> dict[str, dict]:
+        """Step -> its record."""
+        prefix = f"dvc/pipeline-runs/{run}/"
+        listed = self.s3.client().list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
+        names = [entry["Key"] for entry in listed if entry["Key"].endswith(".json")]
+        bodies = [json.load(self.s3.client().get_object(Bucket=self.bucket, Key=name)["Body"]) for name in names]
+        return {body["stage"]: body for body in bodies}
