@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hymunet.training.outputs import write_atomic
+from hymunet import atomic
 from hymunet.training.tracking import JOURNAL, parse
 
 log = logging.getLogger("hymunet.tracking")
@@ -44,7 +44,7 @@ class Delivery:
             if state["uri"] == tracking_uri():
                 self.offset, self.run_id = state["offset"], state["run_id"]
         self.confirmed: dict[str, set[int]] = {}  # steps of each metric that the server is known to have
-        self.sure = False  # whether `confirmed` and the run are as the server has them
+        self.connected = False
 
     def waiting(self) -> int:
         return len(self._pending()[0])
@@ -54,16 +54,11 @@ class Delivery:
         records, offsets = self._pending()
         if not records:
             return False
-        try:
-            self._connect(records)
-            count = self._send(records)
-        except BaseException:
-            self.sure = False
-            raise
+        self._connect()
+        count = self._send(records)
         self.offset = offsets[count - 1]
-        write_atomic(
-            self.place, json.dumps({"uri": tracking_uri(), "run_id": self.run_id, "offset": self.offset}).encode()
-        )
+        state = {"uri": tracking_uri(), "run_id": self.run_id, "offset": self.offset}
+        atomic.write(self.place, json.dumps(state))
         return True
 
     def _pending(self) -> tuple[list[dict[str, Any]], list[int]]:
@@ -80,8 +75,8 @@ class Delivery:
                 offsets.append(end)
         return records, offsets
 
-    def _connect(self, records: list[dict[str, Any]]) -> None:
-        if self.sure:
+    def _connect(self) -> None:
+        if self.connected:
             return
         from mlflow import MlflowClient
 
@@ -90,8 +85,7 @@ class Delivery:
         self.run_id = os.environ.get("MLFLOW_RUN_ID") or self.run_id or self._find(key)
         if self.client.get_run(self.run_id).data.tags.get(RUN_KEY_TAG) != key:
             self.client.set_tag(self.run_id, RUN_KEY_TAG, key)
-        self.confirmed.clear()
-        self.sure = True
+        self.connected = True
 
     def _find(self, key: str) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "hymunet")
@@ -130,8 +124,12 @@ class Delivery:
                 break
             points += fresh
             count += 1
-        if points:
-            self.client.log_batch(self.run_id, metrics=points)
+        try:
+            if points:
+                self.client.log_batch(self.run_id, metrics=points)
+        except BaseException:
+            self.confirmed.clear()  # some of them may have arrived
+            raise
         for point in points:
             self.confirmed[point.key].add(point.step)
         return count

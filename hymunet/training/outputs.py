@@ -1,7 +1,7 @@
 """The pictures and figures that a training leaves: history.json, curves.png, predictions; each whole or absent."""
 
+import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from hymunet import atomic
+
 TRUE, PREDICTED = (64, 220, 64), (240, 60, 200)  # RGB of the contours
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.tmp")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 Examples = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Tensor]
@@ -32,16 +20,14 @@ Examples = tuple[Sequence[np.ndarray], Sequence[np.ndarray], Tensor]
 
 def write_reports(folder: Path, history: list[dict[str, Any]], examples: Mapping[str, Examples]) -> None:
     """history.json and curves.png of the epochs so far, examples/epoch-NNNN.png for every epoch with examples."""
-    write_atomic(folder / "history.json", (json.dumps(history, indent=1) + "\n").encode())
-    write_atomic(folder / "curves.png", curves(history))
+    atomic.write(folder / "history.json", json.dumps(history, indent=1) + "\n")
+    atomic.write(folder / "curves.png", curves(history))
     for epoch, (images, masks, predictions) in examples.items():
-        write_atomic(folder / "examples" / f"epoch-{epoch}.png", contours(images, masks, predictions.numpy()))
+        atomic.write(folder / "examples" / f"epoch-{epoch}.png", contours(images, masks, predictions.numpy()))
 
 
 def curves(history: list[dict[str, Any]]) -> bytes:
     """PNG: loss, validation Dice with the selected epoch, learning rate."""
-    import io
-
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,0 +1,77 @@
+"""A proxy before a real server that can refuse, hang, answer 500, or swallow the answer to a request it has passed on."""
+
+import http.server
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+HEALTHY, REFUSING, HANGING, FAILING, SWALLOWING = "healthy", "refusing", "hanging", "failing", "swallowing"
+FAULTS = (REFUSING, HANGING, FAILING, SWALLOWING)
+
+
+class Proxy:
+    """`mood(n)` says how the n-th request is treated."""
+
+    def __init__(self, target: str, mood: Callable[[int], str] = lambda _: HEALTHY) -> None:
+        self.target, self.mood, self.requests = target, mood, 0
+        self.lock = threading.Lock()
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                proxy._answer(self)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.uri = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self) -> "Proxy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        with self.lock:
+            mood = self.mood(self.requests)
+            self.requests += 1
+        if mood == REFUSING:
+            request.connection.close()
+            return
+        if mood == HANGING:
+            time.sleep(4)
+            request.connection.close()
+            return
+        if mood == FAILING:
+            request.send_error(500)
+            return
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in ("host", "connection")}
+        forwarded = urllib.request.Request(
+            self.target + request.path, body if body else None, headers, method=request.command
+        )
+        try:
+            with urllib.request.urlopen(forwarded, timeout=30) as response:
+                status, kind, content = response.status, response.headers.get("Content-Type"), response.read()
+        except urllib.error.HTTPError as error:
+            status, kind, content = error.code, error.headers.get("Content-Type"), error.read()
+        except OSError:
+            status, kind, content = 502, "text/plain", b""
+        if mood == SWALLOWING:  # the server has done it, nobody hears
+            request.connection.close()
+            return
+        request.send_response(status)
+        request.send_header("Content-Type", kind or "application/octet-stream")
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)

@@ -1,0 +1,236 @@
+"""Metrics on their way to a real MLflow server on PostgreSQL: nothing lost, nothing doubled, one run, no waiting."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hymunet.training import deliver
+from hymunet.training.tracking import Delivery as Tracking
+from hymunet.training.tracking import Journal
+from tests.integration.training.proxy import FAULTS, HEALTHY, REFUSING, SWALLOWING, Proxy
+from tests.servers import start_mlflow
+from tests.training_data import ROOT
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+DESCRIPTION = {"params": {"train.epochs": 3, "model.name": "unet"}, "tags": {"hymunet.data_sha256": "d"}}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    deliver.prepare_mlflow()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setattr(deliver, "BACKOFF", (0.05,))
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"delivery-{uuid.uuid4().hex[:8]}")
+
+
+def write_journal(folder: Path, steps: range, status: str = "FINISHED") -> None:
+    with Journal(folder, DESCRIPTION) as journal:
+        for step in steps:
+            journal.metrics(step, {"loss": 1 / (step + 1)})
+            if step % 10 == 0:
+                journal.metrics(step, {"validation_dice": step / 1000, "epoch_loss": 0.5})
+        journal.finish(status)
+
+
+def expected_points(steps: range) -> Counter:
+    loss = [("loss", step, 1 / (step + 1)) for step in steps]
+    epochs = [
+        (key, step, value)
+        for step in steps[::10]
+        for key, value in (("validation_dice", step / 1000), ("epoch_loss", 0.5))
+    ]
+    return Counter(loss + epochs)
+
+
+def delivered(uri: str, key: str) -> tuple[list, Counter]:
+    """The runs of this training and every point in their histories, asked of the server itself."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    runs = client.search_runs([experiment.experiment_id], f"tags.`hymunet.run_key` = '{key}'") if experiment else []
+    points: Counter = Counter()
+    for run in runs:
+        for metric in run.data.metrics:
+            history = client.get_metric_history(run.info.run_id, metric)
+            points.update((metric, point.step, point.value) for point in history if not metric.startswith("system/"))
+    return runs, points
+
+
+def deliver_with_restarts(folder: Path, source: random.Random) -> int:
+    """As a process that dies now and then, and sometimes loses its notes; returns how often it failed."""
+    failures = 0
+    delivery = deliver.Delivery(folder)
+    while True:
+        if source.random() < 0.2:
+            if source.random() < 0.5:
+                (folder / "delivered.json").unlink(missing_ok=True)
+            delivery = deliver.Delivery(folder)
+        try:
+            if not delivery.step():
+                return failures
+        except Exception:
+            failures += 1
+            assert failures < 200
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "all of them"])
+def test_faults_lose_nothing_and_double_nothing(mlflow_server, tmp_path, monkeypatch, fault):
+    source = random.Random(fault)
+    monkeypatch.setattr(deliver, "BATCH", 20)
+    folder, steps = tmp_path / f"key-{uuid.uuid4().hex[:8]}", range(120)
+    write_journal(folder, steps)
+
+    def mood(number: int) -> str:
+        if source.random() < 0.6:
+            return HEALTHY
+        return source.choice((REFUSING, SWALLOWING, "failing")) if fault == "all of them" else fault
+
+    with Proxy(mlflow_server.uri, mood) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+        failures = deliver_with_restarts(folder, source)
+    assert failures > 0
+    runs, points = delivered(mlflow_server.uri, folder.name)
+    assert len(runs) == 1
+    assert points == expected_points(steps)
+    assert runs[0].info.status == "FINISHED"
+    assert runs[0].data.params == {"train.epochs": "3", "model.name": "unet"}
+
+
+def test_one_training_is_one_run_however_often_it_restarts(mlflow_server, tmp_path, monkeypatch):
+    """Even when the disk with the journal is gone in between: the points of before are asked of the server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    key = f"key-{uuid.uuid4().hex[:8]}"
+    for life, steps in enumerate((range(30), range(20, 60), range(50, 80))):
+        folder = tmp_path / ("first" if life < 2 else "another machine") / key
+        write_journal(folder, steps, "KILLED" if life < 2 else "FINISHED")
+        assert deliver.drain(deliver.Delivery(folder)) is None
+    runs, points = delivered(mlflow_server.uri, key)
+    assert len(runs) == 1
+    assert points == expected_points(range(80))
+    assert runs[0].info.status == "FINISHED"
+
+
+def test_an_injected_run_is_adopted(mlflow_server, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_server.uri)
+    experiment = client.create_experiment(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    run_id = client.create_run(experiment, run_name="of the pipeline").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    folder = tmp_path / f"key-{uuid.uuid4().hex[:8]}"
+    write_journal(folder, range(20))
+    assert deliver.drain(deliver.Delivery(folder)) is None
+    runs, points = delivered(mlflow_server.uri, folder.name)
+    assert [run.info.run_id for run in runs] == [run_id]
+    assert points == expected_points(range(20))
+
+
+def test_reports_become_artifacts(mlflow_server, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    reports = tmp_path / "reports"
+    (reports / "examples").mkdir(parents=True)
+    (reports / "curves.png").write_bytes(b"picture")
+    (reports / "examples" / "epoch-0001.png").write_bytes(b"picture")
+    folder = tmp_path / f"key-{uuid.uuid4().hex[:8]}"
+    with Journal(folder, DESCRIPTION) as journal:
+        journal.reports(reports)
+        journal.reports(tmp_path / "gone")
+    assert deliver.drain(deliver.Delivery(folder)) is None
+    runs, _ = delivered(mlflow_server.uri, folder.name)
+    client = MlflowClient(mlflow_server.uri)
+    assert {entry.path for entry in client.list_artifacts(runs[0].info.run_id, "training")} == {
+        "training/curves.png",
+        "training/examples",
+    }
+
+
+def test_a_server_that_never_answers_costs_the_training_nothing_and_delivery_follows_later(
+    mlflow_server, tmp_path, monkeypatch
+):
+    """With the real deliverer beside it; the name does not even resolve. Then by hand: `hymunet deliver`."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://no-such-host.invalid:5000")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr("hymunet.training.tracking.PATIENCE", 3.0)
+    folder = tmp_path / "journal" / f"key-{uuid.uuid4().hex[:8]}"
+    spent = 0.0
+    with Tracking(folder, DESCRIPTION) as tracker:
+        for step in range(200):
+            begin = time.perf_counter()
+            tracker.metrics(step, {"loss": 1 / (step + 1)})
+            if step % 10 == 0:
+                tracker.metrics(step, {"validation_dice": step / 1000, "epoch_loss": 0.5})
+            spent += time.perf_counter() - begin
+        tracker.finish("FINISHED")
+    assert spent / 200 < 2e-3  # seconds a step; a training step takes hundreds of milliseconds
+    command = [sys.executable, "-m", "hymunet.training.deliver", "--journals", str(folder.parent)]
+    for attempt in range(2):
+        env = {**os.environ, "MLFLOW_TRACKING_URI": mlflow_server.uri}
+        result = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=200)
+        left = json.loads((folder / "delivered.json").read_text())["offset"]
+        assert left == (folder / "journal.jsonl").stat().st_size
+        assert "records delivered" in result.stdout
+        assert attempt == 0 or " 0 of 0 records" in result.stdout
+    runs, points = delivered(mlflow_server.uri, folder.name)
+    assert len(runs) == 1
+    assert points == expected_points(range(200))
+
+
+@pytest.mark.slow
+def test_a_server_killed_again_and_again(postgresql, tmp_path, monkeypatch):
+    """SIGKILL in the middle of batches, SIGSTOP for a while, back later: the real server, the real database."""
+    import signal
+    import threading
+
+    running = start_mlflow(postgresql.create_database("killed_mlflow"), tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
+    monkeypatch.setattr(deliver, "BATCH", 10)
+    folder, steps, source = tmp_path / f"key-{uuid.uuid4().hex[:8]}", range(1500), random.Random(0)
+    write_journal(folder, steps)
+    done = threading.Event()
+
+    def torment() -> None:
+        for blow in range(4):
+            time.sleep(source.uniform(0.5, 2))
+            if blow == 2:
+                running.server.send(signal.SIGSTOP)
+                time.sleep(4)
+                running.server.send(signal.SIGCONT)
+            else:
+                running.server.stop()
+                time.sleep(source.uniform(0, 2))
+                running.server.start()
+        done.set()
+
+    thread = threading.Thread(target=torment)
+    thread.start()
+    failures = 0
+    delivery = deliver.Delivery(folder)
+    while True:
+        try:
+            if not delivery.step() and done.is_set():
+                break
+            time.sleep(0.02)
+        except Exception:
+            failures += 1
+            time.sleep(0.2)
+    thread.join()
+    try:
+        assert failures > 0
+        runs, points = delivered(running.uri, folder.name)
+        assert len(runs) == 1
+        assert points == expected_points(steps)
+    finally:
+        running.server.stop()
