@@ -12,20 +12,20 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments("split", __doc__, PATHS, argv)
 
     from hymunet import atomic, params
-    from hymunet.data.dataset import Prepared
-    from hymunet.data.manifest import read_manifest
-    from hymunet.data.near_duplicates import contact_sheet, group_ids
+    from hymunet.data.contact_sheet import contact_sheet
+    from hymunet.data.manifest import open_array, read_manifest
+    from hymunet.data.near_duplicates import group_ids
     from hymunet.data.split import assign, summary, to_csv
 
     section = params.load(args.params, "split").split
     rows = read_manifest(args.prepared / "manifest.parquet")
-    prepared = Prepared(args.prepared)
+    images, lesions = (open_array(args.prepared / f"{name}.npy") for name in ("images", "lesions"))
     ids = [row["id"] for row in rows]
-    groups = group_ids(ids, [row["perceptual_hash"] for row in rows], prepared.images, prepared.masks)
+    groups = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows])
     assigned = assign(groups, section.fractions, section.seed, section.protocol)
     record = summary(groups, assigned, section.protocol, section.seed)
     args.output.mkdir(parents=True, exist_ok=True)
-    contact_sheet(groups, ids, prepared.images, args.output / "near_duplicates.png")
+    contact_sheet(groups, ids, images, args.output / "near_duplicates.png")
     shared = {group for id, group in groups.items() if id != group}
     listed = "".join(f"{groups[id]},{id}\n" for id in ids if groups[id] in shared)
     for name, text in (

@@ -7,6 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hymunet import atomic
+
 
 def facts(image: bytes, mask: bytes, pixels: np.ndarray, binary: np.ndarray) -> dict[str, Any]:
     """pixels (H, W, 3) RGB and binary (H, W) of 0 and 1, as decoded from the encoded bytes `image` and `mask`."""
@@ -41,9 +43,9 @@ def write_manifest(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    partial = path.with_name(f"{path.name}.tmp")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), partial, compression="zstd")
-    partial.replace(path)
+    content = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), content, compression="zstd")
+    atomic.write(path, content.getvalue().to_pybytes())
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
@@ -53,6 +55,16 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run the prepare step first")
     return pyarrow.parquet.read_table(path).to_pylist()
+
+
+def open_array(path: Path) -> np.ndarray:
+    """An array that prepare wrote, memory-mapped. ValueError when it is missing or not whole."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the prepare step first") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: not a readable .npy array ({error}); run the prepare step again") from None
 
 
 def _dark_corners(pixels: np.ndarray) -> int:

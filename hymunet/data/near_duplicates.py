@@ -1,21 +1,62 @@
-"""Images of one lesion under several ids: found by perceptual hash, confirmed by structure, gathered into groups."""
+"""Images of one lesion under several ids, whatever their colours, scale, crop or rotation: found and grouped.
 
-from collections.abc import Sequence
-from pathlib import Path
+Everything is compared on `decode.lesion_view`, so that the groups do not depend on the size that training uses. Three
+cheap signatures propose candidates, a bounded number for each image. A candidate is confirmed when SIFT keypoints of
+the lesion agree on one similarity transform and the fine structure of both lesions correlates under it.
+Descriptors and centroids are integers, so that every inner product is exact whichever library computes it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
-CANDIDATE_BITS = 14  # of 64; unrelated images differ in about 32
-SIDE = 64  # pixels at which structure is compared
-CORRELATION = 0.93
-MASK_OVERLAP = 0.75
+from hymunet.data.decode import VIEW, split_view
+
+KEYPOINTS = 300
+MARGIN = 14  # pixels of the view around the lesion whose keypoints count: skin, but no ruler
+WORD_SIZE, TRAINING = 3_500, 50_000  # descriptors in a visual word, and in the sample that words are made from
+VOTES = 3  # images a keypoint votes for
+NEIGHBOURS = {"votes": 12, "structure": 5, "hash": 5}  # candidates that an image proposes, by signature
+BLOCK = 1024  # rows of a comparison held in memory at a time
+RATIO = 0.85  # of squared distances: best match to second best
+TOLERANCE = 5.0  # pixels of the view between a keypoint and where the transform puts it
+HYPOTHESES = 40  # best matches whose pairs propose transforms
+SCALES = (0.5, 2.0)
+MIN_KEYPOINTS = 7  # unrelated lesions reach 6 by chance
+EVIDENCE = 4.5  # keypoints in agreement × correlation of fine structure
+MASK_OVERLAP = 0.5
+STRONG_EVIDENCE = 6.0  # enough however differently the masks were drawn
 
 
-def group_ids(ids: Sequence[str], hashes: Sequence[str], images: np.ndarray, masks: np.ndarray) -> dict[str, str]:
+@dataclass(frozen=True)
+class Features:
+    points: np.ndarray  # (n, 2) float32, pixels of the view
+    descriptors: np.ndarray  # (n, 128) float32 holding integers of 0..255, of about equal norm
+
+
+@dataclass(frozen=True)
+class Match:
+    """Why two images are held for one lesion."""
+
+    keypoints: int  # in agreement about the transform
+    correlation: float  # of fine structure on the lesion
+    overlap: float  # intersection over union of the masks
+
+    @property
+    def same(self) -> bool:
+        evidence = self.keypoints * self.correlation
+        return evidence >= STRONG_EVIDENCE or (evidence >= EVIDENCE and self.overlap >= MASK_OVERLAP)
+
+
+def group_ids(ids: Sequence[str], views: np.ndarray, hashes: Sequence[str]) -> dict[str, str]:
     """id -> group, named by its first id; an image with no near-duplicate is a group of its own.
 
-    hashes: 64-bit perceptual hashes as hexadecimal. images (N, S, S, 3) and masks (N, S, S) in the order of ids.
+    views uint8 (N, VIEW, VIEW) of `decode.lesion_view`; hashes 64-bit perceptual hashes as hexadecimal.
     """
     parent = list(range(len(ids)))
 
@@ -25,51 +66,201 @@ def group_ids(ids: Sequence[str], hashes: Sequence[str], images: np.ndarray, mas
             index = parent[index]
         return index
 
-    for first, second in candidates(hashes):
-        if same_lesion(images[first], images[second], masks[first], masks[second]):
-            low, high = sorted((root(first), root(second)))
-            parent[high] = low
+    for first, second in near_duplicates(views, hashes):
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
     return {id: ids[root(index)] for index, id in enumerate(ids)}
 
 
-def candidates(hashes: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of positions whose hashes differ in at most CANDIDATE_BITS."""
-    codes = np.array([int(text, 16) for text in hashes], dtype=np.uint64)
-    pairs = []
-    for index in range(len(codes) - 1):
-        distance = np.bitwise_count(codes[index + 1 :] ^ codes[index])
-        pairs += [(index, index + 1 + int(offset)) for offset in np.flatnonzero(distance <= CANDIDATE_BITS)]
+def near_duplicates(views: np.ndarray, hashes: Sequence[str]) -> dict[tuple[int, int], Match]:
+    """(row, later row) -> the evidence that both show one lesion."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            progress = tqdm(pool.map(features, views), total=len(views), desc="features", unit="image", disable=None)
+            found = list(progress)
+            pairs = candidates(found, views, hashes)
+
+            def check(pair: tuple[int, int]) -> Match | None:
+                first, second = pair
+                return compare(found[first], found[second], views[first], views[second])
+
+            matches = list(tqdm(pool.map(check, pairs), total=len(pairs), desc="comparing", unit="pair", disable=None))
+    finally:
+        cv2.setNumThreads(threads)
+    return {pair: match for pair, match in zip(pairs, matches, strict=True) if match and match.same}
+
+
+def features(view: np.ndarray) -> Features:
+    """SIFT keypoints on the lesion and close to it, contrast equalised; descriptors as rooted integers."""
+    grey, mask = split_view(view)
+    sift = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.004, edgeThreshold=20)
+    found, described = sift.detectAndCompute(cv2.createCLAHE(3, (4, 4)).apply(grey), None)
+    if described is None:
+        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+    points = np.array([keypoint.pt for keypoint in found], np.float32)
+    row, column = np.clip(np.rint(points), 0, VIEW - 1).astype(int).T[::-1]
+    near = _surroundings(mask)[row, column] > 0
+    described = described[near]
+    rooted = np.sqrt(described / np.maximum(described.sum(1, keepdims=True), 1))
+    return Features(points[near], np.rint(255 * rooted))
+
+
+def candidates(found: Sequence[Features], views: np.ndarray, hashes: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of rows worth comparing, in order: each image's nearest by votes, by structure and by perceptual hash."""
+    codes = np.array([[int(text, 16)] for text in hashes], dtype=np.uint64).view(np.uint8)
+    bits = np.unpackbits(codes, axis=1).astype(np.float32) - 0.5
+    structure = np.stack([_structure(view) for view in views])
+    counted = votes(found)
+    pairs = _nearest(len(views), lambda rows: counted[rows].astype(np.float32), NEIGHBOURS["votes"])
+    pairs |= _nearest(len(views), lambda rows: structure[rows] @ structure.T, NEIGHBOURS["structure"])
+    pairs |= _nearest(len(views), lambda rows: bits[rows] @ bits.T, NEIGHBOURS["hash"])
+    return sorted(pairs)
+
+
+def votes(found: Sequence[Features]) -> np.ndarray:
+    """uint16 (N, N), symmetric: how often a keypoint of one image is among the VOTES nearest to one of the other.
+
+    Nearest of those in the same visual word, so that the cost grows with the number of images and not with its square.
+    """
+    described = np.concatenate([image.descriptors for image in found])
+    owner = np.repeat(np.arange(len(found)), [len(image.points) for image in found])
+    count = np.zeros((len(found), len(found)), np.uint16)
+    words = _words(described)
+    for word in range(words.max(initial=-1) + 1):
+        members = np.flatnonzero(words == word)
+        owners, inside = owner[members], described[members]
+        for start in range(0, len(members), BLOCK):
+            block = slice(start, start + BLOCK)
+            likeness = inside[block] @ inside.T
+            likeness[owners[block, None] == owners] = -1
+            nearest = np.argpartition(-likeness, VOTES, axis=1)[:, :VOTES] if len(members) > VOTES else np.empty((0, 0))
+            if nearest.size:
+                np.add.at(count, (np.repeat(owners[block], VOTES), owners[nearest].ravel()), 1)
+    return count + count.T
+
+
+def _words(described: np.ndarray) -> np.ndarray:
+    """The visual word of each descriptor: k-means in integers, from evenly spaced descriptors, about WORD_SIZE each."""
+    count = max(1, len(described) // WORD_SIZE)
+    sample = described[:: max(1, len(described) // TRAINING)]
+    centroids = sample[:: max(1, len(sample) // count)][:count].copy()
+    for _ in range(5):
+        near = _assign(sample, centroids)
+        for index in range(len(centroids)):
+            members = sample[near == index]
+            if len(members):
+                centroids[index] = np.rint(members.sum(0, dtype=np.float64) / len(members))
+    return _assign(described, centroids)
+
+
+def _assign(described: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    norms = (centroids**2).sum(1)
+    blocks = range(0, len(described), 8 * BLOCK)
+    nearest = [(2 * described[start : start + 8 * BLOCK] @ centroids.T - norms).argmax(1) for start in blocks]
+    return np.concatenate(nearest) if nearest else np.zeros(0, int)
+
+
+def _nearest(images: int, likeness: Callable[[slice], np.ndarray], count: int) -> set[tuple[int, int]]:
+    """Every row with the `count` other rows most like it, as ordered pairs; likeness: rows -> (rows, images)."""
+    pairs: set[tuple[int, int]] = set()
+    count = min(count, images - 1)
+    for start in range(0, images if count else 0, BLOCK):
+        block = likeness(slice(start, start + BLOCK))
+        rows = np.arange(start, start + len(block))
+        block[rows - start, rows] = -np.inf
+        nearest = np.argsort(-block, axis=1, kind="stable")[:, :count]  # equals go to the earlier row
+        for row, others in zip(rows.tolist(), nearest.tolist(), strict=True):
+            pairs.update((min(row, other), max(row, other)) for other in others)
     return pairs
 
 
-def same_lesion(image: np.ndarray, other: np.ndarray, mask: np.ndarray, other_mask: np.ndarray) -> bool:
-    """Masks overlap and structure correlates; brightness, contrast and colour balance drop out."""
-    overlap = np.logical_and(mask, other_mask).sum() / np.logical_or(mask, other_mask).sum()
-    return bool(overlap >= MASK_OVERLAP and (_structure(image) * _structure(other)).mean() >= CORRELATION)
+def compare(first: Features, second: Features, view: np.ndarray, other: np.ndarray) -> Match | None:
+    """The evidence for one lesion; None when no similarity transform leads from one view to the other."""
+    here, there = mutual_matches(first, second)
+    if len(here) < MIN_KEYPOINTS:
+        return None
+    transform = similarity(first.points[here], second.points[there])
+    if transform is None:
+        return None
+    moved = first.points[here] @ transform[:, :2].T + transform[:, 2]
+    agreeing = int((np.linalg.norm(moved - second.points[there], axis=1) < TOLERANCE).sum())
+    if agreeing < MIN_KEYPOINTS:
+        return None
+    grey, mask = split_view(view)
+    grey_there, mask_there = split_view(other)
+    mask_moved = cv2.warpAffine(mask, transform, (VIEW, VIEW), flags=cv2.INTER_NEAREST)
+    union = int((mask_moved | mask_there).sum())
+    overlap = int((mask_moved & mask_there).sum()) / max(union, 1)
+    around = cv2.warpAffine(_surroundings(mask), transform, (VIEW, VIEW), flags=cv2.INTER_NEAREST)
+    shared = (around & _surroundings(mask_there)) > 0
+    if shared.sum() < 200:
+        return None
+    grey_moved = cv2.warpAffine(grey, transform, (VIEW, VIEW), borderMode=cv2.BORDER_REPLICATE)
+    correlation = float(np.corrcoef(_fine(grey_moved)[shared], _fine(grey_there)[shared])[0, 1])
+    return Match(agreeing, correlation, overlap)
 
 
-def _structure(image: np.ndarray) -> np.ndarray:
-    grey = cv2.cvtColor(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    grey = grey.astype(np.float64)
-    return (grey - grey.mean()) / (grey.std() + 1e-6)
+def mutual_matches(first: Features, second: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of keypoints that are each other's best match and clearly better than the second best; best first."""
+    if len(first.points) < 2 or len(second.points) < 2:
+        return np.zeros(0, int), np.zeros(0, int)
+    distance = 255.0**2 - first.descriptors @ second.descriptors.T  # half the squared distance: norms are 255
+    rows = np.arange(len(distance))
+    best = distance.argmin(1)
+    nearest = distance[rows, best]
+    mutual = distance.argmin(0)[best] == rows
+    distance[rows, best] = np.inf
+    clear = mutual & (nearest < RATIO * distance.min(1))
+    here = np.flatnonzero(clear)
+    here = here[np.argsort(nearest[here], kind="stable")]
+    return here, best[here]
 
 
-def contact_sheet(groups: dict[str, str], ids: Sequence[str], images: np.ndarray, path: Path, side: int = 128) -> None:
-    """A picture with one row per group of several, for a person to judge; an empty strip when there are none."""
-    row_of = {id: row for row, id in enumerate(ids)}
-    members: dict[str, list[str]] = {}
-    for id in ids:
-        members.setdefault(groups[id], []).append(id)
-    rows = [group for group in members.values() if len(group) > 1]
-    columns = max((len(group) for group in rows), default=1)
-    sheet = np.full(((side + 14) * max(len(rows), 1), side * columns, 3), 255, np.uint8)
-    for number, group in enumerate(rows):
-        top = number * (side + 14)
-        for column, id in enumerate(group):
-            tile = cv2.resize(images[row_of[id]], (side, side), interpolation=cv2.INTER_AREA)
-            sheet[top + 14 : top + 14 + side, column * side : (column + 1) * side] = tile
-            cv2.putText(sheet, id[-16:], (column * side + 2, top + 11), cv2.FONT_HERSHEY_PLAIN, 0.75, (0, 0, 0))
-    partial = path.with_name(f"{path.stem}.tmp.png")
-    if not cv2.imwrite(str(partial), sheet[..., ::-1]):
-        raise OSError(f"{path}: could not be written")
-    partial.replace(path)
+def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
+    """The rotation, scale and shift (2, 3) with which most points come close to the others.
+
+    Every pair of the best matches proposes one: no chance is involved. Least squares over the points that agree.
+    """
+    here, there = (array[:, 0] + 1j * array[:, 1].astype(np.float64) for array in (points, others))
+    first, second = np.triu_indices(min(HYPOTHESES, len(here)), 1)
+    span = here[second] - here[first]
+    usable = abs(span) > 2 * TOLERANCE
+    first, second, span = first[usable], second[usable], span[usable]
+    turn = (there[second] - there[first]) / span
+    plausible = (abs(turn) > SCALES[0]) & (abs(turn) < SCALES[1])
+    if not plausible.any():
+        return None
+    turn, first = turn[plausible], first[plausible]
+    shift = there[first] - turn * here[first]
+    agreeing = abs(turn[:, None] * here + shift[:, None] - there) < TOLERANCE
+    inside = agreeing[agreeing.sum(1).argmax()]
+    centred, target = here[inside] - here[inside].mean(), there[inside] - there[inside].mean()
+    turn_best = (target * centred.conj()).sum() / (abs(centred) ** 2).sum()
+    shift_best = there[inside].mean() - turn_best * here[inside].mean()
+    return np.array(
+        [[turn_best.real, -turn_best.imag, shift_best.real], [turn_best.imag, turn_best.real, shift_best.imag]]
+    )
+
+
+def _surroundings(mask: np.ndarray) -> np.ndarray:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * MARGIN + 1, 2 * MARGIN + 1))
+    return cv2.dilate(mask, disc)
+
+
+def _fine(grey: np.ndarray) -> np.ndarray:
+    """Detail between 1.5 and 6 pixels, evened out: colours, contrast and shading drop out, and so does the outline."""
+    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.5)
+    band = smooth - cv2.GaussianBlur(smooth, (0, 0), 6)
+    return band / np.sqrt(cv2.GaussianBlur(band * band, (0, 0), 12) + 1)
+
+
+def _structure(view: np.ndarray) -> np.ndarray:
+    """The view's grey at 32×32, evened out locally, as a unit vector."""
+    grey = split_view(view)[0].astype(np.float32)
+    centred = grey - cv2.GaussianBlur(grey, (0, 0), 18)
+    even = centred / np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), 18) + 4)
+    small = cv2.resize(even, (32, 32), interpolation=cv2.INTER_AREA).ravel()
+    small -= small.mean()
+    return small / max(float(np.linalg.norm(small)), 1e-9)

@@ -34,7 +34,7 @@ class Source:
     image: str
     mask: str
     hosts: tuple[str, ...] = ()
-    mask_threshold: int = 127  # foreground is above it
+    mask_threshold: int | None = 127  # foreground is above it; None: see decode.decode_pair
     extra: tuple[ArchiveFile, ...] = field(default=())  # official validation and test sets
 
     def pairs(self, members: Mapping[str, list[str]]) -> list[Pair]:
@@ -100,5 +100,6 @@ SOURCES: dict[str, Source] = {
         archives=(ArchiveFile("folder.zip"),),
         image=rf"folder/images/(.+)\.(?i:{_IMAGE_TYPES})",
         mask=rf"folder/masks/(.+?)(?:_segmentation|_mask)?\.(?i:{_IMAGE_TYPES})",
+        mask_threshold=None,
     ),
 }

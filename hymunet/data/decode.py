@@ -1,0 +1,115 @@
+"""Encoded bytes of an image and its mask -> arrays of one size, and what is true of them at their native size."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hymunet.data.manifest import facts
+
+REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes that much less
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+VIEW = 192  # pixels per side of the lesion view
+VIEW_SPAN = 1.5  # the view's side, in longer sides of the lesion's bounding box
+VIEW_DETAIL = 256  # the reduced image keeps at least this many pixels on its shorter side
+JPEG = b"\xff\xd8\xff"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One pair: image uint8 (S, S, 3) RGB, mask uint8 (S, S) of 0 and 1, view uint8 (VIEW, VIEW) as `lesion_view`."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    view: np.ndarray
+    facts: dict[str, Any]
+
+
+def decode_pair(image: bytes, mask: bytes, threshold: int | None, size: int) -> Prepared:
+    """Foreground is above `threshold`; None means above 127, or above 0 where the mask holds 0 and 1 only.
+
+    Raises ValueError saying what is wrong with the pair.
+    """
+    grey = _decode(mask, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, "mask")
+    if threshold is None:
+        threshold = 127 if grey.max() > 1 else 0
+    binary = (grey > threshold).astype(np.uint8)
+    if binary.min() == binary.max():
+        raise ValueError(f"mask is {'all lesion' if binary.max() else 'empty'}")
+    pixels = _decode_like(image, binary, size)
+    shrinks = min(pixels.shape[:2]) >= size
+    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+    if not small_mask.any():
+        raise ValueError(f"lesion of {int(binary.sum())} pixels vanishes at {size}×{size}; take a larger image_size")
+    return Prepared(small, small_mask, lesion_view(pixels, binary), facts(image, mask, pixels, binary))
+
+
+def _decode_like(content: bytes, mask: np.ndarray, size: int) -> np.ndarray:
+    """The image, right way up as its mask is, decoded no larger than is needed."""
+    factor = _reduction(mask.shape, max(size, VIEW_DETAIL)) if content[:3] == JPEG else 1
+    reduced = tuple(-(-side // factor) for side in mask.shape)
+    for orientation in (0, cv2.IMREAD_IGNORE_ORIENTATION):  # masks may be drawn on the pixels as stored
+        pixels = _decode(content, REDUCED[factor] | orientation, "image")
+        if pixels.shape[:2] == reduced:
+            return pixels if factor == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    height, width = _decode(content, cv2.IMREAD_COLOR_RGB, "image").shape[:2]
+    raise ValueError(f"image is {width}×{height}, mask {mask.shape[1]}×{mask.shape[0]}")
+
+
+def _reduction(shape: tuple[int, ...], size: int) -> int:
+    """The largest of 1, 2, 4, 8 that leaves both sides at `size` or more."""
+    return max(factor for factor in REDUCED if factor == 1 or min(shape) // factor >= size)
+
+
+def lesion_view(pixels: np.ndarray, binary: np.ndarray) -> np.ndarray:
+    """The lesion and its surroundings, square and in one scale, for telling one lesion from another.
+
+    pixels (h, w, 3) RGB, possibly reduced; binary (H, W) at native size. Returns uint8 (VIEW, VIEW): grey, and in the
+    lowest bit the mask. The frame is continued by its border pixels.
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    mask = cv2.resize(binary, grey.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    left, top, width, height = cv2.boundingRect(mask if mask.any() else np.ones_like(mask))
+    side = max(8, round(VIEW_SPAN * max(width, height)))
+    left, top = left + (width - side) // 2, top + (height - side) // 2
+    result: list[np.ndarray] = []
+    for plane, border, down in ((grey, cv2.BORDER_REPLICATE, cv2.INTER_AREA), (mask, cv2.BORDER_CONSTANT, None)):
+        above, below = max(0, -top), max(0, top + side - plane.shape[0])
+        before, behind = max(0, -left), max(0, left + side - plane.shape[1])
+        inside = plane[max(0, top) : top + side, max(0, left) : left + side]
+        square = cv2.copyMakeBorder(inside, above, below, before, behind, border)
+        method = cv2.INTER_NEAREST_EXACT if down is None else down if side >= VIEW else cv2.INTER_LINEAR
+        result.append(np.asarray(cv2.resize(square, (VIEW, VIEW), interpolation=method), np.uint8))
+    return (result[0] & 0xFE) | result[1]
+
+
+def split_view(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """lesion_view's grey (lowest bit cleared) and its mask of 0 and 1."""
+    return views & 0xFE, views & 1
+
+
+def _decode(content: bytes, flags: int, what: str) -> np.ndarray:
+    if not content:
+        raise ValueError(f"{what} is an empty file")
+    _refuse_truncated(content, what)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError(f"{what} cannot be decoded ({str(error).splitlines()[0]})") from None
+    if pixels is None:
+        raise ValueError(f"{what} is not an image that can be decoded")
+    return pixels
+
+
+def _refuse_truncated(content: bytes, what: str) -> None:
+    """OpenCV fills what is missing of a cut JPEG or PNG with grey; their end markers tell."""
+    if content[:3] == JPEG and b"\xff\xd9" not in content[-1024:]:
+        raise ValueError(f"{what} is a truncated JPEG")
+    if content[:4] == b"\x89PNG" and b"IEND" not in content[-64:]:
+        raise ValueError(f"{what} is a truncated PNG")
