@@ -1,0 +1,71 @@
+"""Registration and promotion by the programs, against an MLflow server on PostgreSQL that keeps the artifacts."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.register.__main__ import main as register
+from hymunet import cli, inference, models, params
+from hymunet.evaluation.evaluate import evaluate
+
+ROOT = Path(__file__).resolve().parents[3]
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def project(finished_training, tmp_path, monkeypatch):
+    root = Path(shutil.copytree(finished_training, tmp_path / "project"))
+    text = (ROOT / "profiles/paper.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("model_name: hymunet", "model_name: registered"))
+    monkeypatch.chdir(root)
+    return root
+
+
+def score(threshold):
+    """Evaluates at this threshold, which is content of its own; returns the mean Dice."""
+    section = params.Evaluate(threshold=threshold, flips=False, bootstrap=200, seed=0)
+    paths = ("artifacts/model", "data/prepared", "data/split/split.csv", "reports/training", "reports/evaluation")
+    return evaluate(*map(Path, paths), section)["test"]["dice"]["mean"]
+
+
+def test_versions_are_registered_promoted_and_rolled_back(mlflow_server, project, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+
+    def said_by(program, *arguments, code=0):
+        assert (program(list(arguments)) or 0) == code
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    first = score(0.98)
+    assert "registered version 1 is the challenger" in said_by(register)
+    assert "registered version 1 is the challenger" in said_by(register), "the same content, the same version"
+    written = json.loads((project / "reports/registration/registration.json").read_text())
+    assert (written["registry"], written["version"]) == (mlflow_server.uri, 1)
+    assert "first champion" in said_by(cli.main, "models", "promote")
+
+    second = score(0.5)
+    assert second > first, "0.98 is too much to ask of a pixel"
+    assert "registered version 2 is the challenger" in said_by(register)
+    promoted = said_by(cli.main, "models", "promote")
+    assert "version 2 is champion" in promoted
+    assert f"difference {second - first:+.4f}" in promoted
+
+    third = score(0.98001)
+    said_by(register)
+    assert f"difference {third - second:+.4f}" in said_by(cli.main, "models", "promote", code=1)
+    assert "version 1 is champion again" in said_by(cli.main, "models", "rollback")
+    listed = [line.split() for line in said_by(cli.main, "models", "list").splitlines()[1:]]
+    assert [line[0] for line in listed] == ["3", "2", "1"]
+    assert (listed[0][-1], listed[2][-1]) == ("challenger", "champion")
+
+    import mlflow
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
+    loaded = mlflow.pyfunc.load_model("models:/registered@champion")
+    model, info = models.load(project / "artifacts/model")
+    expected = np.stack(inference.segment(model, list(images), info["image_size"], 0.98))
+    np.testing.assert_array_equal(loaded.predict(images), expected)
