@@ -13,31 +13,48 @@ from pipelines.workspace import StageFailed, merge_locks, write_lock
 from tests.integration.pipelines.toy import OPTIONS, PARAMS, STAGES, Toy
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.integration
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    """With a folder as the shared remote: to DVC a remote like any other, and quick."""
+    (tmp_path / "remote").mkdir()
+    return Toy(tmp_path, str(tmp_path / "remote"), {}).create()
 
 
 @pytest.fixture
-def toy(tmp_path: Path, s3_server: S3Server) -> Toy:
+def toy_on_s3(tmp_path: Path, s3_server: S3Server) -> Toy:
     bucket = s3_server.create_bucket(f"toy-{uuid.uuid4().hex[:12]}")
     return Toy(tmp_path, f"s3://{bucket}/dvc", s3_server.env).create()
 
 
-def objects(toy: Toy, s3_server: S3Server) -> dict[str, int]:
-    bucket = toy.remote.split("/")[2]
-    return {o["Key"]: o["Size"] for o in s3_server.client().list_objects_v2(Bucket=bucket).get("Contents", [])}
+def stored(toy: Toy, size: int) -> Path:
+    """The one object of that size in the remote."""
+    [found] = [path for path in Path(toy.remote).rglob("*") if path.is_file() and path.stat().st_size == size]
+    return found
 
 
-def record(toy: Toy, s3_server: S3Server, run: str, stage: str) -> dict:
-    body = s3_server.client().get_object(Bucket=toy.remote.split("/")[2], Key=f"dvc/pipeline-runs/{run}/{stage}.json")
-    return json.load(body["Body"])
+def record(toy: Toy, run: str, stage: str) -> dict:
+    return json.loads((Path(toy.remote) / f"pipeline-runs/{run}/{stage}.json").read_text())
 
 
-def test_a_second_run_computes_nothing_and_moves_no_data(toy: Toy, s3_server: S3Server) -> None:
+@pytest.mark.integration
+def test_on_s3_a_second_run_computes_nothing_and_reports_the_same(toy_on_s3: Toy, s3_server: S3Server) -> None:
+    assert toy_on_s3.run("first") == STAGES
+    assert toy_on_s3.run("second") == []
+    first, second = (toy_on_s3.root / f"runs/{run}/fit" for run in ("first", "second"))
+    assert (first / "lock").read_text() == (second / "lock").read_text()
+    assert (first / "model").read_text().replace("first", "second") == (second / "model").read_text()
+    bucket = toy_on_s3.remote.split("/")[2]
+    keys = [o["Key"] for o in s3_server.client().list_objects_v2(Bucket=bucket)["Contents"]]
+    assert "dvc/pipeline-runs/second/dvc.lock" in keys
+
+
+def test_a_second_run_computes_nothing_and_moves_no_data(toy: Toy) -> None:
     assert toy.run("first") == STAGES
-    assert record(toy, s3_server, "first", "prepare")["pulled_bytes"] >= 200_000
+    assert record(toy, "first", "prepare")["pulled_bytes"] >= 200_000
     assert toy.run("second") == []
     for stage in STAGES:
-        again = record(toy, s3_server, "second", stage)
+        again = record(toy, "second", stage)
         assert again["state"] == "restored"
         assert again["pulled_bytes"] == 0, again
     first, second = (toy.root / f"runs/{run}/fit/lock" for run in ("first", "second"))
@@ -83,17 +100,17 @@ def test_outputs_tell_kubeflow_what_was_made(toy: Toy) -> None:
     assert (toy.root / "runs/run/check/passed").read_text() == "true"
 
 
-def test_data_that_fail_the_check_are_a_verdict_with_a_report(toy: Toy, s3_server: S3Server) -> None:
+def test_data_that_fail_the_check_are_a_verdict_with_a_report(toy: Toy) -> None:
     params = PARAMS | {"check": {"minimum": 10**9}}
     toy.step("run", "fetch", None, params)
     toy.step("run", "prepare", "fetch", params)
     outputs = toy.step("run", "check", "prepare", params, *OPTIONS["check"])
     assert (outputs / "passed").read_text() == "false"
     assert (outputs / "report").read_text() == "<h1>check</h1>"
-    assert record(toy, s3_server, "run", "check")["state"] == "rejected"
+    assert record(toy, "run", "check")["state"] == "rejected"
 
 
-def test_a_failing_command_fails_the_step_with_its_own_status(toy: Toy, s3_server: S3Server) -> None:
+def test_a_failing_command_fails_the_step_with_its_own_status(toy: Toy) -> None:
     params = PARAMS | {"fit": {"exit": 75}}
     for stage, upstream in zip(STAGES[:3], [None, *STAGES[:2]], strict=True):
         toy.step("run", stage, upstream, params, *OPTIONS.get(stage, []))
@@ -102,31 +119,27 @@ def test_a_failing_command_fails_the_step_with_its_own_status(toy: Toy, s3_serve
     assert done.returncode == 75
     assert done.stderr.splitlines()[-1] == "step: stage fit: failed to run: python program.py fit, exited with 75"
     assert not (outputs / "executor_output.json").exists()
-    failed = record(toy, s3_server, "run", "fit")
+    failed = record(toy, "run", "fit")
     assert (failed["state"], "exited with 75" in failed["reason"]) == ("failed", True)
 
 
 @pytest.mark.parametrize("fault", ["changed", "gone"])
-def test_a_bad_input_stops_the_step_before_its_program_runs(toy: Toy, s3_server: S3Server, fault: str) -> None:
+def test_a_bad_input_stops_the_step_before_its_program_runs(toy: Toy, fault: str) -> None:
     toy.step("run", "fetch", None)
-    bucket = toy.remote.split("/")[2]
-    [key] = [key for key, size in objects(toy, s3_server).items() if size == 200_000]
-    if fault == "changed":
-        s3_server.client().put_object(Bucket=bucket, Key=key, Body=b"x" * 200_000)
-    else:
-        s3_server.client().delete_object(Bucket=bucket, Key=key)
+    raw = stored(toy, 200_000)
+    raw.chmod(0o644)
+    raw.write_bytes(b"x" * 200_000) if fault == "changed" else raw.unlink()
     toy.ran()
     with pytest.raises(StageFailed, match="stage prepare: its inputs cannot be pulled"):
         toy.step("run", "prepare", "fetch")
     assert toy.ran() == []
 
 
-def test_an_output_lost_from_the_remote_is_computed_again(toy: Toy, s3_server: S3Server) -> None:
+def test_an_output_lost_from_the_remote_is_computed_again(toy: Toy) -> None:
     toy.run("first")
-    [key] = [key for key, size in objects(toy, s3_server).items() if size == 100]
-    s3_server.client().delete_object(Bucket=toy.remote.split("/")[2], Key=key)
+    stored(toy, 100).unlink()
     assert toy.run("second") == ["fit"]
-    assert key in objects(toy, s3_server)
+    assert stored(toy, 100).exists()
 
 
 def test_a_stage_that_acts_on_the_outside_world_always_runs(toy: Toy) -> None:
@@ -137,7 +150,7 @@ def test_a_stage_that_acts_on_the_outside_world_always_runs(toy: Toy) -> None:
 
 def test_sigterm_reaches_the_program(toy: Toy) -> None:
     toy.run("first")
-    command, _ = toy.command("second", "fit", "check", PARAMS | {"fit": {"sleep": 60}})
+    command, _ = toy.command("first", "fit", "check", PARAMS | {"fit": {"sleep": 60}})
     step = subprocess.Popen(command, env=toy.environment(), cwd=toy.root)
     while toy.ran() != ["fit"]:
         assert step.poll() is None
