@@ -120,7 +120,7 @@ def finished_pipeline(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
     (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     (folder / "params.yaml").write_text((ROOT / "profiles/paper.yaml").read_text())
-    outs = {out for stage in STAGES.values() for out in stage["outs"]}
+    outs = {out if isinstance(out, str) else next(iter(out)) for stage in STAGES.values() for out in stage["outs"]}
     for name in outs:
         (folder / name).mkdir(parents=True)
         (folder / name / "content").write_text(name)
