@@ -13,7 +13,7 @@ import kfp_server_api as api
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-TOKEN = "a-token-for-tests"
+TOKEN = "for-tests"
 _client = api.ApiClient(api.Configuration())
 
 

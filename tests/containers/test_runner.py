@@ -1,0 +1,109 @@
+"""The runner tells a failure from a success, whatever else happens: on containers that live for a few milliseconds."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("kfp", reason="needs the extra `pipelines`")
+
+from kfp import compiler, dsl, kubernetes
+
+from pipelines.local import run_local
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
+
+
+def package(path: Path, image: str, program: str, retries: int = 0) -> Path:
+    """A pipeline of one step that runs `program`, and an exit handler that says goodbye."""
+
+    @dsl.container_component
+    def step(note: dsl.OutputPath(str)) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def, valid-type]
+        return dsl.ContainerSpec(image=image, command=["sh", "-c", program], args=[note])
+
+    @dsl.container_component
+    def goodbye() -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
+        return dsl.ContainerSpec(image=image, command=["echo", "the exit handler ran"])
+
+    @dsl.pipeline(name="one-step")
+    def pipeline() -> None:
+        last = goodbye()
+        kubernetes.set_security_context(last, run_as_user=10001)
+        with dsl.ExitHandler(last):
+            task = step().set_retry(retries)
+            kubernetes.set_security_context(task, run_as_user=10001, run_as_non_root=True)
+            kubernetes.empty_dir_mount(task, "workspace", "/work")
+
+    compiler.Compiler().compile(pipeline, str(path))
+    return path
+
+
+@pytest.fixture
+def image(images: dict[str, str]) -> str:
+    return images["cpu"]
+
+
+def test_a_failing_step_is_a_failure_ten_times_out_of_ten(
+    image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failing = package(tmp_path / "p.yaml", image, "exit 3")
+    for attempt in range(10):
+        assert not run_local(failing, {}, tmp_path / "root"), f"attempt {attempt} passed for a success"
+    assert capfd.readouterr().out.count("the exit handler ran") == 10
+
+
+def test_a_step_that_writes_its_output_succeeds_and_one_that_does_not_fails(image: str, tmp_path: Path) -> None:
+    written = 'mkdir -p "$(dirname "$0")" && printf hello >"$0"'
+    assert run_local(package(tmp_path / "good.yaml", image, written), {}, tmp_path / "root")
+    assert next((tmp_path / "root").glob("*/step/note")).read_text() == "hello"
+    assert not run_local(package(tmp_path / "bad.yaml", image, "true"), {}, tmp_path / "root")
+
+
+def test_a_retry_runs_the_step_again(image: str, tmp_path: Path) -> None:
+    once = 'mkdir -p "$(dirname "$0")"; [ -e "$0" ] && exit 0; printf first >"$0"; exit 1'
+    assert run_local(package(tmp_path / "p.yaml", image, once, retries=1), {}, tmp_path / "root")
+
+
+def test_a_container_is_nobody_and_can_write_nowhere_but_in_its_volumes(
+    image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = (
+        'id -u; touch /work/here && echo "work: written"; touch /app/there 2>&1; touch /usr/there 2>&1; '
+        'grep CapEff /proc/self/status; mkdir -p "$(dirname "$0")"; printf x >"$0"'
+    )
+    assert run_local(package(tmp_path / "p.yaml", image, program), {}, tmp_path / "root")
+    out = capfd.readouterr().out
+    assert "10001" in out
+    assert "work: written" in out
+    assert out.count("Read-only file system") == 2
+    assert "CapEff:\t0000000000000000" in out
+
+
+def test_no_container_is_left_behind(image: str, tmp_path: Path) -> None:
+    import docker
+
+    engine = docker.from_env()
+    before = {container.id for container in engine.containers.list(all=True)}
+    run_local(package(tmp_path / "p.yaml", image, "exit 1"), {}, tmp_path / "root")
+    assert {container.id for container in engine.containers.list(all=True)} <= before
+
+
+def test_images_hold_what_they_should_and_no_more(images: dict[str, str]) -> None:
+    """Non-root, labelled with the commit, without secrets in their history, and without the project's data."""
+    import docker
+
+    from tests.containers.stack import commit
+    from tests.unit.pipelines.secrets import find
+
+    engine = docker.from_env()
+    for which, image in images.items():
+        attributes = engine.images.get(image).attrs
+        assert attributes["Config"]["User"] == "10001"
+        assert attributes["Config"]["Labels"]["org.opencontainers.image.revision"] == commit()
+        history = "\n".join(entry["CreatedBy"] for entry in engine.images.get(image).history())
+        assert find(history + "\n".join(attributes["Config"]["Env"])) == []
+        listed = engine.containers.run(image, ["find", "/app", "-maxdepth", "1"], remove=True, network_mode="none").decode()
+        assert {Path(line).name for line in listed.split()} == {
+            "app", "dvc.yaml", "params.yaml", ".dvcignore", "constraints.txt", "LICENSE",
+            "profiles", "components", "pipelines", "hymunet",
+        }  # fmt: skip
+        print(f"{which}: {attributes['Size'] / 1e9:.2f} GB")
