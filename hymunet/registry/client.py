@@ -32,7 +32,7 @@ def without_secrets(text: str) -> str:
 
 @contextmanager
 def registry() -> Iterator["MlflowClient"]:
-    """A client; what the server refuses or does not answer becomes a ValueError of one line within half a minute."""
+    """A client; what it refuses or does not answer becomes a ValueError of one line, within two minutes."""
     for name, value in {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -55,4 +55,6 @@ def registry() -> Iterator["MlflowClient"]:
         if not isinstance(error, MlflowException) and type(error).__module__.partition(".")[0] not in BENEATH:
             raise
         reason = " ".join(without_secrets(str(error)).split())[:300]
+        if "Max retries exceeded" in reason:
+            reason = "no answer; is the address right and the server up?"
         raise ValueError(f"MLflow at {public_uri()}: {reason}") from None

@@ -151,11 +151,16 @@ def test_a_missing_input_is_named(registry, project, missing):
 def test_a_server_that_is_down_is_one_line_soon(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(ValueError, match=r"^MLflow at http://127\.0\.0\.1:9: ") as refusal:
+    with pytest.raises(ValueError, match=r"^MLflow at http://127\.0\.0\.1:9: no answer; .*up\?$"):
         run("down", project)
-    assert "\n" not in str(refusal.value)
-    assert "secret" not in str(refusal.value)
     assert not (project / "reports/registration").exists()
+
+
+def test_messages_lose_the_names_and_passwords_of_addresses():
+    text = "GET https://someone:s3cret@host:5000/x failed; see postgresql://u:p@db/mlflow and mail me@example.org"
+    assert client_module.without_secrets(text) == (
+        "GET https://host:5000/x failed; see postgresql://db/mlflow and mail me@example.org"
+    )
 
 
 def test_the_lock_hash_is_of_the_stages_before_registration(tmp_path):
