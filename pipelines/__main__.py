@@ -15,13 +15,21 @@ def parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--settings", type=Path, default=SETTINGS, help="where it runs: images, stores, secrets")
     pipeline.add_argument("--params", type=Path, default=Path("params.yaml"))
     pipeline.add_argument("--profile", help="profiles/NAME.yaml over profiles/paper.yaml, in place of --params")
-    pipeline.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="train.epochs=2")
     pipeline.add_argument(
-        "--image", action="append", default=[], metavar="WHICH=IMAGE", help="cpu, data or accelerator, over the settings"
+        "-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="train.epochs=2"
+    )
+    pipeline.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="WHICH=IMAGE",
+        help="cpu, data or accelerator, over the settings",
     )
     pipeline.add_argument("--allow-tags", action="store_true", help="take images by tag, which may move")
     server = argparse.ArgumentParser(add_help=False)
-    server.add_argument("--host", help="the Kubeflow Pipelines API; default: KF_PIPELINES_ENDPOINT, or the cluster's own")
+    server.add_argument(
+        "--host", help="the Kubeflow Pipelines API; default: KF_PIPELINES_ENDPOINT, or the cluster's own"
+    )
     server.add_argument("--namespace", help="your Kubeflow profile, where it has several users")
     server.add_argument(
         "--auth",

@@ -127,7 +127,9 @@ class Cluster:
 def _steps(run: Any) -> list[tuple[str, Any]]:
     """The run's containers, in the order in which they began; groups and drivers are Kubeflow's own business."""
     details = (run.run_details.task_details or []) if run.run_details else []
-    shown = [t for t in details if t.display_name and not t.display_name.endswith("-driver") and t.display_name != "root"]
+    shown = [
+        t for t in details if t.display_name and not t.display_name.endswith("-driver") and t.display_name != "root"
+    ]
     return [(t.display_name, t) for t in sorted(shown, key=lambda t: str(t.start_time or t.create_time or "9"))]
 
 
@@ -161,7 +163,9 @@ def _readable(host: str | None) -> Iterator[None]:
             raise Unavailable(f"{host}: the server failed ({error.status}): {said}") from None
         raise ValueError(f"{host}: refused ({error.status}): {said}") from None
     except (HTTPError, TimeoutError) as error:
-        raise Unavailable(f"{host}: no answer: {type(error).__name__}; is the address right, and the way open?") from None
+        raise Unavailable(
+            f"{host}: no answer: {type(error).__name__}; is the address right, and the way open?"
+        ) from None
 
 
 def _message(error: Any) -> str:

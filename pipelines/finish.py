@@ -12,7 +12,9 @@ from pipelines.records import Record, Run
 from pipelines.workspace import open_remote
 
 STEPS = ["download", "prepare", "split", "validate", "train", "evaluate", "register"]
-STYLE = "body{font:15px/1.5 sans-serif;margin:2em}td,th{padding:.3em 1em;text-align:left}.bad{color:#a00;font-weight:600}"
+STYLE = (
+    "body{font:15px/1.5 sans-serif;margin:2em}td,th{padding:.3em 1em;text-align:left}.bad{color:#a00;font-weight:600}"
+)
 
 
 def main(argv: list[str] | None = None) -> int:

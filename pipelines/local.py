@@ -77,7 +77,9 @@ class Containers:
             "security_opt": ["no-new-privileges"],
             "mounts": mounts,
             "shm_size": shared[0]["sizeLimit"].rstrip("i") if shared else None,
-            "device_requests": [docker.types.DeviceRequest(count=int(accelerator["resourceCount"]), capabilities=[["gpu"]])]
+            "device_requests": [
+                docker.types.DeviceRequest(count=int(accelerator["resourceCount"]), capabilities=[["gpu"]])
+            ]
             if accelerator
             else None,
         }
@@ -150,5 +152,3 @@ def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | N
             return False
     print(f"run {run}: succeeded")
     return True
-
-

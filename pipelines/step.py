@@ -36,7 +36,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="project folder that becomes the model pointer")
     parser.add_argument("--verdict", help="project file written by a stage that may say no: then that is an output")
     parser.add_argument("--source", type=Path, default=SOURCE, help="the project's files")
-    parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"), help="the shared DVC remote's address")
+    parser.add_argument(
+        "--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"), help="the shared DVC remote's address"
+    )
     parser.add_argument("--workspace", type=Path, default=os.environ.get("HYMUNET_WORKSPACE"), help="an empty folder")
     args = parser.parse_args(argv)
     if not args.remote:
@@ -68,7 +70,9 @@ def main(argv: list[str] | None = None) -> int:
         metrics = {f"step.{name}": value for name, value in numbers(record.__dict__).items()}
         outputs.artifact("metrics", json.dumps(step.metrics | metrics, indent=1), **step.metrics, **metrics)
         outputs.save()
-    print(f"step: {args.stage} {step.state} in {record.seconds:.1f} s, {record.pulled_bytes:,} bytes pulled", flush=True)
+    print(
+        f"step: {args.stage} {step.state} in {record.seconds:.1f} s, {record.pulled_bytes:,} bytes pulled", flush=True
+    )
     return 0
 
 

@@ -52,6 +52,8 @@ def train(model: params.Model, train: params.Train, paths: Paths) -> int:
         saved = ranks.from_first(checkpoints.newest() if checkpoints else None)
         if saved:
             learner.restore(saved)
+            if ranks.first:
+                print(f"train: goes on at step {saved.step} of {learner.schedule.steps}", flush=True)
         description = describe(learner, identity)
         with open_tracker(paths.journal, run_key(identity), description) if ranks.first else Tracker() as tracker:
             finished = Session(learner, checkpoints, tracker, interrupts, paths).run()

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -25,4 +27,6 @@ def stack(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Stack:
     bucket = s3_server.create_bucket("hymunet-containers")
+    known_here_alone = s3_server.env | {"AWS_SECRET_ACCESS_KEY": token_hex(20)}
+    s3_server = replace(s3_server, env=known_here_alone)
     return Stack(project, tmp_path_factory.mktemp("stack"), images, s3_server, mlflow_server, bucket)

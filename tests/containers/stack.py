@@ -64,7 +64,19 @@ def build(target: str, context: Path) -> str:
     if subprocess.run([command, "image", "inspect", "wheels:local"], capture_output=True).returncode == 0:
         arguments += ["--build-arg", "WHEELS=wheels:local", "--build-arg", "TORCH_INDEX="]
     done = subprocess.run(
-        [command, "build", "-q", "-f", "infra/docker/Dockerfile", "--target", target, *arguments, "-t", f"hymunet:{target}", "."],
+        [
+            command,
+            "build",
+            "-q",
+            "-f",
+            "infra/docker/Dockerfile",
+            "--target",
+            target,
+            *arguments,
+            "-t",
+            f"hymunet:{target}",
+            ".",
+        ],
         cwd=context,
         env={**os.environ, "DOCKER_BUILDKIT": "1"},
         capture_output=True,
@@ -111,29 +123,31 @@ class Stack:
         keys = {name: self.s3.env[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         return {**os.environ, **keys, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(self.project)}
 
-    def pipelines(self, verb: str, *options: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+    def pipelines(self, verb: str, *options: str, log: Path, cwd: Path | None = None) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "pipelines", verb, "--settings", str(self.settings()), *options]
-        return subprocess.Popen(
-            command,
-            cwd=cwd or self.project,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                command, cwd=cwd or self.project, env=self.environment(), stdout=file, stderr=subprocess.STDOUT
+            )
 
-    def start(self, run: str, **changed: str) -> subprocess.Popen[str]:
+    def log(self, run: str) -> Path:
+        return self.folder / f"{run}.log"
+
+    def start(self, run: str, **changed: str) -> subprocess.Popen[bytes]:
         """Starts `run-local` on the miniature demo, with single parameters changed (`evaluate__seed="1"`)."""
         chosen = TINY | {name.replace("__", "."): value for name, value in changed.items()}
         overrides = [f"-S{key}={value}" for key, value in chosen.items()]
-        return self.pipelines("run-local", "--run", run, "--root", str(self.folder / "artifacts"), *overrides)
+        options = ["--run", run, "--root", str(self.folder / "artifacts"), *overrides]
+        return self.pipelines("run-local", *options, log=self.log(run))
 
     def run(self, run: str, **changed: str) -> tuple[int, str]:
         """The pipeline to its end: exit code and log."""
-        process = self.start(run, **changed)
-        log, _ = process.communicate(timeout=900)
-        (self.folder / f"{run}.log").write_text(log)
-        return process.returncode, log
+        code = self.start(run, **changed).wait(timeout=900)
+        return code, self.log(run).read_text()
+
+    def fetch(self, run: str, clone: Path) -> None:
+        log = self.log(f"fetch-{run}")
+        assert self.pipelines("fetch", run, log=log, cwd=clone).wait(timeout=300) == 0, log.read_text()
 
     def states(self, run: str) -> dict[str, str]:
         return {name: record["state"] for name, record in self.records(run).items()}

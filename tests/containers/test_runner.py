@@ -101,7 +101,9 @@ def test_images_hold_what_they_should_and_no_more(images: dict[str, str]) -> Non
         assert attributes["Config"]["Labels"]["org.opencontainers.image.revision"] == commit()
         history = "\n".join(entry["CreatedBy"] for entry in engine.images.get(image).history())
         assert find(history + "\n".join(attributes["Config"]["Env"])) == []
-        listed = engine.containers.run(image, ["find", "/app", "-maxdepth", "1"], remove=True, network_mode="none").decode()
+        listed = engine.containers.run(
+            image, ["find", "/app", "-maxdepth", "1"], remove=True, network_mode="none"
+        ).decode()
         assert {Path(line).name for line in listed.split()} == {
             "app", "dvc.yaml", "params.yaml", ".dvcignore", "constraints.txt", "LICENSE",
             "profiles", "components", "pipelines", "hymunet",

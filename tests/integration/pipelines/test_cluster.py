@@ -47,7 +47,11 @@ def test_submit_and_follow_a_run_that_succeeds(compiled: None, capsys: pytest.Ca
         [submitted] = server.runs.values()
     assert submitted.display_name == "first"
     out = capsys.readouterr().out
-    assert [line.split()[1] for line in out.splitlines() if line.startswith("train ")] == ["PENDING", "RUNNING", "SUCCEEDED"]
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("train ")] == [
+        "PENDING",
+        "RUNNING",
+        "SUCCEEDED",
+    ]
     assert "driver" not in out
 
 

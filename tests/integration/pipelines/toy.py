@@ -37,7 +37,7 @@ stages:
     outs: [model]
 """
 
-PROGRAM = '''
+PROGRAM = """
 import json, os, sys, time
 from pathlib import Path
 
@@ -71,7 +71,7 @@ if __name__ == "__main__":
     with open(os.environ["TOY_LOG"], "a") as log:
         log.write(sys.argv[1] + "\\n")
     globals()[sys.argv[1]](json.loads(Path("params.yaml").read_text())[sys.argv[1]])
-'''
+"""
 
 PARAMS = {"fetch": {"bytes": 200_000}, "prepare": {"scale": 1}, "check": {"minimum": 10}, "fit": {"rate": 0.1}}
 STAGES = ["fetch", "prepare", "check", "fit"]
@@ -108,7 +108,9 @@ class Toy:
         log.unlink(missing_ok=True)
         return lines
 
-    def command(self, run: str, stage: str, upstream: str | None, params: dict, *options: str) -> tuple[list[str], Path]:
+    def command(
+        self, run: str, stage: str, upstream: str | None, params: dict, *options: str
+    ) -> tuple[list[str], Path]:
         outputs = self.root / "runs" / run / stage
         executor_input = executor_input_of(outputs, self.root / "runs" / run / upstream / "lock" if upstream else None)
         command = [sys.executable, "-m", "pipelines.step", "--stage", stage, "--run", run, "--remote", self.remote]

@@ -55,7 +55,9 @@ def test_another_process_compiles_the_same_bytes(package: Path, tmp_path: Path) 
         "from tests.unit.pipelines.test_compile import *\n"
         f"compile_pipeline(cluster(accelerator=GPU), read_yaml('params.yaml'), Path({str(tmp_path / 'again.yaml')!r}))"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"})
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7"}
+    )
     assert (tmp_path / "again.yaml").read_bytes() == package.read_bytes()
 
 
@@ -96,11 +98,17 @@ def test_secrets_come_from_kubernetes_by_name(documents: tuple[dict, dict]) -> N
         assert secret["secretName"] == "store", label
         assert [pair["envVar"] for pair in secret["keyToEnv"]] == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], label
     for executor in documents[0]["deploymentSpec"]["executors"].values():
-        assert not [e["name"] for e in executor["container"].get("env", []) if "SECRET" in e["name"] or "KEY" in e["name"]]
+        assert not [
+            e["name"] for e in executor["container"].get("env", []) if "SECRET" in e["name"] or "KEY" in e["name"]
+        ]
 
 
 def test_training_waits_for_the_data_checks(documents: tuple[dict, dict]) -> None:
-    [body] = [c["dag"]["tasks"] for c in documents[0]["components"].values() if "validate" in c.get("dag", {}).get("tasks", {})]
+    [body] = [
+        c["dag"]["tasks"]
+        for c in documents[0]["components"].values()
+        if "validate" in c.get("dag", {}).get("tasks", {})
+    ]
     gates = {name: task["triggerPolicy"]["condition"] for name, task in body.items() if "triggerPolicy" in task}
     assert sorted(condition.split("== ")[1] for condition in gates.values()) == ["'false'", "'true'"]
     for name in gates:
@@ -136,7 +144,10 @@ def test_the_command_refuses_tags_unless_told(tmp_path: Path, monkeypatch: pytes
 def test_settings_that_hold_a_secret_or_a_typo_are_refused(tmp_path: Path) -> None:
     text = (ROOT / "infra/kubeflow/settings.yaml").read_text()
     for bad, message in [
-        (text.replace("environment: #", "environment:\n  AWS_SECRET_ACCESS_KEY: abc #"), "AWS_SECRET_ACCESS_KEY looks like a secret"),
+        (
+            text.replace("environment: #", "environment:\n  AWS_SECRET_ACCESS_KEY: abc #"),
+            "AWS_SECRET_ACCESS_KEY looks like a secret",
+        ),
         (text + "\nacelerator: {count: 1}\n", "acelerator: Extra inputs"),
     ]:
         (tmp_path / "settings.yaml").write_text(bad)

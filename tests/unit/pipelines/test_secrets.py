@@ -30,7 +30,9 @@ def test_a_secret_in_use_is_found_by_its_value() -> None:
 
 
 def test_the_project_holds_none() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     texts = {name: (ROOT / name).read_text(errors="ignore") for name in listed if name and (ROOT / name).is_file()}
     texts = {name: text for name, text in texts.items() if name not in INVENTED}
     assert {name: found for name, text in texts.items() if (found := find(text))} == {}
