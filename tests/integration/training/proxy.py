@@ -1,4 +1,4 @@
-"""A proxy before a real server that can refuse, hang, answer 500, or swallow the answer to a request it has passed on."""
+"""A proxy before a real server that can refuse, hang, answer 500, or swallow the answer to what it has passed on."""
 
 import http.server
 import threading
@@ -49,7 +49,7 @@ class Proxy:
             request.connection.close()
             return
         if mood == HANGING:
-            time.sleep(4)
+            time.sleep(2)
             request.connection.close()
             return
         if mood == FAILING:
