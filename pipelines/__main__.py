@@ -1,4 +1,4 @@
-"""`python -m pipelines`: compile, run here in containers, submit to a cluster, schedule, look, and bring results home."""
+"""Compile the pipeline, run it here in containers, submit it to a cluster, schedule, look, bring results home."""
 
 import argparse
 import sys

@@ -27,7 +27,7 @@ class Cluster:
 
     @classmethod
     def connect(cls, host: str | None, namespace: str | None, auth: str) -> "Cluster":
-        """auth: none, token (KFP_TOKEN), service-account (the pod's own) or session (KFP_COOKIES, the browser's cookies)."""
+        """auth: none, token (KFP_TOKEN), service-account (the pod's own), session (KFP_COOKIES, the browser's)."""
         import kfp.client
 
         host = host or os.environ.get("KF_PIPELINES_ENDPOINT")

@@ -41,10 +41,8 @@ def table(records: list[Record]) -> str:
     """One line a step, for a terminal."""
     lines = [f"{'step':10} {'state':9} {'seconds':>8} {'program':>8} {'pulled':>14} {'made':>14}"]
     for r in in_order(records):
-        lines.append(
-            f"{r.stage:10} {r.state:9} {r.seconds:8.1f} {r.command_seconds:8.1f} {r.pulled_bytes:14,} {r.made_bytes:14,}"
-            + (f"  {r.reason}" if r.reason else "")
-        )
+        numbers = f"{r.seconds:8.1f} {r.command_seconds:8.1f} {r.pulled_bytes:14,} {r.made_bytes:14,}"
+        lines.append(f"{r.stage:10} {r.state:9} {numbers}  {r.reason}".rstrip())
     return "\n".join(lines)
 
 

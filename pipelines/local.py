@@ -1,7 +1,8 @@
 """Runs the compiled pipeline on this machine: the same YAML, the same images, in containers, with no cluster.
 
-kfp walks the graph (exit handler, conditions, retries); the containers are ours. kfp's own runner removes a container as it
-ends and takes one that it cannot find any more for a success; it also ignores what the YAML says of secrets and volumes.
+kfp walks the graph (exit handler, conditions, retries); the containers are ours. kfp's own runner removes a
+container as it ends and takes one that it cannot find any more for a success; it also ignores what the YAML says of
+secrets and volumes.
 """
 
 import json
@@ -12,8 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 from kfp import components, local
@@ -140,7 +141,7 @@ def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | N
     with (
         open_to_containers(root),
         mock.patch.object(docker_task_handler, "DockerTaskHandler", handler(containers)),
-        mock.patch.object(placeholder_utils, "make_random_id", lambda: run),
+        mock.patch.object(placeholder_utils, "make_random_id", return_value=run),
         # A cluster's back-off waits for a node or a store to come back; here there is nothing to wait for.
         mock.patch.object(task_executor, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1)))),
     ):

@@ -1,7 +1,7 @@
 """What became of each step of a run, kept in the DVC remote beside the data: `<remote>/pipeline-runs/<run>/`.
 
-One JSON file a step and the run's dvc.lock: enough to say what a run did, and to bring it home, for whoever can read the
-remote; Kubeflow's own artifact store need not be reachable.
+One JSON file a step and the run's dvc.lock: enough to say what a run did, and to bring it home, for whoever can read
+the remote; Kubeflow's own artifact store need not be reachable.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Is this stage's result in the shared remote already? Answered from hashes alone.
 
-`dvc repro --pull` pulls a stage's inputs before it looks into the run cache: to learn that `prepare` is done, it would
-fetch the whole raw data. The locks of the stages before hold the same hashes, so the key can be had without a byte of data.
+`dvc repro --pull` pulls a stage's inputs before it looks into the run cache: to learn that `prepare` is done, it
+would fetch the whole raw data. The locks of the stages before hold the same hashes, so the key can be had without a
+byte of data.
 """
 
 import json

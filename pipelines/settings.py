@@ -1,4 +1,4 @@
-"""Where the pipeline runs: images, stores, secrets, accelerator. Read from one YAML file, infra/kubeflow/settings.yaml."""
+"""Where the pipeline runs: images, stores, secrets, accelerator. One YAML file, infra/kubeflow/settings.yaml."""
 
 import re
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Runs one stage of dvc.yaml in a container: the bridge between Kubeflow, which schedules, and DVC, which remembers.
 
-A stage whose result is in the shared remote already is not run, and its inputs are not even fetched. What is computed is
-pushed before the step ends. Kubeflow is handed the lock, numbers, a report and a pointer to the model; data goes through
-the remote alone.
+A stage whose result is in the shared remote already is not run, and its inputs are not even fetched. What is
+computed is pushed before the step ends. Kubeflow is handed the lock, numbers, a report and a pointer to the model;
+data goes through the remote alone.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The training pipeline as Kubeflow runs it: dvc.yaml's stages in their order, a gate after the data checks, an exit handler."""
+"""The training pipeline as Kubeflow runs it: dvc.yaml's stages, a gate after the data checks, an exit handler."""
 
 import json
 import warnings
@@ -74,7 +74,7 @@ def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
 
 
 def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.PipelineTask:
-    """The task on this cluster: image, resources, stores, secrets, and a container that may write in two places only."""
+    """The task on this cluster: image, resources, stores, secrets; its container may write in two places only."""
     accelerator = settings.accelerator if needs.accelerator else None
     task.set_container_image(settings.image(needs.image, needs.accelerator))
     task.set_caching_options(False)  # DVC knows better: by content, across clusters and workstations
@@ -101,7 +101,7 @@ def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.Pipel
 
 
 def compile_pipeline(settings: Settings, content: dict[str, Any], output: Path) -> None:
-    """Writes the pipeline's YAML: same settings and parameters, same bytes. ValueError for parameters that no step takes."""
+    """Writes the YAML: same settings and parameters, same bytes. ValueError for parameters that no step takes."""
     params.check(content)
     output.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):

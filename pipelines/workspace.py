@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 SKIPPED = shutil.ignore_patterns(".git", ".venv", ".dvc", "__pycache__", "dvc.lock", "params.yaml")
+# verify: what comes from the remote is hashed before use. site_cache_dir: a memory of the remote ends with the pod.
 CONFIG = """[core]
     no_scm = True
     analytics = false
@@ -28,7 +29,7 @@ CONFIG = """[core]
 ['remote "shared"']
     url = {url}
     verify = true
-"""  # verify: every object that comes from the remote is hashed before it is used; site: DVC keeps no memory of a remote
+"""
 
 
 class StageFailed(Exception):

@@ -1,4 +1,4 @@
-"""The Kubeflow contract of `register`: a version in the MLflow registry; runs even where its result is known, since the registry may not know it."""
+"""The Kubeflow contract of `register`: it always runs, since a registry may not know what DVC's cache does."""
 
 from kfp import dsl
 

@@ -1,4 +1,6 @@
-"""What the container tests stand on: an engine, the real images, and a store, a registry and a database for the pipeline."""
+"""What the container tests stand on: an engine, the real images, and a store, a registry and a database for the
+pipeline.
+"""
 
 import json
 import os
@@ -58,7 +60,9 @@ def snapshot(target: Path) -> Path:
 
 
 def build(target: str, context: Path) -> str:
-    """Builds a target of the Dockerfile; returns the image's id. WHEELS: as in the Dockerfile, where there is such an image."""
+    """Builds a target of the Dockerfile; returns the image's id. WHEELS: as in the Dockerfile, where there is such
+    an image.
+    """
     command = docker()
     arguments = ["--network", "host", "--build-arg", f"COMMIT={commit()}"]
     if subprocess.run([command, "image", "inspect", "wheels:local"], capture_output=True).returncode == 0:

@@ -1,4 +1,6 @@
-"""The compiled pipeline in real containers, on a real store, registry and database. The tests build on one another's runs."""
+"""The compiled pipeline in real containers, on a real store, registry and database. The tests build on one another's
+runs.
+"""
 
 import os
 import re
@@ -7,10 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import docker
+import mlflow
 import pytest
-
-docker = pytest.importorskip("docker", reason="needs the extra `pipelines`")
-mlflow = pytest.importorskip("mlflow", reason="needs the extra `train`")
 
 from tests.containers.stack import Stack
 from tests.unit.pipelines.secrets import find
@@ -19,7 +20,7 @@ TRAINING = {"train__epochs": "12", "train__checkpoint_minutes": "0.02"}
 pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(1200)]
 STEPS = {"download", "prepare", "split", "validate", "train", "evaluate", "register"}
 # Registration acts on a registry that may not know the model: it runs always, and finds its version by content.
-RESTORED = {step: "restored" for step in STEPS} | {"register": "computed"}
+RESTORED = dict.fromkeys(STEPS, "restored") | {"register": "computed"}
 
 
 def dvc(stack: Stack, clone: Path, *arguments: str) -> str:
@@ -55,7 +56,7 @@ def test_a_killed_training_goes_on_in_the_next_container(stack: Stack) -> None:
     assert killed, f"the training ended before it could be killed\n{log[-6000:]}"
     assert code == 0, log[-4000:]
     assert re.search(r"train: goes on at step [1-9]\d* of", log), log[-4000:]
-    assert stack.states("first") == {step: "computed" for step in STEPS}
+    assert stack.states("first") == dict.fromkeys(STEPS, "computed")
     assert versions(stack) == ["1"]
 
 
@@ -107,7 +108,9 @@ def test_refused_data_stop_the_pipeline_with_a_report(stack: Stack) -> None:
 
 
 def test_no_secret_is_in_what_the_runs_left_behind(stack: Stack) -> None:
-    """Logs, Kubeflow's artifacts, the YAML and the records in the store; the secret is one that only this stack knows."""
+    """Logs, Kubeflow's artifacts, the YAML and the records in the store; the secret is one that only this stack
+    knows.
+    """
     secret = [stack.s3.env["AWS_SECRET_ACCESS_KEY"]]
     assert len(secret[0]) > 20
     texts = {path: path.read_text(errors="ignore") for path in stack.folder.rglob("*") if path.is_file()}

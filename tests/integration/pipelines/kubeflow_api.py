@@ -29,11 +29,13 @@ def dump(value: Any) -> bytes:
 
 
 class Kubeflow:
-    """`states`: what a run answers, one per question, the last one for good. `faults`: HTTP statuses given instead, first."""
+    """`states`: what a run answers, one per question, the last one for good. `faults`: HTTP statuses given
+    instead, first.
+    """
 
-    def __init__(self, states: list[str], token: str | None = None) -> None:
+    def __init__(self, states: list[str], token: str | None = None, faults: list[int] | None = None) -> None:
         self.states, self.token = states, token
-        self.faults: list[int] = []
+        self.faults = faults or []
         self.experiments: dict[str, api.V2beta1Experiment] = {}
         self.runs: dict[str, api.V2beta1Run] = {}
         self.recurring: dict[str, api.V2beta1RecurringRun] = {}
@@ -109,7 +111,9 @@ class Kubeflow:
         return 200, dump(run)
 
     def check(self, run: Any) -> None:
-        """An experiment that exists, and a pipeline that parses as the backend would parse it, with the known parameters."""
+        """An experiment that exists, and a pipeline that parses as the backend would parse it, with the known
+        parameters.
+        """
         assert run.experiment_id in self.experiments, f"experiment {run.experiment_id} not found"
         assert run.display_name
         spec = pipeline_spec_pb2.PipelineSpec()

@@ -1,4 +1,6 @@
-"""The bridge between Kubeflow and DVC, on a toy pipeline with a real S3 endpoint: each step in an empty folder, as in a pod."""
+"""The bridge between Kubeflow and DVC, on a toy pipeline with a real S3 endpoint: each step in an empty folder, as in
+a pod.
+"""
 
 import json
 import signal

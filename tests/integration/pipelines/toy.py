@@ -1,5 +1,6 @@
-"""A pipeline in miniature with the shapes of the real one: a folder output, a dependency on one file inside of it, a check
-that may say no, a report and a model. Each stage appends its name to the file that TOY_LOG names when it really runs.
+"""A pipeline in miniature with the shapes of the real one: a folder output, a dependency on one file inside of it, a
+check that may say no, a report and a model. Each stage appends its name to the file that TOY_LOG names when it
+really runs.
 """
 
 import contextlib
