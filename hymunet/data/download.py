@@ -4,24 +4,23 @@ From the official hosts the published hashes must hold. A mirror may carry its o
 where it has none, the hashes found are recorded, and that is said. `SHA256SUMS` in the folder tells what was accepted.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from tqdm import tqdm
 
 from hymunet import atomic, params
 from hymunet.data.archives import Archive
+from hymunet.data.fetch import WrongBytes, fetch, file_sha256, patiently
+from hymunet.data.remote import Missing, Refused, remote
 from hymunet.data.sources import SOURCES, ArchiveFile, Source
 
-CHUNK = 2**20
 SUMS = "SHA256SUMS"
 
 
@@ -31,111 +30,82 @@ def download(section: params.Data, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if section.source == "synthetic":
         _pack_synthetic(section, folder / source.archives[0].name)
-        found = {source.archives[0].name: _sha256(folder / source.archives[0].name)}
+        found = {source.archives[0].name: file_sha256(folder / source.archives[0].name)}
     elif section.source == "folder":
         assert section.folder is not None
         _pack_folder(Path(section.folder), folder / source.archives[0].name)
-        found = {source.archives[0].name: _sha256(folder / source.archives[0].name)}
+        found = {source.archives[0].name: file_sha256(folder / source.archives[0].name)}
     else:
-        found = _fetch(source, section.mirror, folder)
+        archives = source.archives + (source.extra if section.official_test else ())
+        found = _fetch(source, archives, section.mirror, folder)
     for name in found:
         Archive(folder / name).close()
     lines = [f"{digest}  {name}\n" for name, digest in sorted(found.items())]
     atomic.write(folder / SUMS, "".join(lines))
-    archives = [
-        {"name": name, "bytes": (folder / name).stat().st_size, "sha256": found[name]} for name in sorted(found)
-    ]
-    atomic.write(folder / "source.json", json.dumps({"source": section.source, "archives": archives}, indent=2) + "\n")
+    record = {"source": section.source, "archives": _records(source.archives, found, folder)}
+    if section.official_test and source.extra:
+        record["extra"] = _records(source.extra, found, folder)
+    atomic.write(folder / "source.json", json.dumps(record, indent=2) + "\n")
 
 
-def _fetch(source: Source, mirror: str | None, folder: Path) -> dict[str, str]:
+def _records(archives: tuple[ArchiveFile, ...], found: dict[str, str], folder: Path) -> list[dict[str, Any]]:
+    names = sorted(archive.name for archive in archives)
+    return [{"name": name, "bytes": (folder / name).stat().st_size, "sha256": found[name]} for name in names]
+
+
+def _fetch(source: Source, archives: tuple[ArchiveFile, ...], mirror: str | None, folder: Path) -> dict[str, str]:
+    """name -> SHA-256. Archives grow beside the folder, which a pipeline may empty, and move in when all are there."""
+    staging = folder.with_name(f".{folder.name}.partial")
+    published = _mirror_sums(mirror) if mirror else None
     found = {}
-    sums = _mirror_sums(mirror) if mirror else None
-    for archive in source.archives:
-        expected = archive.sha256 if mirror is None or archive.sha256 is None else (sums or {}).get(archive.name)
+    for archive in archives:
+        expected = (published or {}).get(archive.name) if mirror else archive.sha256
         target = folder / archive.name
-        if target.exists() and expected and _sha256(target) == expected:
+        if expected and target.exists() and file_sha256(target) == expected:
             found[archive.name] = expected
             continue
-        bases = [mirror] if mirror else list(source.hosts)
-        digest = _first_that_works(bases, archive, target, expected)
-        if mirror and expected is None and digest != archive.sha256:
+        bases = (mirror,) if mirror else source.hosts
+        found[archive.name] = _first_that_works(bases, archive, staging / archive.name, expected, mirror is None)
+        if mirror and expected is None and found[archive.name] != archive.sha256:
             print(
-                f"download: {archive.name}: {mirror} publishes no {SUMS} for it; recorded as found, sha256 {digest}",
+                f"download: {archive.name}: {mirror} publishes no {SUMS} for it; its hash is recorded, not verified "
+                f"against the official one: sha256 {found[archive.name]}",
                 file=sys.stderr,
             )
-        found[archive.name] = digest
+    for name in found:
+        if (staging / name).exists():
+            (staging / name).replace(folder / name)
+    shutil.rmtree(staging, ignore_errors=True)
     return found
 
 
-def _first_that_works(bases: list[str], archive: ArchiveFile, target: Path, expected: str | None) -> str:
+def _first_that_works(
+    bases: tuple[str, ...], archive: ArchiveFile, target: Path, expected: str | None, official: bool
+) -> str:
     problems = []
     for base in bases:
         try:
-            return _copy(base, archive.name, target, expected)
+            return fetch(remote(base), archive.name, target, expected, archive.bytes if official else None)
+        except WrongBytes as error:
+            problems.append(
+                f"{error}; the file at {base} is not the one published: mend it or name another data.mirror"
+            )
         except OSError as error:
-            problems.append(f"{base}: {error}")
+            if error.errno is not None:
+                raise
+            problems.append(str(error))
     raise ValueError(f"{archive.name} could not be fetched: " + "; ".join(problems))
 
 
-def _copy(base: str, name: str, target: Path, expected: str | None) -> str:
-    partial = target.with_name(f"{target.name}.part")
-    digest = hashlib.sha256()
-    with _open(base, name) as (stream, size), partial.open("wb") as file:
-        if size and size > shutil.disk_usage(target.parent).free:
-            raise ValueError(f"{target}: {size:,} bytes do not fit on the disk; free space, or use another folder")
-        with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as bar:
-            while chunk := stream.read(CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                bar.update(len(chunk))
-        file.flush()
-        os.fsync(file.fileno())
-        if size and file.tell() != size:
-            raise OSError(f"{name} ended after {file.tell():,} of {size:,} bytes")
-    if expected and digest.hexdigest() != expected:
-        partial.unlink()
-        raise ValueError(
-            f"{name} from {base}: sha256 {digest.hexdigest()}, expected {expected}; the file is not the one published"
-        )
-    partial.replace(target)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _open(base: str, name: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """A stream of the file's bytes and its size, from a web address, a bucket or a folder."""
-    if base.startswith(("http://", "https://")):
-        import requests
-
-        with requests.get(f"{base.rstrip('/')}/{name}", stream=True, timeout=60) as response:
-            response.raise_for_status()
-            response.raw.decode_content = True
-            size = response.headers.get("Content-Length")
-            yield response.raw, int(size) if size else None
-    elif base.startswith("s3://"):
-        import boto3
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        bucket, _, prefix = base.removeprefix("s3://").partition("/")
-        try:
-            entry = boto3.client("s3").get_object(Bucket=bucket, Key=f"{prefix.strip('/')}/{name}".lstrip("/"))
-        except (BotoCoreError, ClientError) as error:
-            raise OSError(str(error)) from None
-        yield entry["Body"], entry["ContentLength"]
-    else:
-        path = Path(base) / name
-        with path.open("rb") as file:
-            yield file, path.stat().st_size
-
-
 def _mirror_sums(mirror: str) -> dict[str, str] | None:
+    source = remote(mirror)
     try:
-        with _open(mirror, SUMS) as (stream, _):
-            lines = stream.read().decode().splitlines()
-    except OSError:
+        text = patiently(lambda: b"".join(source.read(SUMS, 0, None, None))).decode()
+        return {name.lstrip("*"): digest for digest, name in (line.split(maxsplit=1) for line in text.splitlines())}
+    except (Missing, Refused):  # a bucket that may not be listed says "forbidden" of what is not there
         return None
-    return {name.lstrip("*"): digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
+    except ValueError:
+        raise ValueError(f"{mirror}/{SUMS}: expected lines of a hash and a file name") from None
 
 
 def _pack_synthetic(section: params.Data, target: Path) -> None:
@@ -170,8 +140,3 @@ def _pack(members: Iterator[tuple[str, bytes]], target: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

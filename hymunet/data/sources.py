@@ -80,6 +80,28 @@ SOURCES: dict[str, Source] = {
             "https://isic-challenge-data.s3.amazonaws.com/2018",
         ),
         mask_threshold=128,
+        extra=(
+            ArchiveFile(
+                f"{ISIC}-2_Validation_Input.zip",
+                239_231_159,
+                "0ea920fcfe512d12a6e620b50b50233c059f67b10146e1479c82be58ff15a797",
+            ),
+            ArchiveFile(
+                f"{ISIC}_Validation_GroundTruth.zip",
+                759_706,
+                "f6911e9c0a64e6d687dd3ca466ca927dd5e82145cb2163b7a1e5b37d7a716285",
+            ),
+            ArchiveFile(
+                f"{ISIC}-2_Test_Input.zip",
+                2_370_457_338,
+                "e59ae1f69f4ed16f09db2cb1d76c2a828487b63d28f6ab85997f5616869b127d",
+            ),
+            ArchiveFile(
+                f"{ISIC}_Test_GroundTruth.zip",
+                9_680_101,
+                "2e8f6edce454a5bdee52485e39f92bd6eddf357e81f39018d05512175238ef82",
+            ),
+        ),
     ),
     "kvasir_seg": Source(
         archives=(

@@ -1,0 +1,227 @@
+"""One file from a remote, in parallel parts: resumed after a kill, retried after a fault, verified or not there.
+
+Next to the growing file lies a journal: its first line names size and tag of what is fetched, each further line says
+how far a part has come, after its bytes were written. A file that comes from a server without ranges is read in one go.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from hymunet.data.remote import Changed, Info, Missing, RangesUnusable, Refused, Remote
+
+PART = 16 * 2**20  # bytes
+CONNECTIONS = 4
+RECORD = 2**20  # bytes of a part between two lines of the journal
+ATTEMPTS = 6  # in a row without a new byte
+RESTARTS = 3  # from nothing, when the file turns out to be another one
+BACKOFF = (0.5, 20.0)  # seconds: the first wait, doubled each time, and the longest
+
+T = TypeVar("T")
+
+
+class WrongBytes(OSError):
+    """The file came whole, and it is not the one expected."""
+
+
+def fetch(source: Remote, name: str, target: Path, sha256: str | None, size: int | None = None) -> str:
+    """Brings `name` to `target` and returns its SHA-256. What an earlier, killed call has fetched is not fetched again.
+
+    Raises Missing, Refused, WrongBytes, another OSError once the retries are used up, ValueError when the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target):
+        if target.exists():
+            digest = file_sha256(target)
+            if sha256 in (None, digest):
+                return digest
+            target.unlink()
+        whole = False
+        for restart in range(RESTARTS + 1):
+            try:
+                return _attempt(source, name, target, sha256, size, whole)
+            except (Changed, RangesUnusable, WrongBytes) as error:
+                # Once more from nothing: resumed parts may be of another version, ranges of a lying server.
+                _discard(target)
+                whole = whole or isinstance(error, (RangesUnusable, WrongBytes))
+                if restart == RESTARTS or (isinstance(error, WrongBytes) and restart):
+                    raise
+        raise AssertionError("unreachable")
+
+
+def _attempt(source: Remote, name: str, target: Path, sha256: str | None, size: int | None, whole: bool) -> str:
+    info = patiently(lambda: source.info(name))
+    if size is not None and info.size is not None and info.size != size:
+        raise WrongBytes(f"{name} is {info.size:,} bytes, expected {size:,}")
+    if info.size is None or not info.ranges or whole:
+        digest = _read_whole(source, name, target, info)
+    else:
+        digest = _read_parts(source, name, target, info)
+    if sha256 not in (None, digest):
+        raise WrongBytes(f"{name}: sha256 {digest}, expected {sha256}")
+    _partial(target).replace(target)
+    _discard(target)
+    return digest
+
+
+def _read_whole(source: Remote, name: str, target: Path, info: Info) -> str:
+    _check_space(target, info.size or 0)
+
+    def read() -> str:
+        digest, count = hashlib.sha256(), 0
+        with _partial(target).open("wb") as file, _bar(name, info.size, 0) as bar:
+            for chunk in source.read(name, 0, None, info.tag):
+                file.write(chunk)
+                digest.update(chunk)
+                count += len(chunk)
+                bar.update(len(chunk))
+            if info.size is not None and count < info.size:
+                raise ConnectionError(f"{name} ended after {count:,} of {info.size:,} bytes")
+            if info.size is not None and count > info.size:
+                raise WrongBytes(f"{name} has {count:,} bytes, announced were {info.size:,}")
+            file.flush()
+            os.fsync(file.fileno())
+        return digest.hexdigest()
+
+    return patiently(read)
+
+
+def _read_parts(source: Remote, name: str, target: Path, info: Info) -> str:
+    assert info.size is not None
+    done = _resume(target, info)
+    starts = range(0, info.size, PART)
+    _check_space(target, info.size - sum(done.values()))
+    lock, stop = threading.Lock(), threading.Event()
+    with (
+        _partial(target).open("r+b") as file,
+        _journal(target).open("a") as journal,
+        _bar(name, info.size, sum(done.values())) as bar,
+    ):
+
+        def part(start: int) -> None:
+            end = min(start + PART, info.size or 0)
+            while done.get(start, 0) < end - start:
+                before = done.get(start, 0)
+                for chunk in source.read(name, start + before, end, info.tag):
+                    if stop.is_set():
+                        return
+                    position = done.get(start, 0)
+                    if position + len(chunk) > end - start:
+                        raise RangesUnusable(f"{name}: the server sent more than was asked for")
+                    os.pwrite(file.fileno(), chunk, start + position)
+                    position += len(chunk)
+                    done[start] = position
+                    with lock:
+                        bar.update(len(chunk))
+                        if position // RECORD != (position - len(chunk)) // RECORD or position == end - start:
+                            journal.write(f"{start} {position}\n")
+                            journal.flush()
+                if done.get(start, 0) < end - start:
+                    raise ConnectionError(f"{name}: a part ended after {done.get(start, 0):,} of {end - start:,} bytes")
+
+        def resumed(start: int) -> None:
+            patiently(lambda: part(start), lambda: done.get(start, 0))
+
+        digest = hashlib.sha256()
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            futures = [pool.submit(resumed, start) for start in starts]
+            try:
+                for start, future in zip(starts, futures, strict=True):
+                    future.result()
+                    digest.update(os.pread(file.fileno(), PART, start))
+            finally:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _resume(target: Path, info: Info) -> dict[int, int]:
+    """Bytes had of each part, by its start; an empty file and journal where none is begun or another was."""
+    head = json.dumps({"size": info.size, "tag": info.tag, "part": PART})
+    try:
+        lines = _journal(target).read_text().splitlines(keepends=True)
+        if lines and lines[0] == f"{head}\n" and _partial(target).stat().st_size == info.size and info.tag:
+            whole = [line.split() for line in lines[1:] if line.endswith("\n")]
+            return {int(start): int(count) for start, count in whole}
+    except (OSError, ValueError):
+        pass
+    _discard(target)
+    _check_space(target, info.size or 0)
+    with _partial(target).open("wb") as file:
+        file.truncate(info.size or 0)
+    _journal(target).write_text(f"{head}\n")
+    return {}
+
+
+def patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
+    """Calls until it succeeds, waiting longer each time; gives up after ATTEMPTS in a row without progress."""
+    failures = 0
+    while True:
+        before = progress()
+        try:
+            return action()
+        except (Missing, Refused, Changed, RangesUnusable, WrongBytes):
+            raise
+        except OSError as error:
+            if error.errno is not None and not isinstance(error, ConnectionError):
+                raise  # the disk, not the network
+            failures = 1 if progress() > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise OSError(f"{error} ({failures} attempts without a new byte)") from None
+            longest = min(BACKOFF[1], BACKOFF[0] * 2 ** (failures - 1))
+            time.sleep(random.uniform(0.5, 1) * longest)
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One process at a time works on a file; another waits, and then finds it there."""
+    with target.with_name(f".{target.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tqdm.write(f"download: another process is fetching {target.name}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _check_space(target: Path, size: int) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if size > free:
+        raise ValueError(
+            f"{target}: No space left on device: {size:,} bytes to come, {free:,} free; free some or use another folder"
+        )
+
+
+def _bar(name: str, total: int | None, initial: int) -> tqdm:
+    return tqdm(total=total, initial=initial, unit="B", unit_scale=True, desc=name, disable=None)
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _journal(target: Path) -> Path:
+    return target.with_name(f".{target.name}.journal")
+
+
+def _discard(target: Path) -> None:
+    _partial(target).unlink(missing_ok=True)
+    _journal(target).unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
