@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ JOBS += [(case, dtype) for case in CASES for dtype in LIMITS]
 
 
 def sweep(tiles: str) -> Iterator[dict[str, Any]]:
-    """Our two kernels under other tilings, named as `forward:64x2,backward:128x4`. Each compiles when its turn comes."""
+    """Our two kernels under other tilings, named as `forward:64x2`. Each compiles when its turn comes."""
     for tile in tiles.split(","):
         kind, shape = tile.split(":")
         constant = f"{kind.upper()}_TILE"
@@ -224,11 +225,8 @@ def sweep(tiles: str) -> Iterator[dict[str, Any]]:
             args = inputs(B, H, W, C, C // 32, torch.bfloat16)
             gy = torch.randn_like(args[0])
             _, states = backend.forward(*args)
-            if kind == "forward":
-                ms = milliseconds(lambda a=args: backend.forward(*a))
-            else:
-                ms = milliseconds(lambda a=args, g=gy, s=states: backend.backward(g, *a, s))
-            yield {"tile": tile, "B": B, "D": C, "L": H * W, "ms": ms}
+            run = partial(getattr(backend, kind), *([gy, *args, states] if kind == "backward" else args))
+            yield {"tile": tile, "B": B, "D": C, "L": H * W, "ms": milliseconds(run)}
         setattr(backend, constant, kept)
 
 

@@ -1,7 +1,10 @@
-"""What the scan's kernels compile to for compute capability 9.0, read without a GPU: `python -m benchmarks.scan_gpu_code`.
+"""What the scan's kernels compile to for compute capability 9.0, read without a GPU:
 
-Registers, bytes of stack (spills) and the instructions of the whole kernel over the state updates of one chunk, which is
-nearly all of it: the loop body is one chunk, unrolled."""
+    python -m benchmarks.scan_gpu_code
+
+Registers, bytes of stack (spills), and the instructions of the whole kernel over the state updates of one chunk: the
+loop body is one chunk, unrolled, and nearly all of the kernel.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,11 @@ def report(name: str, kernel: Any, tile: tuple[int, int], R: int, **constants: A
     }
     hints = {(kernel.arg_names.index(a),): [["tt.divisibility", 16]] for a in ("proj", "H", "W", "C")}
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=hints)
-    code = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": tile[1], "num_stages": 1})
+    code = triton.compile(
+        source,
+        target=GPUTarget("cuda", 90, 32),
+        options={"num_warps": tile[1], "num_stages": 1, "enable_fp_fusion": True},
+    )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code.asm["cubin"])
         file.flush()
@@ -44,7 +51,7 @@ def report(name: str, kernel: Any, tile: tuple[int, int], R: int, **constants: A
             subprocess.run([TOOLS / "cuobjdump", flag, file.name], capture_output=True, text=True, check=True).stdout
             for flag in ("-res-usage", "-sass")
         )
-    registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
+    registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", usage)[-1]
     found = Counter(re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d+ )?([A-Z0-9]+)", listing))
     updates = CHUNK * N * tile[0] // (32 * tile[1])
     kinds = " ".join(f"{kind} {found[kind] / updates:.2f}" for kind in ("MUFU", "FFMA", "FMUL", "SHFL", "LDL", "STL"))

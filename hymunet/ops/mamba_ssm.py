@@ -110,7 +110,7 @@ def _merge(walks: Tensor, x: Tensor, order: list[Tensor]) -> Tensor:
     """The inverse of `_walks`, summed over the directions in float32: (B, H, W, C)."""
     B, H, W, C = x.shape
     walks = walks.view(B, DIRECTIONS, C, H * W)
-    total = sum(walks[:, k, :, order[k].argsort()].float() for k in range(DIRECTIONS))
+    total = torch.stack([walks[:, k, :, order[k].argsort()].float() for k in range(DIRECTIONS)]).sum(0)
     return total.transpose(1, 2).reshape(B, H, W, C)
 
 

@@ -21,6 +21,8 @@ PROGRAMS_WANTED = 264
 FORWARD_TILE = (64, 2)
 """Channels and warps per program."""
 BACKWARD_TILE = (128, 4)
+OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
+"""Newer versions of Triton keep products and sums apart unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def forward(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tens
     scan_kernel[call.grid(plan)](
         call.x, call.proj, call.A, call.dt_weight, call.dt_bias, call.D, carry, part, states,
         H, W, C, plan.segments, plan.chunks, **call.sizes, BC=plan.channels, CH=CHUNK,
-        SEGMENTED=plan.segments > 1, num_warps=plan.warps, num_stages=1,
+        SEGMENTED=plan.segments > 1, num_warps=plan.warps, **OPTIONS,
     )  # fmt: skip
     return _merge(part, x.dtype), states
 
@@ -107,7 +109,7 @@ def backward(
     backward_kernel[call.grid(plan)](
         call.x, call.proj, call.A, call.dt_weight, call.dt_bias, call.D, grad_y, carry, states,
         dx, dproj, dA, dW, dbias, dD, H, W, C, plan.segments, plan.chunks, **call.sizes, BC=plan.channels, CH=CHUNK,
-        GROUP=GROUP, SEGMENTED=plan.segments > 1, EXACT=exact, num_warps=plan.warps, num_stages=1,
+        GROUP=GROUP, SEGMENTED=plan.segments > 1, EXACT=exact, num_warps=plan.warps, **OPTIONS,
     )  # fmt: skip
     return (
         _merge(dx, x.dtype),
@@ -156,10 +158,20 @@ class _Call:
         summary_kernel[self.grid(plan)](
             self.x, self.proj, self.A, self.dt_weight, self.dt_bias, grad_y if reverse else self.x, carry, total,
             H, W, C, plan.segments, plan.chunks, **self.sizes, BC=plan.channels, CH=CHUNK, REVERSE=reverse,
-            num_warps=plan.warps, num_stages=1,
+            num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
         combine_kernel[(-(-C // 32) * 4 * B,)](
-            self.A, carry, total, C, plan.segments, N=self.N, NP=self.sizes["NP"], BC=32, REVERSE=reverse, num_warps=1
+            self.A,
+            carry,
+            total,
+            C,
+            plan.segments,
+            N=self.N,
+            NP=self.sizes["NP"],
+            BC=32,
+            REVERSE=reverse,
+            num_warps=1,
+            **OPTIONS,
         )
         return carry
 

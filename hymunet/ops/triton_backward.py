@@ -2,6 +2,7 @@
 added in a fixed order, so that two runs give the same bits."""
 
 # ruff: noqa: RUF005  (Triton has no starred tuples)
+# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 import triton
