@@ -66,7 +66,7 @@ def build(target: str, context: Path) -> str:
     command = docker()
     arguments = ["--network", "host", "--build-arg", f"COMMIT={commit()}"]
     if subprocess.run([command, "image", "inspect", "wheels:local"], capture_output=True).returncode == 0:
-        arguments += ["--build-arg", "WHEELS=wheels:local", "--build-arg", "TORCH_INDEX="]
+        arguments += ["--build-arg", "WHEELS=wheels:local", "--build-arg", "TORCH_BACKEND="]
     done = subprocess.run(
         [
             command,
