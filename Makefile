@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 N ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint chaos faults benchmarks clean
+.PHONY: help setup demo test test-gpu lint chaos faults benchmarks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: $(VENV)/.all ## the whole pipeline on images that it draws itself: minutes
 
 test: $(VENV)/.dev ## every test that needs no GPU; what this machine lacks is skipped by name
 	python -m pytest -m "not slow and not gpu"
+
+test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU
+	python -m pytest -m gpu
 
 lint: $(VENV)/.dev ## ruff, mypy
 	ruff check .
