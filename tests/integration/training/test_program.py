@@ -11,6 +11,8 @@ import pytest
 
 from tests.training_data import ROOT, Inputs, drawn, write_inputs, write_params
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> Inputs:
@@ -45,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_sigterm_ends_with_75_and_the_next_call_finishes_the_same(inputs, tmp_path):
-    changes = {"epochs": 12, "example_every": 0, "workers": 2}
+    changes = {"epochs": 6, "example_every": 0, "workers": 2}
     assert run(tmp_path / "whole", inputs, **changes)[0] == 0
     process = start(tmp_path / "parts", inputs, **changes)
     assert process.stdout is not None
@@ -56,8 +58,8 @@ def test_sigterm_ends_with_75_and_the_next_call_finishes_the_same(inputs, tmp_pa
     assert not (tmp_path / "parts" / "out").exists()
     code, out, _ = run(tmp_path / "parts", inputs, **changes)
     assert code == 0
-    assert "epoch 1/12" not in out
-    assert "epoch 12/12" in out
+    assert "epoch 1/6" not in out
+    assert "epoch 6/6" in out
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
@@ -69,7 +71,8 @@ def test_checkpoints_in_s3(inputs, tmp_path, s3_server):
     assert run(tmp_path / "whole", inputs, epochs=6, example_every=0)[0] == 0
     process = start(tmp_path / "first", inputs, env, **changes)
     assert process.stdout is not None
-    process.stdout.readline()
+    for _ in range(2):  # when the second epoch is told, the first is in the bucket
+        process.stdout.readline()
     process.kill()
     process.communicate(timeout=60)
     listed = s3_server.client().list_objects_v2(Bucket=bucket, Prefix="team/runs/")["Contents"]
@@ -80,27 +83,19 @@ def test_checkpoints_in_s3(inputs, tmp_path, s3_server):
     assert contents(tmp_path / "second") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("location", ["s3://no-such-bucket-here/runs", "params.yaml/checkpoints"])
-def test_checkpoints_that_cannot_be_written_stop_at_once_in_one_line(inputs, tmp_path, s3_server, location):
-    code, _, error = run(tmp_path, inputs, env={**s3_server.env, "HYMUNET_CHECKPOINTS": location})
+def test_checkpoints_that_cannot_be_written_stop_at_once_in_one_line(inputs, tmp_path, s3_server):
+    env = {**s3_server.env, "HYMUNET_CHECKPOINTS": "s3://no-such-bucket-here/runs"}
+    code, _, error = run(tmp_path, inputs, env=env)
     assert code == 1
-    assert error.strip().splitlines()[-1].startswith("train: ")
+    assert error.strip().splitlines()[-1].startswith("train: s3://no-such-bucket-here/runs/")
     assert "checkpoints cannot be written here" in error
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [({"batch_size": 24}, "batch_size 24 exceeds the 20 training images"), ({"accumulate": 4}, None)],
-)
-def test_impossible_values_are_one_line(inputs, tmp_path, changes, problem):
-    code, _, error = run(tmp_path, inputs, epochs=1, **changes)
-    if problem is None:
-        assert code == 0, error
-        return
+def test_impossible_values_are_one_line(inputs, tmp_path):
+    code, _, error = run(tmp_path, inputs, batch_size=24)
     assert code == 1
-    assert error.startswith("train: ")
-    assert problem in error
+    assert error.startswith("train: train.batch_size 24 exceeds the 20 training images")
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
