@@ -6,6 +6,7 @@ of pairs and write each to its own rows, so that the bytes do not depend on how 
 
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,6 +25,7 @@ from hymunet.data.manifest import write_manifest
 from hymunet.data.sources import SOURCES, Pair, Source
 
 BLOCK = 32  # pairs per task
+_fresh = multiprocessing.get_context("spawn")  # a forked copy of a process that has used OpenCV's threads can hang
 ARRAYS = ("images", "masks", "lesions")
 
 
@@ -92,7 +94,7 @@ def _decode_all(
     problems: dict[str, str] = {}
     blocks = ((start, pairs[start : start + BLOCK]) for start in range(0, len(pairs), BLOCK))
     with (
-        ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(raw, source, partial, size)) as pool,
+        ProcessPoolExecutor(workers, _fresh, _start_worker, (raw, source, partial, size)) as pool,
         tqdm(total=len(pairs), desc="decoding", unit="image", disable=None) as bar,
     ):
         for start, results in _in_order(pool, blocks, ahead=4 * workers):

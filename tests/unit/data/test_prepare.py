@@ -1,0 +1,184 @@
+"""Decoding, resizing and what is written: against plain PIL, for every kind of file, and for any number of workers."""
+
+import io
+import json
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from hymunet.data.decode import VIEW, decode_pair, lesion_view, split_view
+from hymunet.data.manifest import facts, read_manifest
+from hymunet.data.prepare import prepare
+from hymunet.data.synthetic import draw
+
+
+def encoded(pixels, form="PNG", **options):
+    buffer = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def case():
+    return draw(3, 320, seed=0)
+
+
+def test_image_and_mask_agree_with_a_plain_reading(case):
+    image, mask = case
+    result = decode_pair(encoded(image), encoded(mask), 128, 64)
+    np.testing.assert_allclose(result.image.astype(int), np.asarray(Image.fromarray(image).reduce(5)), atol=1)
+    np.testing.assert_array_equal(result.mask, mask[2::5, 2::5] // 255)  # nearest: the middle of each 5×5 block
+    assert (result.image.dtype, result.mask.dtype, result.view.shape) == (np.uint8, np.uint8, (VIEW, VIEW))
+
+
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same():
+    """At nine times the size libjpeg decodes at 1/8; the result is that of full decoding within JPEG's own noise."""
+    image, mask = draw(5, 256, seed=0)
+    large, large_mask = (np.repeat(np.repeat(array, 9, 0), 9, 1) for array in (image, mask))
+    jpeg = encoded(large, "JPEG", quality=95)
+    reduced = decode_pair(jpeg, encoded(large_mask), 128, 256)
+    full = cv2.resize(np.asarray(Image.open(io.BytesIO(jpeg))), (256, 256), interpolation=cv2.INTER_AREA)
+    difference = abs(reduced.image.astype(int) - full)
+    assert difference.mean() < 2
+    assert np.percentile(difference, 99) < 12
+    assert (reduced.facts["width"], reduced.facts["height"]) == (256 * 9, 256 * 9)
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(127, [0, 1, 1]), (128, [0, 0, 1]), (None, [0, 1, 1])])
+def test_the_threshold_is_the_source_s(threshold, expected):
+    mask = np.repeat(np.array([[127, 128, 129]], np.uint8), 3, 0).repeat(32, 0).repeat(32, 1)
+    image = np.zeros((96, 96, 3), np.uint8)
+    found = decode_pair(encoded(image), encoded(mask), threshold, 96).mask
+    assert [found[48, column] for column in (16, 48, 80)] == expected
+
+
+def test_masks_of_zeros_and_ones_are_understood_in_a_folder_of_one_s_own(case):
+    image, mask = case
+    ones = decode_pair(encoded(image), encoded(mask // 255), None, 64)
+    np.testing.assert_array_equal(ones.mask, decode_pair(encoded(image), encoded(mask), 128, 64).mask)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"), [("L", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("RGB", "TIFF")]
+)
+def test_every_colour_mode_becomes_rgb(case, mode, form):
+    image, mask = case
+    picture = Image.fromarray(image).convert(mode)
+    result = decode_pair(encoded(picture, form), encoded(mask), 128, 64)
+    expected = np.asarray(picture.convert("RGB").reduce(5)).astype(int)
+    assert abs(result.image.astype(int) - expected).mean() < 4
+
+
+def test_sixteen_bits_become_eight(case):
+    image, mask = case
+    deep = cv2.imencode(".png", image[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    plain = decode_pair(encoded(image), encoded(mask), 128, 64)
+    assert abs(decode_pair(deep, encoded(mask), 128, 64).image.astype(int) - plain.image).max() <= 1
+
+
+@pytest.mark.parametrize("drawn_on", ["the picture", "the stored pixels"])
+def test_orientation_follows_the_mask(drawn_on):
+    image, mask = draw(1, 320, seed=0)
+    image, mask = image[:, :240], mask[:, :240]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned by 90°, to be shown turned back
+    stored = encoded(np.ascontiguousarray(np.rot90(image)), "JPEG", quality=98, exif=exif)
+    if drawn_on == "the picture":
+        result = decode_pair(stored, encoded(mask), 128, 64)
+        expected = decode_pair(encoded(image), encoded(mask), 128, 64)
+    else:
+        turned = np.ascontiguousarray(np.rot90(mask))
+        result = decode_pair(stored, encoded(turned), 128, 64)
+        expected = decode_pair(encoded(np.ascontiguousarray(np.rot90(image))), encoded(turned), 128, 64)
+    np.testing.assert_array_equal(result.mask, expected.mask)
+    assert abs(result.image.astype(int) - expected.image).mean() < 3
+
+
+def bad_pairs():
+    image, mask = draw(3, 64, seed=0)
+    png, jpeg, right = encoded(image), encoded(image, "JPEG"), encoded(mask)
+    return {
+        "image is an empty file": (b"", right),
+        "image is not an image that can be decoded": (b"plain text", right),
+        "image is a truncated JPEG": (jpeg[: len(jpeg) // 2], right),
+        "image is a truncated PNG": (png[: len(png) // 2], right),
+        "mask is a truncated PNG": (png, right[:-20]),
+        "mask is empty": (png, encoded(np.zeros_like(mask))),
+        "mask is all lesion": (png, encoded(np.full_like(mask, 255))),
+        "image is 64×64, mask 32×64": (png, encoded(np.ascontiguousarray(mask[:, 16:48]))),
+    }
+
+
+@pytest.mark.parametrize("reason", bad_pairs())
+def test_a_bad_pair_says_what_is_wrong(reason):
+    with pytest.raises(ValueError, match=reason):
+        decode_pair(*bad_pairs()[reason], 128, 32)
+
+
+def raw_folder(folder, count=40, size=48, replaced=None):
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "synthetic.zip", "w") as archive:
+        for index in reversed(range(count)):
+            for kind, pixels in zip(("images", "masks"), draw(index, size, seed=1), strict=True):
+                name = f"synthetic/{kind}/case_{index:05}.png"
+                archive.writestr(name, (replaced or {}).get(name, encoded(pixels)))
+    (folder / "source.json").write_text(json.dumps({"source": "synthetic", "archives": [{"name": "synthetic.zip"}]}))
+    return folder
+
+
+OUTPUTS = ("images.npy", "masks.npy", "lesions.npy", "manifest.parquet", "prepare.json")
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
+    raw = raw_folder(tmp_path / "raw")
+    for workers in (1, 3):
+        prepare(raw, tmp_path / str(workers), 32, "stop", workers)
+    for name in OUTPUTS:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes(), name
+    rows = read_manifest(tmp_path / "1/manifest.parquet")
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
+    masks = np.load(tmp_path / "1/masks.npy")
+    assert set(np.unique(masks)) == {0, 1}
+
+
+def test_bad_pairs_are_reported_together_or_dropped_on_record(tmp_path):
+    bad = {"synthetic/images/case_00003.png": b"text", "synthetic/masks/case_00007.png": b""}
+    raw = raw_folder(tmp_path / "raw", replaced=bad)
+    with pytest.raises(
+        ValueError, match=r"2 of 40 pairs cannot be used: case_00003: image is not.*; case_00007: mask is"
+    ):
+        prepare(raw, tmp_path / "stop", 32, "stop", 2)
+    assert list((tmp_path / "stop").iterdir()) == []
+    prepare(raw, tmp_path / "drop", 32, "drop", 2)
+    record = json.loads((tmp_path / "drop/prepare.json").read_text())
+    assert (record["images"], sorted(record["dropped"])) == (38, ["case_00003", "case_00007"])
+    good = raw_folder(tmp_path / "good")
+    prepare(good, tmp_path / "all", 32, "stop", 2)
+    for name in ("images.npy", "masks.npy", "lesions.npy"):
+        kept = np.delete(np.load(tmp_path / "all" / name), [3, 7], axis=0)
+        np.testing.assert_array_equal(np.load(tmp_path / "drop" / name), kept)
+
+
+def test_facts_count_components_holes_and_borders():
+    mask = np.zeros((60, 80), np.uint8)
+    mask[5:25, 5:25] = 1
+    mask[10:15, 10:15] = 0  # a hole
+    mask[40:60, 60:70] = 1  # touches the frame
+    found = facts(b"image", b"mask", np.full((60, 80, 3), 200, np.uint8), mask)
+    assert (found["components"], found["holes"], found["touches_border"], found["dark_corners"]) == (2, 1, True, 0)
+    assert found["mask_area"] == pytest.approx(mask.mean())
+    assert (found["width"], found["height"]) == (80, 60)
+
+
+def test_the_view_holds_the_lesion_in_its_middle_at_any_size(case):
+    image, mask = case
+    views = [lesion_view(image, mask // 255), lesion_view(cv2.resize(image, (160, 160)), mask // 255)]
+    for view in views:
+        left, top, width, height = cv2.boundingRect(split_view(view)[1])
+        assert max(width, height) == pytest.approx(VIEW / 1.5, abs=3)
+        assert (left + width / 2, top + height / 2) == pytest.approx((VIEW / 2, VIEW / 2), abs=3)
+    assert abs(views[0].astype(int) - views[1]).mean() < 6
