@@ -20,8 +20,8 @@ def fetch(run: str, remote: str, root: Path = Path()) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="hymunet-fetch-") as folder:
         lock = Path(folder) / "dvc.lock"
-        with open_remote(Path(folder), remote) as repo:
-            Run(repo, run).fetch_lock(lock)
+        with open_remote(Path(folder), remote) as store:
+            Run(store, run).fetch_lock(lock)
         stages = read_lock(lock)
         yaml = YAML()
         yaml.width = 4096

@@ -24,8 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
-    with open_remote(Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote) as repo:
-        records = Run(repo, args.run).records()
+    with open_remote(Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote) as store:
+        records = Run(store, args.run).records()
     print(table(records))
     outputs.artifact("report", page(args.run, records))
     outputs.save()

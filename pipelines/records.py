@@ -29,12 +29,11 @@ class Record:
 
 
 class Run:
-    """A run's folder in the remote of an open DVC project."""
+    """A run's folder in a DVC remote."""
 
-    def __init__(self, repo: Any, run: str) -> None:
+    def __init__(self, remote: Any, run: str) -> None:
         if not RUN.fullmatch(run):
             raise ValueError(f"run {run!r}: a run's name has letters, digits, '.', '_' and '-' alone")
-        remote = repo.cloud.get_remote()
         self.fs, self.folder, self.run = remote.fs, remote.fs.join(remote.path, FOLDER, run), run
 
     def write(self, record: Record) -> None:

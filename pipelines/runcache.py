@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 
-def find(repo: Any, name: str, upstream: dict[str, Any]) -> dict[str, Any] | None:
+def find(repo: Any, remote: Any, name: str, upstream: dict[str, Any]) -> dict[str, Any] | None:
     """The stage's lock entry as computed earlier, by anyone, with these very inputs; None when it must be computed.
 
     `upstream`: lock entries of the stages before. An entry counts only if all its outputs are in the remote.
@@ -19,17 +19,17 @@ def find(repo: Any, name: str, upstream: dict[str, Any]) -> dict[str, Any] | Non
     from dvc.stage.serialize import to_single_stage_lockfile
 
     stage = repo.stage.collect(name)[0]
-    if not _known(repo, stage, upstream):
+    if not _known(remote, stage, upstream):
         return None
     key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
-    for value in _fetch_entries(repo, key):
+    for value in _fetch_entries(repo, remote, key):
         entry = repo.stage_cache._load_cache(key, value)
-        if entry and _outputs_in_remote(repo, stage, entry):
+        if entry and _outputs_in_remote(repo, remote, stage, entry):
             return entry
     return None
 
 
-def _known(repo: Any, stage: Any, upstream: dict[str, Any]) -> bool:
+def _known(remote: Any, stage: Any, upstream: dict[str, Any]) -> bool:
     """Gives each dependency its hash: from the image's own files, or from the lock of the stage that made it."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta
@@ -38,33 +38,33 @@ def _known(repo: Any, stage: Any, upstream: dict[str, Any]) -> bool:
     for dep in stage.deps:
         if dep.exists:
             dep.save()
-        elif digest := _digest(repo, dep.def_path, outs):
+        elif digest := _digest(remote, dep.def_path, outs):
             dep.hash_info, dep.meta = HashInfo("md5", digest), Meta(isdir=digest.endswith(".dir"))
         else:
             return False
     return True
 
 
-def _digest(repo: Any, path: str, outs: dict[str, str]) -> str | None:
+def _digest(remote: Any, path: str, outs: dict[str, str]) -> str | None:
     """An output's hash, or that of a file inside of an output that is a folder."""
     if path in outs:
         return outs[path]
     for out, digest in outs.items():
         if path.startswith(f"{out}/") and digest.endswith(".dir"):
             inside = PurePosixPath(path).relative_to(out).as_posix()
-            return {file["relpath"]: file["md5"] for file in listing(repo, digest)}.get(inside)
+            return {file["relpath"]: file["md5"] for file in listing(remote, digest)}.get(inside)
     return None
 
 
-def listing(repo: Any, digest: str) -> list[dict[str, str]]:
+def listing(remote: Any, digest: str) -> list[dict[str, str]]:
     """A folder's files, `{"relpath", "md5"}`, from the small object that lists them."""
-    odb = repo.cloud.get_remote().odb
+    odb = remote.odb
     return json.loads(odb.fs.cat_file(odb.oid_to_path(digest)))
 
 
-def _fetch_entries(repo: Any, key: str) -> list[str]:
+def _fetch_entries(repo: Any, remote: Any, key: str) -> list[str]:
     """Brings the run cache's entries under one key, newest first; DVC's own pull brings them all."""
-    odb = repo.cloud.get_remote_odb(None, "run cache", hash_name="md5-dos2unix")
+    odb = remote.legacy_odb  # where DVC keeps the run cache
     folder = odb.fs.join(odb.path, "runs", key[:2], key)
     if not odb.fs.exists(folder):
         return []
@@ -76,7 +76,7 @@ def _fetch_entries(repo: Any, key: str) -> list[str]:
     return [odb.fs.name(path) for path in found]
 
 
-def _outputs_in_remote(repo: Any, stage: Any, entry: dict[str, Any]) -> bool:
+def _outputs_in_remote(repo: Any, remote: Any, stage: Any, entry: dict[str, Any]) -> bool:
     from dvc.exceptions import CollectCacheError
 
     cached = repo.stage_cache._create_stage(entry, wdir=stage.wdir)
@@ -85,4 +85,4 @@ def _outputs_in_remote(repo: Any, stage: Any, entry: dict[str, Any]) -> bool:
     except CollectCacheError:  # the listing of a folder is gone
         return False
     # Asked of the remote itself: DVC's status would trust an index that it keeps on this machine.
-    return bool(wanted) and wanted == set(repo.cloud.get_remote().odb.list_oids_exists(wanted))
+    return bool(wanted) and wanted == set(remote.odb.list_oids_exists(wanted))

@@ -53,8 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     workspace = Workspace(args.workspace or Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote)
     workspace.create(args.source, args.params, outputs.inputs("lock"))
     with workspace.repo() as repo:
-        run = Run(repo, args.run)
-        step = Step(args, workspace, repo)
+        remote = repo.cloud.get_remote()  # once: each has connections of its own
+        run = Run(remote, args.run)
+        step = Step(args, workspace, repo, remote)
         try:
             step.perform()
         except StageFailed as failure:
@@ -79,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
 class Step:
     """One stage in one workspace: restored or computed, then made known."""
 
-    def __init__(self, args: argparse.Namespace, workspace: Workspace, repo: Any) -> None:
-        self.args, self.workspace, self.repo = args, workspace, repo
+    def __init__(self, args: argparse.Namespace, workspace: Workspace, repo: Any, remote: Any) -> None:
+        self.args, self.workspace, self.repo, self.remote = args, workspace, repo, remote
         self.upstream = read_lock(workspace.lock)
         self.state = "failed"
         self.command_seconds, self.pulled, self.made = 0.0, 0, 0
@@ -88,7 +89,7 @@ class Step:
 
     def perform(self) -> None:
         name = self.args.stage
-        entry = None if self.args.always else runcache.find(self.repo, name, self.upstream)
+        entry = None if self.args.always else runcache.find(self.repo, self.remote, name, self.upstream)
         if entry is not None:
             write_lock(self.workspace.lock, self.upstream | {name: entry})
             self.state = "restored"
@@ -98,7 +99,7 @@ class Step:
         self.command_seconds, self.pulled = done.seconds, done.pulled_bytes
         self.made = self.workspace.cached_bytes() - done.pulled_bytes
         self.state = "computed" if done.ran else "restored"
-        push(self.repo, name)
+        push(self.repo, self.remote, name)
 
     def was_rejected(self) -> bool:
         """A stage that may say no has written why: that is a result, and an error only of the data."""

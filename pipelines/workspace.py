@@ -76,10 +76,10 @@ def configure(root: Path, remote: str) -> None:
 
 @contextlib.contextmanager
 def open_remote(empty: Path, remote: str) -> Iterator[Any]:
-    """A DVC project without stages, to reach a remote."""
+    """A DVC remote by its address."""
     configure(empty, remote)
     with Workspace(empty, remote).repo() as repo:
-        yield repo
+        yield repo.cloud.get_remote()
 
 
 def read_lock(path: Path) -> dict[str, Any]:
@@ -147,8 +147,12 @@ def compute(workspace: Workspace, repo: Any, name: str, force: bool) -> Computed
     return Computed(bool(ran), time.monotonic() - started, pulled)
 
 
-def push(repo: Any, name: str) -> None:
+def push(repo: Any, remote: Any, name: str) -> None:
     """Outputs and run cache of the stage go to the shared remote; what is there already is not sent again."""
+    from dvc_data.hashfile.db import get_index
+
+    # What DVC noted while it looked for a cached result vouches for whole folders, of which a file may be lost.
+    get_index(remote.odb).clear()
     repo.push(targets=[name], run_cache=True)
 
 

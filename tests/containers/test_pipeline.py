@@ -45,7 +45,7 @@ def versions(stack: Stack) -> list[str]:
 
 def test_a_killed_training_goes_on_in_the_next_container(stack: Stack) -> None:
     process, killed = stack.start("first", **TRAINING), False
-    store, engine = stack.s3.client(), docker.APIClient()
+    store, engine = stack.s3.client(), docker.from_env().api
     while process.poll() is None and not killed:
         if store.list_objects_v2(Bucket=stack.bucket, Prefix="checkpoints/").get("KeyCount", 0) >= 2:
             training = [c["Id"] for c in engine.containers() if "--stage train" in c["Command"]]

@@ -41,11 +41,12 @@ def record(toy: Toy, run: str, stage: str) -> dict:
 
 @pytest.mark.integration
 def test_on_s3_a_second_run_computes_nothing_and_reports_the_same(toy_on_s3: Toy, s3_server: S3Server) -> None:
-    assert toy_on_s3.run("first") == STAGES
-    assert toy_on_s3.run("second") == []
-    first, second = (toy_on_s3.root / f"runs/{run}/fit" for run in ("first", "second"))
-    assert (first / "lock").read_text() == (second / "lock").read_text()
-    assert (first / "model").read_text().replace("first", "second") == (second / "model").read_text()
+    for run in ("first", "second"):
+        toy_on_s3.step(run, "fetch", None)
+        toy_on_s3.step(run, "prepare", "fetch")
+    assert toy_on_s3.ran() == ["fetch", "prepare"]
+    first, second = (toy_on_s3.root / f"runs/{run}/prepare/lock" for run in ("first", "second"))
+    assert first.read_text() == second.read_text()
     bucket = toy_on_s3.remote.split("/")[2]
     keys = [o["Key"] for o in s3_server.client().list_objects_v2(Bucket=bucket)["Contents"]]
     assert "dvc/pipeline-runs/second/dvc.lock" in keys
@@ -66,7 +67,6 @@ def test_a_second_run_computes_nothing_and_moves_no_data(toy: Toy) -> None:
 def test_one_parameter_runs_the_stages_that_depend_on_it(toy: Toy) -> None:
     toy.run("first")
     assert toy.run("rate", PARAMS | {"fit": {"rate": 0.2}}) == ["fit"]
-    assert toy.run("minimum", PARAMS | {"check": {"minimum": 11}}) == ["check"]  # the verdict's bytes are the same
     assert toy.run("scale", PARAMS | {"prepare": {"scale": 2}}) == ["prepare", "check", "fit"]
 
 
