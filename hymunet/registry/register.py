@@ -173,7 +173,7 @@ def save(candidate: Candidate, path: Path) -> None:
         model_config={key: candidate.metrics[key] for key in ("threshold", "flips")},
         signature=signature,
         input_example=draw(0, 64, 0)[0][None],
-        pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
+        pip_requirements=[f"{package}=={installed(package).partition('+')[0]}" for package in REQUIREMENTS],
     )
 
 

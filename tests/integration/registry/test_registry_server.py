@@ -13,7 +13,7 @@ from hymunet.evaluation.evaluate import evaluate
 
 ROOT = Path(__file__).resolve().parents[3]
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

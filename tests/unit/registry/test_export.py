@@ -53,6 +53,7 @@ def test_a_file_that_disagrees_is_not_written(unet, tmp_path, capsys, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_hymunet_exports_too(finished_training, tmp_path):
     folder, path = finished_training / "artifacts/model", tmp_path / "model.onnx"
     assert json.loads((folder / "model.json").read_text())["model"]["name"] == "hymunet"
