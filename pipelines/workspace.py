@@ -149,11 +149,12 @@ def compute(workspace: Workspace, repo: Any, name: str, force: bool) -> Computed
 
 def push(repo: Any, remote: Any, name: str) -> None:
     """Outputs and run cache of the stage go to the shared remote; what is there already is not sent again."""
-    from dvc_data.hashfile.db import get_index
-
-    # What DVC noted while it looked for a cached result vouches for whole folders, of which a file may be lost.
-    get_index(remote.odb).clear()
     repo.push(targets=[name], run_cache=True)
+    # DVC takes a folder for whole when its listing is in the remote; a file of it may have been lost.
+    made = {info.value for infos in repo.stage.collect(name)[0].get_used_objs().values() for info in infos}
+    cache = repo.cache.local
+    for digest in made - set(remote.odb.list_oids_exists(made)):
+        remote.odb.add(cache.oid_to_path(digest), cache.fs, digest)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

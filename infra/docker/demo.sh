@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The demo as Kubeflow would run it, on this machine: images, stores, and the compiled pipeline in containers.
+# Needs a container engine with compose, and the extra `pipelines`. The stores' secrets are drawn once and kept in build/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+secrets=build/kubeflow/secrets.env
+if [ ! -f "$secrets" ]; then
+  mkdir -p "$(dirname "$secrets")"
+  (umask 077 && for name in POSTGRES_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
+    echo "$name=$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n')"
+  done >"$secrets")
+fi
+set -a && . "$secrets" && set +a
+
+commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+for target in cpu data; do
+  docker build -f infra/docker/Dockerfile --target "$target" --build-arg COMMIT="$commit" -t "hymunet:$target" .
+done
+docker compose -f infra/docker/compose.yaml up --build --wait
+python -m pipelines run-local --profile demo --allow-tags --root build/kubeflow
+echo "MLflow: http://127.0.0.1:5000 (stop with: docker compose -f infra/docker/compose.yaml down)"

@@ -1,0 +1,45 @@
+"""compose.yaml: what it promises, as far as it can be read without starting it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPOSE = ROOT / "infra/docker/compose.yaml"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict:
+    return YAML(typ="safe", pure=True).load(COMPOSE)["services"]
+
+
+def test_ports_are_open_to_this_machine_alone_and_are_those_of_the_settings(services: dict) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    settings = (ROOT / "infra/kubeflow/settings.yaml").read_text()
+    assert sorted(port.rsplit(":", 1)[0] for port in ports) == sorted(
+        re.findall(r"http://(127\.0\.0\.1:\d+)", settings)
+    )
+
+
+def test_every_secret_comes_from_the_environment_and_must_be_set() -> None:
+    text = COMPOSE.read_text()
+    for name in ("POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert f"${{{name}:?" in text, f"nothing stops a start without {name}"
+        assert not re.search(rf"{name}: (?!\$)", text), f"{name} is written down"
+
+
+def test_what_is_waited_for_has_a_health_check(services: dict) -> None:
+    for name, service in services.items():
+        for other, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                assert "healthcheck" in services[other], f"{name} waits for {other}"
+
+
+def test_built_services_name_a_target_of_the_dockerfile(services: dict) -> None:
+    targets = re.findall(r"^FROM .+ AS (\S+)$", (ROOT / "infra/docker/Dockerfile").read_text(), re.MULTILINE)
+    built = [service["build"]["target"] for service in services.values() if "build" in service]
+    assert built
+    assert set(built) <= set(targets)
