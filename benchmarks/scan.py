@@ -112,15 +112,17 @@ def measure(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     y = y if name.startswith("hymunet") else merge(y, *shape[1:3])
     row["error"] = ((y - wanted).abs().max() / wanted.abs().max()).item()
     assert row["error"] < 1e-4, row
-    forward, both = _forward(scan, peer_inputs), _both(scan, peer_inputs)
-    row["forward_mib"] = _extra_memory(forward)
-    try:
-        row["both_mib"] = _extra_memory(both)
-    except (RuntimeError, NotImplementedError) as error:
-        row |= {"both_mib": float("nan"), "both_fails": str(error).splitlines()[0]}
-    row["forward_ms"], forward_ours = _in_turn(forward, _forward(ours, inputs))
-    row["both_ms"], both_ours = (None, None) if "both_fails" in row else _in_turn(both, _both(ours, inputs))
-    return row | {"ours": {"forward_ms": forward_ours, "both_ms": both_ours}}
+    row["ours"] = {}
+    for part, make in (("forward", _forward), ("both", _both)):
+        peer, own = make(scan, peer_inputs), make(ours, inputs)
+        own()
+        try:
+            row[f"{part}_mib"], first = _extra_memory(peer)
+        except (RuntimeError, NotImplementedError) as error:
+            row |= {f"{part}_mib": float("nan"), f"{part}_ms": None, f"{part}_fails": str(error).splitlines()[0]}
+            continue
+        row[f"{part}_ms"], row["ours"][f"{part}_ms"] = _in_turn(peer, own, first)
+    return row
 
 
 def _forward(scan: Callable, inputs: list) -> Callable[[], None]:
@@ -145,18 +147,18 @@ def _both(scan: Callable, inputs: list) -> Callable[[], None]:
     return run
 
 
-def _in_turn(peer: Callable[[], None], ours: Callable[[], None], budget_s: float = 12.0) -> tuple[float, float]:
-    """Median milliseconds of each; at least one round of the peer, with five of ours."""
-    times: tuple[list[float], list[float]] = ([], [])
-    ours()
-    if _timed(ours) * 1000 > _timed(peer):
-        peer()
+SLOW_MS = 10_000.0
+
+
+def _in_turn(peer: Callable[[], None], ours: Callable[[], None], first: float) -> tuple[float, float]:
+    """Median milliseconds of each, ours run around every run of the peer; of a slow peer the first run is enough."""
+    theirs = [first] if first > SLOW_MS else []
+    own = [_timed(ours) for _ in range(10)]
     start = time.perf_counter()
-    while not times[0] or (time.perf_counter() - start < budget_s and len(times[0]) < 60):
-        times[1].extend(_timed(ours) for _ in range(5))
-        times[0].append(_timed(peer))
-        times[1].extend(_timed(ours) for _ in range(5))
-    return statistics.median(times[0]), statistics.median(times[1])
+    while not theirs or (first < SLOW_MS and time.perf_counter() - start < 12 and len(theirs) < 60):
+        theirs.append(_timed(peer))
+        own.extend(_timed(ours) for _ in range(5))
+    return statistics.median(theirs), statistics.median(own)
 
 
 def _timed(run: Callable[[], Any]) -> float:
@@ -165,16 +167,16 @@ def _timed(run: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _extra_memory(run: Callable[[], None]) -> float:
-    """MiB by which one run raises the peak of the process's resident memory (Linux; NaN elsewhere)."""
+def _extra_memory(run: Callable[[], None]) -> tuple[float, float]:
+    """MiB by which one run raises the peak of the process's resident memory (Linux; NaN elsewhere), and its ms."""
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not clear.exists():
-        return float("nan")
+        return float("nan"), _timed(run)
     ctypes.CDLL(None).malloc_trim(0)
     clear.write_text("5")
     before = _kib(status, "VmRSS")
-    run()
-    return (_kib(status, "VmHWM") - before) / 1024
+    took = _timed(run)
+    return (_kib(status, "VmHWM") - before) / 1024, took
 
 
 def _kib(status: Path, key: str) -> int:
