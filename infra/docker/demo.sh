@@ -4,14 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-secrets=build/kubeflow/secrets.env
-if [ ! -f "$secrets" ]; then
-  mkdir -p "$(dirname "$secrets")"
+drawn=build/kubeflow/secrets.env
+if [ ! -f "$drawn" ]; then
+  mkdir -p "$(dirname "$drawn")"
   (umask 077 && for name in POSTGRES_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
     echo "$name=$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n')"
-  done >"$secrets")
+  done >"$drawn")
 fi
-set -a && . "$secrets" && set +a
+set -a && . "$drawn" && set +a
 
 commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 for target in cpu data; do

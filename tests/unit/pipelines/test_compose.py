@@ -19,9 +19,8 @@ def test_ports_are_open_to_this_machine_alone_and_are_those_of_the_settings(serv
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert all(port.startswith("127.0.0.1:") for port in ports)
     settings = (ROOT / "infra/kubeflow/settings.yaml").read_text()
-    assert sorted(port.rsplit(":", 1)[0] for port in ports) == sorted(
-        re.findall(r"http://(127\.0\.0\.1:\d+)", settings)
-    )
+    expected = re.findall(r"http://(127\.0\.0\.1:\d+)", settings)
+    assert sorted(port.rsplit(":", 1)[0] for port in ports) == sorted(expected)
 
 
 def test_every_secret_comes_from_the_environment_and_must_be_set() -> None:

@@ -12,7 +12,7 @@ INVENTED = {"tests/unit/registry/test_register.py"}  # an address with a made-up
 PLANTED = [
     "key = AKIA" + "IOSFODNN7EXAMPLE",
     "-----BEGIN " + "RSA PRIVATE KEY-----",
-    "token: eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0.x",
+    "token: eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0.x",
     "ghp_" + "a1" * 18,
     "postgresql://mlflow:" + "hunter2@db:5432/mlflow",
     "AWS_SECRET_ACCESS_KEY=" + "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY",
