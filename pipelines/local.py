@@ -20,7 +20,10 @@ from unittest import mock
 from kfp import components, local
 from kfp.local import docker_task_handler, placeholder_utils, status
 from kfp.local.orchestrator import task_executor
+from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
 from ruamel.yaml import YAML
+
+from pipelines import conditions
 
 QUIET_CPU = {"OMP_NUM_THREADS"}  # passed on where it is set: how many cores a step may take
 
@@ -142,6 +145,7 @@ def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | N
         open_to_containers(root),
         mock.patch.object(docker_task_handler, "DockerTaskHandler", handler(containers)),
         mock.patch.object(placeholder_utils, "make_random_id", return_value=run),
+        mock.patch.object(ConditionEvaluator, "evaluate_condition", staticmethod(conditions.evaluate)),
         # A cluster's back-off waits for a node or a store to come back; here there is nothing to wait for.
         mock.patch.object(task_executor, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1)))),
     ):
