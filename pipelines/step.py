@@ -135,7 +135,7 @@ class Step:
             command_seconds=round(self.command_seconds, 3),
             pulled_bytes=self.pulled,
             made_bytes=self.made,
-            commit=os.environ.get("HYMUNET_COMMIT", "unknown"),
+            commit=os.environ.get("HYMUNET_GIT_COMMIT", "unknown"),
             reason=reason,
         )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def code_sha256() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit that is checked out, with `-dirty` when files differ from it; None outside a repository."""
+    """The commit that is checked out, with `-dirty` when files differ from it; an image names its own; else None."""
+    if named := os.environ.get("HYMUNET_GIT_COMMIT"):
+        return named
     try:
         command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
