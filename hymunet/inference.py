@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hymunet.data.dataset import normalise
+from hymunet.data.decode import decode
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
@@ -59,24 +60,17 @@ def segment(
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) -> (size, size, 3), as the prepare step does: averaged down, interpolated up."""
+    """(H, W, 3) -> (size, size, 3), as the prepare step does: averaged down, interpolated up.
+
+    Large JPEGs are averaged there while they are decoded, which is the same up to rounding.
+    """
     shrinks = min(image.shape[:2]) >= size
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def decode(content: bytes, name: str) -> np.ndarray:
-    """An encoded image (JPEG, PNG, ...) -> uint8 RGB (H, W, 3), turned as its EXIF says; ValueError naming it."""
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError(f"{name}: not an image that can be decoded")
-    return image
-
-
 def read(path: Path) -> np.ndarray:
-    return decode(path.read_bytes(), str(path))
+    """An image file (JPEG, PNG, ...) -> uint8 RGB (H, W, 3), turned as its EXIF says; ValueError naming a bad one."""
+    return decode(path.read_bytes(), cv2.IMREAD_COLOR_RGB, str(path))
 
 
 def _check(image: object) -> None:

@@ -35,7 +35,7 @@ def decode_pair(image: bytes, mask: bytes, threshold: int | None, size: int) -> 
 
     Raises ValueError saying what is wrong with the pair.
     """
-    grey = _decode(mask, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, "mask")
+    grey = decode(mask, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, "mask")
     if threshold is None:
         threshold = 127 if grey.max() > 1 else 0
     binary = (grey > threshold).astype(np.uint8)
@@ -55,10 +55,10 @@ def _decode_like(content: bytes, mask: np.ndarray, size: int) -> np.ndarray:
     factor = _reduction(mask.shape, max(size, VIEW_DETAIL)) if content[:3] == JPEG else 1
     reduced = tuple(-(-side // factor) for side in mask.shape)
     for orientation in (0, cv2.IMREAD_IGNORE_ORIENTATION):  # masks may be drawn on the pixels as stored
-        pixels = _decode(content, REDUCED[factor] | orientation, "image")
+        pixels = decode(content, REDUCED[factor] | orientation, "image")
         if pixels.shape[:2] == reduced:
             return pixels if factor == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    height, width = _decode(content, cv2.IMREAD_COLOR_RGB, "image").shape[:2]
+    height, width = decode(content, cv2.IMREAD_COLOR_RGB, "image").shape[:2]
     raise ValueError(f"image is {width}×{height}, mask {mask.shape[1]}×{mask.shape[0]}")
 
 
@@ -94,7 +94,8 @@ def split_view(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return views & 0xFE, views & 1
 
 
-def _decode(content: bytes, flags: int, what: str) -> np.ndarray:
+def decode(content: bytes, flags: int, what: str) -> np.ndarray:
+    """cv2.imdecode that refuses what is empty, truncated or no image: ValueError, calling it `what`."""
     if not content:
         raise ValueError(f"{what} is an empty file")
     _refuse_truncated(content, what)

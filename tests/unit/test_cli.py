@@ -139,7 +139,7 @@ def test_predict_refuses_what_it_cannot_do(finished_training, tmp_path, capsys):
     model = finished_training / "artifacts/model"
     (tmp_path / "text.png").write_text("no image")
     options = ("--model", model, "--output", tmp_path / "out")
-    assert "text.png: not an image" in refusal(capsys, "predict", tmp_path / "text.png", *options)
+    assert "text.png is not an image" in refusal(capsys, "predict", tmp_path / "text.png", *options)
     assert "No such file" in refusal(capsys, "predict", tmp_path / "absent.png", *options)
     assert "two images are named text" in refusal(capsys, "predict", "a/text.png", "b/text.jpg", *options)
     assert "train a model first" in refusal(
