@@ -33,6 +33,7 @@ def use(model: nn.Module, backend: str) -> None:
             module.backend = backend
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_the_whole_model_compiles_without_a_graph_break(model: HyMUNet) -> None:
     """Forward and backward, traced as one graph; the tracer's own arithmetic keeps the comparison exact to rounding."""
