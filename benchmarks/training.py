@@ -242,6 +242,7 @@ def main() -> int:
             "guarantees_per_cent": guarantees(folder, arguments.batch, arguments.rounds),
             "models": {},
         }
+        print(f"guarantees, per cent: {json.dumps(result['guarantees_per_cent'])}", flush=True)
         for size in arguments.sizes:
             outcome = compare(folder, files, size, arguments.batch, arguments.pixels, arguments.rounds)
             result["models"][f"hymunet {size}"] = outcome
