@@ -38,15 +38,16 @@ def decode_pair(image: bytes, mask: bytes, threshold: int | None, size: int) -> 
     grey = decode(mask, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, "mask")
     if threshold is None:
         threshold = 127 if grey.max() > 1 else 0
-    binary = (grey > threshold).astype(np.uint8)
-    if binary.min() == binary.max():
-        raise ValueError(f"mask is {'all lesion' if binary.max() else 'empty'}")
+    binary = np.asarray(cv2.threshold(grey, threshold, 1, cv2.THRESH_BINARY)[1], np.uint8)
+    foreground = cv2.countNonZero(binary)
+    if foreground in (0, binary.size):
+        raise ValueError(f"mask is {'all lesion' if foreground else 'empty'}")
     pixels = _decode_like(image, binary, size)
     shrinks = min(pixels.shape[:2]) >= size
     small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     if not small_mask.any():
-        raise ValueError(f"lesion of {int(binary.sum())} pixels vanishes at {size}×{size}; take a larger image_size")
+        raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
     return Prepared(small, small_mask, lesion_view(pixels, binary), facts(image, mask, pixels, binary))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic, params
+from hymunet.data.data_docs import make_offline
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
@@ -55,6 +56,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     )
     result = checkpoint.run(batch_parameters={"dataframe": frame})
     context.build_data_docs()
+    make_offline(site)
     outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
     failures = [_failure(outcome) for outcome in outcomes if not outcome.success]
     _write(output / "validation.json", section, frame, len(outcomes), failures)
@@ -64,26 +66,56 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
 def _expectations(section: params.Validate, split: Path) -> list[Any]:
     import great_expectations.expectations as expect
 
-    sizes = json.loads((split / "split.json").read_text())["sizes"]
-    low, high = section.mask_area
+    class GroupsOnOneSide(expect.ExpectColumnValuesToBeBetween):
+        """Near-duplicates of one lesion never meet the model on both sides of the split."""
+
+        column: str = "splits_of_group"
+        max_value: Any = 1
+        description: Any = "no group of near-duplicates is in more than one split"
+
+    record = json.loads((split / "split.json").read_text())
+    (low, high), (median_low, median_high) = section.mask_area, section.median_mask_area
     return [
-        expect.ExpectTableRowCountToBeBetween(min_value=section.min_images),
-        expect.ExpectColumnValuesToBeUnique(column="id"),
-        expect.ExpectColumnValuesToNotBeNull(column="split"),
-        expect.ExpectColumnValuesToNotBeNull(column="sha256_mask"),
-        expect.ExpectColumnValuesToBeUnique(column="sha256_image"),
-        expect.ExpectColumnValuesToBeBetween(column="mask_area", min_value=low, max_value=high),
+        expect.ExpectTableRowCountToBeBetween(
+            min_value=section.min_images, description=f"there are at least {section.min_images} images"
+        ),
+        expect.ExpectColumnValuesToBeUnique(column="id", description="no id occurs twice"),
+        expect.ExpectColumnValuesToNotBeNull(column="sha256_mask", description="every image of the split is prepared"),
+        expect.ExpectColumnValuesToNotBeNull(column="split", description="every prepared image is in the split"),
+        expect.ExpectColumnValuesToBeUnique(column="sha256_image", description="no image file occurs under two ids"),
+        expect.ExpectColumnValuesToBeBetween(
+            column="mask_area",
+            min_value=low,
+            max_value=high,
+            description=f"each lesion covers between {low:.1%} and {high:.1%} of its image",
+        ),
         expect.ExpectColumnMedianToBeBetween(
-            column="mask_area", min_value=section.median_mask_area[0], max_value=section.median_mask_area[1]
+            column="mask_area",
+            min_value=median_low,
+            max_value=median_high,
+            description=f"the median lesion covers between {median_low:.0%} and {median_high:.0%} of its image",
         ),
-        expect.ExpectColumnValuesToBeBetween(column="aspect_ratio", max_value=section.max_aspect_ratio),
-        expect.ExpectColumnValuesToBeBetween(column="components", min_value=1, max_value=section.max_components),
-        expect.ExpectColumnValuesToBeInSet(column="split", value_set=list(sizes)),
+        expect.ExpectColumnValuesToBeBetween(
+            column="aspect_ratio",
+            max_value=section.max_aspect_ratio,
+            description=f"no image is more than {section.max_aspect_ratio:g} times as long as wide",
+        ),
+        expect.ExpectColumnValuesToBeBetween(
+            column="components",
+            min_value=1,
+            max_value=section.max_components,
+            description=f"no mask falls into more than {section.max_components} pieces",
+        ),
+        expect.ExpectColumnValuesToBeInSet(
+            column="split", value_set=list(record["sizes"]), description="every image is in a split of a known name"
+        ),
         *(
-            expect.ExpectColumnSumToBeBetween(column=f"in_{name}", min_value=size, max_value=size)
-            for name, size in sizes.items()
+            expect.ExpectColumnSumToBeBetween(
+                column=f"in_{name}", min_value=size, max_value=size, description=f"{name} holds exactly {size:,} images"
+            )
+            for name, size in record["sizes"].items()
         ),
-        expect.ExpectColumnValuesToBeBetween(column="splits_of_group", max_value=1),
+        *([GroupsOnOneSide()] if record["protocol"] == "grouped" else []),
     ]
 
 
@@ -99,8 +131,7 @@ def _table(prepared: Path, split: Path) -> Any:
     frame["aspect_ratio"] = frame[["width", "height"]].max(axis=1) / frame[["width", "height"]].min(axis=1)
     for name in record["sizes"]:
         frame[f"in_{name}"] = (frame["split"] == name).astype(int)
-    grouped = record["protocol"] == "grouped"
-    frame["splits_of_group"] = frame.groupby("group")["split"].transform("nunique") if grouped else 1
+    frame["splits_of_group"] = frame.groupby("group")["split"].transform("nunique")
     return frame
 
 
@@ -108,6 +139,7 @@ def _failure(outcome: Any) -> Failure:
     config, found = outcome.expectation_config, outcome.result
     column = config.kwargs.get("column")
     name = f"{config.type}({column})" if column else config.type
+    name = f"{config.description} [{name}]" if config.description else name
     if "unexpected_count" in found:
         observed = (
             f"{found['unexpected_count']} of {found['element_count']} values, {found['partial_unexpected_list'][:3]}"

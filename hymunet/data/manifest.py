@@ -13,19 +13,20 @@ from hymunet import atomic
 def facts(image: bytes, mask: bytes, pixels: np.ndarray, binary: np.ndarray) -> dict[str, Any]:
     """pixels (H, W, 3) RGB and binary (H, W) of 0 and 1, as decoded from the encoded bytes `image` and `mask`."""
     height, width = binary.shape
-    edge = np.concatenate([binary[0], binary[-1], binary[:, 0], binary[:, -1]])
-    components = cv2.connectedComponents(binary, connectivity=8)[0] - 1
-    padded = cv2.copyMakeBorder(1 - binary, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    holes = cv2.connectedComponents(padded, connectivity=4)[0] - 2
+    left, top, across, down = cv2.boundingRect(binary)
+    lesion = binary[top : top + down, left : left + across]  # outside it there is nothing to count
+    components = cv2.connectedComponents(lesion, connectivity=8)[0] - 1
+    around = cv2.copyMakeBorder(1 - lesion, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    holes = cv2.connectedComponents(around, connectivity=4)[0] - 2
     return {
         "sha256_image": hashlib.sha256(image).hexdigest(),
         "sha256_mask": hashlib.sha256(mask).hexdigest(),
         "width": width,
         "height": height,
-        "mask_area": float(binary.mean()),
+        "mask_area": cv2.countNonZero(binary) / binary.size,
         "components": components,
         "holes": holes,
-        "touches_border": bool(edge.any()),
+        "touches_border": left == 0 or top == 0 or left + across == width or top + down == height,
         "dark_corners": _dark_corners(pixels),
         "perceptual_hash": f"{perceptual_hash(pixels):016x}",
     }

@@ -1,0 +1,117 @@
+"""The data checks: good data pass, each kind of bad data fails by name with examples, and the page needs no network."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from hymunet import params
+from hymunet.data.expectations import validate
+from hymunet.data.split import assign, summary, to_csv
+
+ROOT = Path(__file__).resolve().parents[3]
+SECTION = params.Validate.model_validate(params.read_yaml(ROOT / "profiles/paper.yaml")["validate"])
+
+
+def row(index):
+    return {
+        "id": f"ISIC_{index:07}",
+        "sha256_image": f"image{index}",
+        "sha256_mask": f"mask{index}",
+        "width": 1022,
+        "height": 767,
+        "mask_area": 0.1 + 0.001 * (index % 100),
+        "components": 1,
+        "holes": 0,
+        "touches_border": index % 10 == 0,
+    }
+
+
+def write(folder, rows, change_split=lambda text: text):
+    (folder / "split").mkdir(parents=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "manifest.parquet")
+    ids = [f"ISIC_{index:07}" for index in range(120)]
+    groups = {id: id for id in ids} | {ids[1]: ids[0]}
+    assigned = assign(groups, (0.8, 0.1, 0.1), 0, "grouped")
+    (folder / "split/split.csv").write_text(change_split(to_csv(groups, assigned)))
+    (folder / "split/split.json").write_text(json.dumps(summary(groups, assigned, "grouped", 0)))
+    return folder
+
+
+def check(folder):
+    return validate(SECTION, folder, folder / "split", folder / "report")
+
+
+def changed(index, **values):
+    return [{**row(other), **(values if other == index else {})} for other in range(120)]
+
+
+def test_good_data_pass_and_the_page_fetches_nothing(tmp_path):
+    folder = write(tmp_path, changed(0))
+    assert check(folder) == []
+    record = json.loads((folder / "report/validation.json").read_text())
+    assert (record["success"], record["images"], record["touching_border"]) == (True, 120, 12)
+    pages = list((folder / "report/data_docs").rglob("*.html"))
+    assert len(pages) == 3
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"<(link|script|img|iframe)\b[^>]*(src|href)=\"https?:", text)
+        assert not re.search(r"@import|url\(\s*[\"']?https?:", text)
+    assert any("no group of near-duplicates is in more than one split" in page.read_text() for page in pages)
+
+
+def move_one(text):
+    """One image of the group of two, to another split."""
+    first, second = (re.search(rf"{id},ISIC_0000000,(\w+)", text)[1] for id in ("ISIC_0000000", "ISIC_0000001"))
+    assert first == second
+    return text.replace(
+        f"ISIC_0000001,ISIC_0000000,{first}", f"ISIC_0000001,ISIC_0000000,{'test' if first != 'test' else 'train'}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "change_split", "named", "example"),
+    [
+        (changed(7, mask_area=0.9999), str, "covers between 0.1% and 99.5%", "ISIC_0000007"),
+        (changed(8, width=4000, height=500), str, "times as long as wide", "ISIC_0000008"),
+        (changed(9, components=55), str, "falls into more than 20 pieces", "ISIC_0000009"),
+        (changed(10, sha256_image="image11"), str, "no image file occurs under two ids", "ISIC_0000010"),
+        (changed(0)[1:], str, "every image of the split is prepared", "ISIC_0000000"),
+        (
+            changed(0),
+            lambda text: text.replace("ISIC_0000005,ISIC_0000005,train\n", ""),
+            "every prepared image",
+            "ISIC_0000005",
+        ),
+        (changed(0), move_one, "no group of near-duplicates", "ISIC_0000001"),
+        (changed(0), move_one, "holds exactly", ""),
+        ([{**row(index), "mask_area": 0.6} for index in range(120)], str, "median lesion", ""),
+    ],
+    ids=["area", "aspect", "pieces", "same file", "not prepared", "not split", "torn group", "sizes", "median"],
+)
+def test_bad_data_fail_by_name(tmp_path, rows, change_split, named, example):
+    folder = write(tmp_path, rows, change_split)
+    failures = [str(failure) for failure in check(folder)]
+    assert any(named in failure and example in failure for failure in failures), failures
+    record = json.loads((folder / "report/validation.json").read_text())
+    assert record["success"] is False
+    assert record["failed"] == failures
+
+
+def test_the_program_stops_the_pipeline_and_says_why(tmp_path):
+    folder = write(tmp_path, changed(7, mask_area=0.9999))
+    shutil.copy(ROOT / "profiles/paper.yaml", tmp_path / "params.yaml")
+    paths = ["--prepared", folder, "--split", folder / "split", "--output", tmp_path / "report"]
+    command = [sys.executable, "-m", "components.validate", "--params", tmp_path / "params.yaml", *paths]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert "covers between 0.1% and 99.5%" in result.stderr
+    assert "ISIC_0000007" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "report/validation.json").exists()
