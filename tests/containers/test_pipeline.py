@@ -16,7 +16,7 @@ import pytest
 from tests.containers.stack import Stack
 from tests.unit.pipelines.secrets import find
 
-TRAINING = {"train__epochs": "12", "train__checkpoint_minutes": "0.02"}
+TRAINING = {"train__epochs": "2", "train__checkpoint_minutes": "0.0001"}  # a checkpoint after every step
 pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(1200)]
 STEPS = {"download", "prepare", "split", "validate", "train", "evaluate", "register"}
 # Registration acts on a registry that may not know the model: it runs always, and finds its version by content.
