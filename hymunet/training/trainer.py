@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from hymunet import models, params
 from hymunet.data.dataset import Prepared, TrainingData
+from hymunet.ops.selective_scan import choose_backend
 from hymunet.training import device as devices
 from hymunet.training import distributed, outputs
 from hymunet.training.checkpoint import Checkpoints
@@ -85,9 +87,18 @@ def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
             "mlflow.source.git.commit": git_commit() or "unknown",
             "hymunet.image_size": learner.data.image_size,
             **devices.tags(learner.device, learner.dtype),
+            **_scan_tags(learner),
             "hymunet.ranks": learner.ranks.count,
         },
     }
+
+
+def _scan_tags(learner: Learner) -> dict[str, str]:
+    """Which kernel scans, and whether its gradients have a fixed order."""
+    if learner.section.name != "hymunet":
+        return {}
+    backend = choose_backend("auto", learner.device.type, learner.dtype or torch.float32, states=16)
+    return {"hymunet.scan": backend, "hymunet.bit_exact": str(backend != "mamba_ssm").lower()}
 
 
 class Session:
