@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.workspace import StageFailed, merge_locks, write_lock
-from tests.integration.pipelines.toy import OPTIONS, PARAMS, STAGES, Toy
+from tests.integration.pipelines.toy import OPTIONS, PARAMS, STAGES, Toy, executor_input_of
 from tests.servers import S3Server
 
 
@@ -123,6 +123,24 @@ def test_a_failing_command_fails_the_step_with_its_own_status(toy: Toy) -> None:
     assert not (outputs / "executor_output.json").exists()
     failed = record(toy, "run", "fit")
     assert (failed["state"], "exited with 75" in failed["reason"]) == ("failed", True)
+
+
+def test_the_exit_handler_tells_what_became_of_each_step(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipelines import finish
+
+    toy.step("run", "fetch", None)
+    command, _ = toy.command("run", "prepare", "fetch", PARAMS | {"prepare": {"scale": None}})
+    subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True)
+    told = executor_input_of(toy.root / "finish", None)
+    capsys.readouterr()
+    assert finish.main(["--run", "run", "--remote", toy.remote, "--executor-input", json.dumps(told)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["fetch"].split()[1] == "computed"
+    assert lines["prepare"].split()[1] == "failed"
+    assert lines["prepare"].endswith("exited with 1")
+    assert "<td class=bad>failed" in (toy.root / "finish/report").read_text()
+    with pytest.raises(ValueError, match="run other: nothing is recorded"):
+        finish.main(["--run", "other", "--remote", toy.remote, "--executor-input", json.dumps(told)])
 
 
 @pytest.mark.parametrize("fault", ["changed", "gone"])
