@@ -66,16 +66,9 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
 def _expectations(section: params.Validate, split: Path) -> list[Any]:
     import great_expectations.expectations as expect
 
-    class GroupsOnOneSide(expect.ExpectColumnValuesToBeBetween):
-        """Near-duplicates of one lesion never meet the model on both sides of the split."""
-
-        column: str = "splits_of_group"
-        max_value: Any = 1
-        description: Any = "no group of near-duplicates is in more than one split"
-
     record = json.loads((split / "split.json").read_text())
     (low, high), (median_low, median_high) = section.mask_area, section.median_mask_area
-    return [
+    checks: list[Any] = [
         expect.ExpectTableRowCountToBeBetween(
             min_value=section.min_images, description=f"there are at least {section.min_images} images"
         ),
@@ -115,8 +108,13 @@ def _expectations(section: params.Validate, split: Path) -> list[Any]:
             )
             for name, size in record["sizes"].items()
         ),
-        *([GroupsOnOneSide()] if record["protocol"] == "grouped" else []),
     ]
+    if record["protocol"] == "grouped":
+        description = "no group of near-duplicates is in more than one split"
+        checks.append(
+            expect.ExpectColumnValuesToBeBetween(column="splits_of_group", max_value=1, description=description)
+        )
+    return checks
 
 
 def _table(prepared: Path, split: Path) -> Any:
