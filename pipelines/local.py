@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,7 +110,8 @@ def executor_label(executors: dict[str, Any], command: list[str]) -> str:
 
     def fixed(label: str) -> list[str]:
         container = executors[label]["container"]
-        return [part for part in [*container["command"], *container.get("args", [])[:2]] if "{{" not in part]
+        parts = [*container["command"], *container.get("args", [])[:2]]
+        return list(takewhile(lambda part: "{{" not in part, parts))
 
     return next(label for label in executors if command[: len(fixed(label))] == fixed(label))
 
@@ -119,7 +121,7 @@ def unwritten(command: list[str]) -> str | None:
     if "--executor-input" not in command:
         return None
     outputs = json.loads(command[command.index("--executor-input") + 1])["outputs"]
-    files = [outputs["outputFile"]] + [entry["outputFile"] for entry in outputs.get("parameters", {}).values()]
+    files = [entry["outputFile"] for entry in outputs.get("parameters", {}).values()]
     files += [entry["artifacts"][0]["uri"] for entry in outputs.get("artifacts", {}).values()]
     return next((file for file in files if not Path(file).exists()), None)
 

@@ -18,7 +18,7 @@ def package(path: Path, image: str, program: str, retries: int = 0) -> Path:
 
     @dsl.container_component
     def step(note: dsl.OutputPath(str)) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def, valid-type]
-        return dsl.ContainerSpec(image=image, command=["sh", "-c", program], args=[note])
+        return dsl.ContainerSpec(image=image, command=["sh", "-c", program], args=[note, "--executor-input", "{{$}}"])
 
     @dsl.container_component
     def goodbye() -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
