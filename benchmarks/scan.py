@@ -1,9 +1,11 @@
 """The selective scan beside its peers, in one run: time, memory, growth with the sizes, and distance from the limit.
 
-    python -m benchmarks.scan [--json FILE] [--device cpu|cuda] [--quick]
+    python -m benchmarks.scan [--json FILE] [--device cpu|cuda] [--quick] [--threads N]
 
 Each peer runs in a process of its own, in turn with our kernel, and both times in its row are medians of that process:
-what else the machine does at the time weighs on both. `--device cuda` hands over to benchmarks.scan_gpu.
+what else the machine does at the time weighs on both. With `--threads 1` times are processor time, which a busy machine
+hardly disturbs; distance from the limit and growth are always taken so. `--device cuda` hands over to
+benchmarks.scan_gpu.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write one object per peer, and the rest of what was measured")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="a small shape")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # read by torch when it is imported, below
     if options.device == "cuda":
         flags = [*(["--quick"] if options.quick else []), *(["--json", str(options.json)] if options.json else [])]
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.scan_gpu", *flags])
@@ -62,7 +65,7 @@ def report(shape: tuple[int, ...], options: argparse.Namespace) -> int:
     print(f"B, H, W, C, R, N = {shape}, float32, {record['threads']} threads, {record['instruction_set']}")
     print(f"{'':30s}{'forward':>12s}{'forward+backward':>18s}{'extra memory, MiB':>20s}   (times: multiple of ours)")
     for name in PEERS:
-        row = _in_process(name, options.quick)
+        row = _in_process(name, options)
         record["peers"].append(row)
         if "missing" in row:
             print(f"{name:30s}  left out: {row['missing']}")
@@ -70,6 +73,8 @@ def report(shape: tuple[int, ...], options: argparse.Namespace) -> int:
         times = (f"{row[key] / row['ours'][key]:.1f}" if row[key] else "fails" for key in ("forward_ms", "both_ms"))
         memory = " / ".join(f"{row[key]:.0f}" for key in ("forward_mib", "both_mib"))
         print("{:30s}{:>12s}{:>18s}{:>20s}".format(name, *times, memory), flush=True)
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     record["limit"] = distance_from_limit(shape)
     print(
         "limit: forward {forward_over_limit:.2f}, backward over forward {backward_over_forward:.2f}, "
@@ -89,8 +94,9 @@ def report(shape: tuple[int, ...], options: argparse.Namespace) -> int:
     return 0
 
 
-def _in_process(name: str, quick: bool) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.scan", "--worker", name, *(["--quick"] if quick else [])]
+def _in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.scan", "--worker", name, "--threads", str(options.threads)]
+    command += ["--quick"] if options.quick else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -117,6 +123,8 @@ def measure(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
         peer, own = make(scan, peer_inputs), make(ours, inputs)
         own()
         try:
+            if name.endswith("compiled"):
+                peer()
             row[f"{part}_mib"], first = _extra_memory(peer)
         except (RuntimeError, NotImplementedError) as error:
             row |= {f"{part}_mib": float("nan"), f"{part}_ms": None, f"{part}_fails": str(error).splitlines()[0]}
@@ -162,9 +170,10 @@ def _in_turn(peer: Callable[[], None], ours: Callable[[], None], first: float) -
 
 
 def _timed(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    clock = time.process_time if os.environ["OMP_NUM_THREADS"] == "1" else time.perf_counter
+    start = clock()
     run()
-    return (time.perf_counter() - start) * 1e3
+    return (clock() - start) * 1e3
 
 
 def _extra_memory(run: Callable[[], None]) -> tuple[float, float]:
@@ -184,33 +193,25 @@ def _kib(status: Path, key: str) -> int:
 
 
 def distance_from_limit(shape: tuple[int, ...]) -> dict[str, float]:
-    """Our times against the bare inner loop, run on as many threads, in turn."""
-    import torch
-
+    """Our times on one thread against the bare inner loop, in turn: the best of 150 rounds of each."""
     from benchmarks.scan_peers import PEERS, arguments
     from hymunet.ops import cpu
 
-    scan, inputs, threads = PEERS[OURS](), arguments(OURS, shape), torch.get_num_threads()
-    forward, both = _forward(scan, inputs), _both(scan, inputs)
-    rounds, forwards, boths, rates = 2000, [], [], []
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(60):
-            start = time.perf_counter()
-            made = sum(pool.map(cpu.peak_updates, [rounds] * threads))
-            rates.append(made / (time.perf_counter() - start))
-            forwards.append(_timed(forward))
-            boths.append(_timed(both))
-    forward_ms, both_ms = statistics.median(forwards), statistics.median(boths)
-    rate = statistics.median(rates)
+    scan, inputs = PEERS[OURS](), arguments(OURS, shape)
+    forward, both, rounds = _forward(scan, inputs), _both(scan, inputs), 20
+    made = cpu.peak_updates(rounds)
+    times = [[_timed(run) for run in (lambda: cpu.peak_updates(rounds), forward, both)] for _ in range(150)]
+    bare_ms, forward_ms, both_ms = (min(column) for column in zip(*times, strict=True))
+    rate = made / bare_ms
     return {
-        "exp2_per_ns": rate / 1e9,
-        "forward_over_limit": forward_ms / (_updates(shape) / rate * 1e3),
+        "exp2_per_ns": rate / 1e6,
+        "forward_over_limit": forward_ms / (_updates(shape) / rate),
         "backward_over_forward": (both_ms - forward_ms) / forward_ms,
     }
 
 
 def growth(shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Picoseconds per state update as one size grows and the others stay: flat where time grows in proportion."""
+    """Picoseconds per state update on one thread (best of 25) as one size grows: flat where time is proportional."""
     from benchmarks.scan_peers import PEERS, arguments
 
     B, H, W, C, R, N = shape
@@ -224,7 +225,7 @@ def growth(shape: tuple[int, ...]) -> list[dict[str, Any]]:
         inputs = arguments(OURS, case)
         forward, both = _forward(PEERS[OURS](), inputs), _both(PEERS[OURS](), inputs)
         forward(), both()
-        times = [statistics.median(_timed(run) for _ in range(15)) for run in (forward, both)]
+        times = [min(_timed(run) for _ in range(25)) for run in (forward, both)]
         forward_ps, both_ps = (ms * 1e9 / _updates(case) for ms in times)
         rows.append({"vary": vary, "value": value, "forward_ps": forward_ps, "both_ps": both_ps})
     return rows
