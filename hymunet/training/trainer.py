@@ -123,7 +123,7 @@ class Session:
             return True
         stop = False
         with self._bar() as bar:
-            readout = Readout(learner.device, bar.n)
+            readout = Readout(learner.device, int(bar.n))
             for images, masks in learner.batches():
                 learner.learn(images, masks)
                 self._look(readout, bar)
@@ -157,7 +157,7 @@ class Session:
         if readout.loss is not None:
             best = f", Dice {progress.history[-1]['validation_dice']:.4f}" if progress.history else ""
             bar.set_postfix_str(f"loss {readout.loss:.4f}{best}", refresh=False)
-            self.tracker.metrics(readout.step, {"loss": readout.loss, "images_per_second": readout.rate(bar.n)})
+            self.tracker.metrics(readout.step, {"loss": readout.loss, "images_per_second": readout.rate(int(bar.n))})
 
     def _report(self, record: dict[str, Any], bar: tqdm) -> None:
         learner, progress = self.learner, self.learner.progress
