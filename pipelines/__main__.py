@@ -1,6 +1,7 @@
 """Compile the pipeline, run it here in containers, submit it to a cluster, schedule, look, bring results home."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,10 @@ def fetch(args: argparse.Namespace) -> int:
     from pipelines import settings
     from pipelines.fetch import fetch
 
-    fetch(args.run, settings.load(args.settings).dvc_remote)
+    chosen = settings.load(args.settings)
+    for name, value in chosen.environment.items():  # the store's address, unless it has another one from here
+        os.environ.setdefault(name, value)
+    fetch(args.run, chosen.dvc_remote)
     return 0
 
 
