@@ -8,7 +8,9 @@ PATTERNS = {
     "bearer token": re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}"),
     "GitHub token": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36}\b"),
     "password in an address": re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@\"']+:[^$@/\s\"'][^@/\s\"']*@"),
-    "assigned secret": re.compile(r"(?i)\b[A-Z_]*(SECRET|PASSWORD|TOKEN)[A-Z_]*\s*[=:]\s*['\"]?[A-Za-z0-9/+_-]{16,}"),
+    "assigned secret": re.compile(
+        r"(?i)\b[A-Z_]*(SECRET|PASSWORD|TOKEN)[A-Z_]*\s*[=:]\s*['\"]?(?-i:(?![A-Z_]+\b))[A-Za-z0-9/+_-]{16,}"
+    ),
 }
 
 
