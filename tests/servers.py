@@ -51,7 +51,7 @@ class Server:
     ready: Callable[[], bool]
     log: Path
     env: dict[str, str] = field(default_factory=dict)
-    timeout: float = 120
+    timeout: float = 300  # seconds; a loaded machine needs more than a minute
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
