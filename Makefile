@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := 1
 N ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu lint chaos faults benchmarks clean
+.PHONY: help setup demo test test-containers test-gpu kubeflow-demo lint chaos faults benchmarks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,11 +29,17 @@ demo: $(VENV)/.all ## the whole pipeline on images that it draws itself: minutes
 	dvc repro
 	hymunet summary
 
-test: $(VENV)/.dev ## every test that needs no GPU; what this machine lacks is skipped by name
-	python -m pytest -m "not slow and not gpu"
+test: $(VENV)/.dev ## every test that needs neither GPU nor containers; what this machine lacks is skipped by name
+	python -m pytest -m "not slow and not gpu and not containers"
+
+test-containers: $(VENV)/.dev ## builds the images and runs the compiled Kubeflow pipeline in them, end to end
+	python -m pytest -m containers
 
 test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU
 	python -m pytest -m gpu
+
+kubeflow-demo: $(VENV)/.all ## the compiled pipeline in real containers, with stores of its own
+	bash infra/docker/demo.sh
 
 lint: $(VENV)/.dev ## ruff, mypy
 	ruff check .
