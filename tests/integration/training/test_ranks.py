@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from tests.training_data import ROOT, Inputs, drawn, write_inputs, write_params
 
-# What the order of float32 sums may change over ten steps of this training; measured: about 1e-5 (docs/reliability.md).
+# What the order of float32 sums may change over ten steps of this training.
 LOSS_TOLERANCE = 1e-3
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
