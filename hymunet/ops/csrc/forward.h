@@ -94,10 +94,10 @@ int forward(const Scan &s, int64_t task) {
 
 // The inner loop alone, on data in the first cache: the speed no scan of this form can exceed on this machine.
 double peak(int64_t rounds) {
-    alignas(64) static thread_local float a[16 * kChannels], state[16 * kChannels], y[kBlock * kChannels];
-    alignas(64) static thread_local float rows[kBlock * 32];
-    alignas(64) static thread_local float decay[kStatePad * kBlock * kChannels];
-    static thread_local Block k;
+    alignas(64) float a[16 * kChannels], state[16 * kChannels], y[kBlock * kChannels];
+    alignas(64) float rows[kBlock * 32];
+    alignas(64) float decay[kStatePad * kBlock * kChannels];
+    alignas(64) Block k;
     k.count = kBlock;
     k.bounded = true;
     k.rows = rows;
