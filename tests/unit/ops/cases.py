@@ -13,7 +13,7 @@ from hymunet.ops import reference
 NAMES = ("x", "proj", "A", "dt_weight", "dt_bias", "D")
 # Largest error, as a share of the largest value of the tensor. float32: exp(u) carries the rounding of u, |u| * 6e-8
 # with |u| up to 88, and the sums add to it; the others: the rounding of the result itself.
-TOLERANCE = {torch.float32: 3e-5, torch.bfloat16: 2**-8, torch.float16: 2**-10}
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2**-8, torch.float16: 2**-10}
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,15 @@ def test_a_finished_run_repeats_its_outputs_at_once(inputs, whole, monkeypatch):
     assert contents(whole) == expected
 
 
-def test_an_interrupt_from_the_keyboard_saves_too(inputs, tmp_path):
+@pytest.fixture
+def interruptible():
+    """Python's own handler of SIGINT, which a shell's background job starts without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_from_the_keyboard_saves_too(inputs, tmp_path, interruptible):
     assert run(inputs, tmp_path, 3, signal.SIGINT) == 130
     assert [path.name for path in sorted((tmp_path / "checkpoints").glob("*/*.json"))] == ["000000003.json"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
