@@ -198,7 +198,7 @@ def distance_from_limit(shape: tuple[int, ...]) -> dict[str, float]:
     from hymunet.ops import cpu
 
     scan, inputs = PEERS[OURS](), arguments(OURS, shape)
-    forward, both, rounds = _forward(scan, inputs), _both(scan, inputs), 20
+    forward, both, rounds = _forward(scan, inputs), _both(scan, inputs), 500
     made = cpu.peak_updates(rounds)
     times = [[_timed(run) for run in (lambda: cpu.peak_updates(rounds), forward, both)] for _ in range(150)]
     bare_ms, forward_ms, both_ms = (min(column) for column in zip(*times, strict=True))
@@ -211,7 +211,7 @@ def distance_from_limit(shape: tuple[int, ...]) -> dict[str, float]:
 
 
 def growth(shape: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Picoseconds per state update on one thread (best of 25) as one size grows: flat where time is proportional."""
+    """Picoseconds per state update on one thread (best of 9) as one size grows: flat where time is proportional."""
     from benchmarks.scan_peers import PEERS, arguments
 
     B, H, W, C, R, N = shape
@@ -225,7 +225,7 @@ def growth(shape: tuple[int, ...]) -> list[dict[str, Any]]:
         inputs = arguments(OURS, case)
         forward, both = _forward(PEERS[OURS](), inputs), _both(PEERS[OURS](), inputs)
         forward(), both()
-        times = [min(_timed(run) for _ in range(25)) for run in (forward, both)]
+        times = [min(_timed(run) for _ in range(9)) for run in (forward, both)]
         forward_ps, both_ps = (ms * 1e9 / _updates(case) for ms in times)
         rows.append({"vary": vary, "value": value, "forward_ps": forward_ps, "both_ps": both_ps})
     return rows
