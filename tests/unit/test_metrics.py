@@ -131,4 +131,4 @@ def test_large_images_are_exact_too():
     """Distances of hundreds of pixels, as on full-size dermoscopy: no chamfer approximation anywhere."""
     prediction, truth = np.zeros((2, 700, 900), bool)
     prediction[10, 15], truth[680, 870] = True, True
-    assert metrics.hausdorff95(prediction, truth) == pytest.approx(np.hypot(670, 855), rel=1e-6)
+    assert metrics.hausdorff95(prediction, truth) == np.hypot(670, 855)
