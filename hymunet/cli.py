@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-MODEL = Path("artifacts/model")
+MODEL, EVALUATION = Path("artifacts/model"), Path("reports/evaluation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     predict = verb("predict", run_predict, "segment images: a mask and an overlay for each, at its own size")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     predict.add_argument("--model", type=Path, default=MODEL, help=f"the trained model's folder ({MODEL})")
+    predict.add_argument(
+        "--evaluation", type=Path, default=EVALUATION, help=f"whose threshold and flips are used ({EVALUATION})"
+    )
     predict.add_argument("--output", type=Path, required=True, help="folder for NAME_mask.png and NAME_overlay.png")
 
     models = with_params(verb("models", run_models, "the registry: list versions, move the alias champion"))
@@ -93,13 +96,17 @@ def run_predict(arguments: argparse.Namespace) -> None:
     from hymunet.evaluation.pictures import overlay
 
     model, info = models.load(arguments.model, inference.device())
+    tested = arguments.evaluation / "metrics.json"
+    chosen = _read(tested) if tested.is_file() else {"threshold": info["threshold"], "flips": False}
+    threshold, flips = chosen["threshold"], chosen["flips"]
     for path in tqdm(arguments.images, unit="image", disable=None):
         image = inference.read(path)
-        (mask,) = inference.segment(model, [image], info["image_size"], info["threshold"])
+        (mask,) = inference.segment(model, [image], info["image_size"], threshold, flips)
         drawn = cv2.cvtColor(overlay(image, mask), cv2.COLOR_RGB2BGR)
         for kind, picture in (("mask", 255 * mask), ("overlay", drawn)):
             atomic.write(arguments.output / f"{path.stem}_{kind}.png", cv2.imencode(".png", picture)[1].tobytes())
-    print(f"{len(arguments.images)} masks and overlays in {arguments.output}")
+    how = f"lesion where the probability exceeds {threshold:g}{', averaged over flips' if flips else ''}"
+    print(f"{len(arguments.images)} masks and overlays in {arguments.output}: {how}")
 
 
 def run_models(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hymunet import cli, params, profiles
+from hymunet import cli, inference, models, params, profiles
 from hymunet.data.synthetic import draw
 
 ROOT = Path(__file__).resolve().parents[1].parent
@@ -119,7 +119,8 @@ def test_predict_writes_masks_and_overlays_at_each_image_s_size(finished_trainin
         cv2.imwrite(str(tmp_path / f"lesion{index}.png"), image[..., ::-1])
     images = [str(tmp_path / f"{name}.png") for name in pictures]
     model, output = str(finished_training / "artifacts/model"), tmp_path / "masks"
-    assert cli.main(["predict", *images, "--model", model, "--output", str(output)]) == 0
+    untested = ["--evaluation", str(tmp_path / "none")]
+    assert cli.main(["predict", *images, "--model", model, *untested, "--output", str(output)]) == 0
     overlaps = []
     for name, (image, truth) in pictures.items():
         mask = cv2.imread(str(output / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED)
@@ -133,6 +134,19 @@ def test_predict_writes_masks_and_overlays_at_each_image_s_size(finished_trainin
         overlaps.append(2 * ((mask > 0) & (truth > 0)).sum() / ((mask > 0).sum() + (truth > 0).sum()))
     assert np.mean(overlaps) > 0.5
     assert len(list(output.iterdir())) == 4
+
+
+def test_predict_decides_as_the_evaluation_did(finished_training, tmp_path, capsys):
+    image = draw(0, 64, 7)[0]
+    cv2.imwrite(str(tmp_path / "lesion.png"), image[..., ::-1])
+    (tmp_path / "metrics.json").write_text(json.dumps({"threshold": 0.9, "flips": True}))
+    folder = finished_training / "artifacts/model"
+    options = ("--model", str(folder), "--evaluation", str(tmp_path), "--output", str(tmp_path))
+    assert cli.main(["predict", str(tmp_path / "lesion.png"), *options]) == 0
+    assert "exceeds 0.9, averaged over flips" in capsys.readouterr().out
+    model, info = models.load(folder)
+    (expected,) = inference.segment(model, [image], info["image_size"], 0.9, flips=True)
+    assert (cv2.imread(str(tmp_path / "lesion_mask.png"), cv2.IMREAD_UNCHANGED) == 255 * expected).all()
 
 
 def test_predict_refuses_what_it_cannot_do(finished_training, tmp_path, capsys):
