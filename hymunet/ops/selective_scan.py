@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -49,7 +50,6 @@ def ss2d(
     return _module(name).ss2d(x, proj, A, dt_weight, dt_bias, D)
 
 
-@torch.compiler.assume_constant_result
 def choose_backend(backend: str, device_type: str, dtype: torch.dtype, states: int) -> str:
     """The backend that will run, with `auto` resolved; ValueError with the remedy when `backend` cannot run here."""
     if backend in KERNELS:
@@ -68,6 +68,11 @@ def choose_backend(backend: str, device_type: str, dtype: torch.dtype, states: i
     why = "; ".join(reasons) or f"no kernel for device type {device_type}"
     _say_once(logging.WARNING, f"selective scan on {device_type}: slow export backend, because of {why}")
     return "export"
+
+
+# The compiler calls it once and keeps the answer. torch.compiler.assume_constant_result sets this same mark, but
+# imports the whole compiler to do so, for which those who never compile would wait.
+choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _refusal(name: str, device_type: str, dtype: torch.dtype, states: int) -> str | None:
@@ -128,20 +133,28 @@ def _check(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tenso
             raise ValueError(f"ss2d: {name} is on {tensor.device}, x on {x.device}")
 
 
-@torch.library.custom_op("hymunet::ss2d", mutates_args=())
+def _operator(name: str, function: Callable) -> None:
+    """Registers it without torch.library.custom_op, whose first call imports the compiler."""
+    schema = torch.library.infer_schema(function, mutates_args=())
+    torch.library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
+    torch.library.impl(name, "default", function)
+
+
 def _forward(
     x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, backend: str
 ) -> tuple[Tensor, Tensor]:
     return _module(backend).forward(x, proj, A, dt_weight, dt_bias, D)
 
 
-@_forward.register_fake
+_operator("hymunet::ss2d", _forward)
+
+
+@torch.library.register_fake("hymunet::ss2d")
 def _(x, proj, A, dt_weight, dt_bias, D, backend):
     states = x.new_empty(_module(backend).state_shape(*x.shape, A.shape[-1]), dtype=torch.float32)
     return x.new_empty(x.shape), states
 
 
-@torch.library.custom_op("hymunet::ss2d_backward", mutates_args=())
 def _backward(
     grad_y: Tensor,
     x: Tensor,
@@ -156,7 +169,10 @@ def _backward(
     return _module(backend).backward(grad_y, x, proj, A, dt_weight, dt_bias, D, states)
 
 
-@_backward.register_fake
+_operator("hymunet::ss2d_backward", _backward)
+
+
+@torch.library.register_fake("hymunet::ss2d_backward")
 def _(grad_y, x, proj, A, dt_weight, dt_bias, D, states, backend):
     return tuple(t.new_empty(t.shape) for t in (x, proj, A, dt_weight, dt_bias, D))
 
@@ -173,4 +189,4 @@ def _differentiate(ctx, grad_y, grad_states):
     return (*torch.ops.hymunet.ss2d_backward(grad_y, *ctx.saved_tensors, ctx.backend), None)
 
 
-_forward.register_autograd(_differentiate, setup_context=_save)
+torch.library.register_autograd("hymunet::ss2d", _differentiate, setup_context=_save)

@@ -95,6 +95,19 @@ def test_compiles_without_a_graph_break(compiler: str) -> None:
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+def test_a_scan_leaves_the_compiler_unimported() -> None:
+    """torch's compiler takes seconds to import; who evaluates or serves without it should not wait for it."""
+    check = """
+import sys, torch
+from hymunet.ops import ss2d
+from tests.unit.ops.cases import Case
+y = ss2d(*(tensor.requires_grad_() for tensor in Case(1, 2, 2, 1, 1, 1).inputs()))
+y.sum().backward()
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", check], cwd=ROOT, check=True)
+
+
 @needs_kernel
 def test_autocast_keeps_the_state_in_float32() -> None:
     module, x = Scan(12, "auto"), torch.randn(1, 9, 9, 12, generator=torch.Generator().manual_seed(0))
