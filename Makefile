@@ -6,6 +6,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 N ?= 200
+CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-containers test-gpu kubeflow-demo lint chaos faults benchmarks clean
@@ -33,7 +34,7 @@ test: $(VENV)/.dev ## every test that needs neither GPU nor containers; what thi
 	python -m pytest -m "not slow and not gpu and not containers"
 
 test-containers: $(VENV)/.dev ## builds the images and runs the compiled Kubeflow pipeline in them, end to end
-	python -m pytest -m containers
+	python -m pytest -m containers $(CONTAINER_TESTS)
 
 test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU
 	python -m pytest -m gpu

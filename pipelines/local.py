@@ -39,11 +39,10 @@ class Containers:
         self.executors = spec["deploymentSpec"]["executors"]
         self.kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         self.engine = docker.from_env()
-        self.ended: list[tuple[str, int]] = []  # label of the executor, exit code
 
     def run(self, label: str, image: str, command: list[str], root: str, environment: dict[str, str]) -> int:
         """Runs one container to its end, its log on our standard output; returns its exit code."""
-        options = self.options(label, environment)
+        options, started = self.options(label, environment), time.monotonic()
         container = self.engine.containers.create(
             image, command, volumes={root: {"bind": root, "mode": "rw"}}, network_mode="host", **options
         )
@@ -54,7 +53,7 @@ class Containers:
             code = container.wait()["StatusCode"]
         finally:
             container.remove(force=True, v=True)
-        self.ended.append((label, code))
+        print(f"{label}: exit code {code} after {time.monotonic() - started:.1f} s in its container", flush=True)
         return code
 
     def options(self, label: str, environment: dict[str, str]) -> dict[str, Any]:

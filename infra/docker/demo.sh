@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # The demo as Kubeflow would run it, on this machine: images, stores, and the compiled pipeline in containers.
 # Needs a container engine with compose, and the extra `pipelines`. The stores' secrets are drawn once and kept in build/.
+# BUILD_OPTIONS: more options for `docker build`; COMPOSE_FILE: compose files in place of ours, as compose reads it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+export COMPOSE_FILE=${COMPOSE_FILE:-infra/docker/compose.yaml}
 
 drawn=build/kubeflow/secrets.env
 if [ ! -f "$drawn" ]; then
@@ -15,8 +17,10 @@ set -a && . "$drawn" && set +a
 
 commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 for target in cpu data; do
-  docker build -f infra/docker/Dockerfile --target "$target" --build-arg COMMIT="$commit" -t "hymunet:$target" .
+  # shellcheck disable=SC2086 # several options
+  docker build -f infra/docker/Dockerfile --target "$target" --build-arg COMMIT="$commit" ${BUILD_OPTIONS:-} \
+    -t "hymunet:$target" .
 done
-docker compose -f infra/docker/compose.yaml up --build --wait
+docker compose up --build --wait
 python -m pipelines run-local --profile demo --allow-tags --root build/kubeflow
 echo "MLflow: http://127.0.0.1:5000 (stop with: docker compose -f infra/docker/compose.yaml down)"

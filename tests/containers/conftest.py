@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -19,14 +20,19 @@ def images(project: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def stack(
+def new_stack(
     project: Path,
     images: dict[str, str],
     s3_server: S3Server,
     mlflow_server: MLflowServer,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Stack:
-    bucket = s3_server.create_bucket("hymunet-containers")
-    known_here_alone = s3_server.env | {"AWS_SECRET_ACCESS_KEY": token_hex(20)}
-    s3_server = replace(s3_server, env=known_here_alone)
-    return Stack(project, tmp_path_factory.mktemp("stack"), images, s3_server, mlflow_server, bucket)
+) -> Callable[..., Stack]:
+    """Makes a stack with a bucket, a model name and a secret of its own; `endpoint`: another way to the store."""
+
+    def make(name: str, endpoint: str | None = None) -> Stack:
+        bucket = s3_server.create_bucket(f"hymunet-{name}")
+        known_here_alone = s3_server.env | {"AWS_SECRET_ACCESS_KEY": token_hex(20)}
+        s3 = replace(s3_server, endpoint=endpoint or s3_server.endpoint, env=known_here_alone)
+        return Stack(name, project, tmp_path_factory.mktemp(name), images, s3, mlflow_server, bucket)
+
+    return make

@@ -4,10 +4,12 @@ pipeline.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,12 @@ from ruamel.yaml import YAML
 from tests.servers import MLflowServer, S3Server
 
 ROOT = Path(__file__).resolve().parents[2]
-# The demo in miniature: every stage really works, in a few seconds each.
+STEPS = {"download", "prepare", "split", "validate", "train", "evaluate", "register"}
+# Registration acts on a registry that may not know the model: it runs always, and finds its version by content.
+RESTORED = dict.fromkeys(STEPS, "restored") | {"register": "computed"}
+WHEELS = "wheels:local"
+# Over the demo profile: every stage really works, in a few seconds each.
 TINY = {
-    "data.source": "synthetic",
     "data.synthetic_images": "40",
     "data.synthetic_size": "64",
     "prepare.image_size": "32",
@@ -60,13 +65,9 @@ def snapshot(target: Path) -> Path:
 
 
 def build(target: str, context: Path) -> str:
-    """Builds a target of the Dockerfile; returns the image's id. WHEELS: as in the Dockerfile, where there is such
-    an image.
-    """
+    """Builds a target of the Dockerfile; returns the image's id."""
     command = docker()
-    arguments = ["--network", "host", "--build-arg", f"COMMIT={commit()}"]
-    if subprocess.run([command, "image", "inspect", "wheels:local"], capture_output=True).returncode == 0:
-        arguments += ["--build-arg", "WHEELS=wheels:local", "--build-arg", "TORCH_BACKEND="]
+    arguments = ["--build-arg", f"COMMIT={commit()}", *build_options(command)]
     done = subprocess.run(
         [
             command,
@@ -90,6 +91,15 @@ def build(target: str, context: Path) -> str:
     return done.stdout.strip()
 
 
+def build_options(command: str) -> list[str]:
+    """How a build reaches packages; torch comes from an image of wheels, as in the Dockerfile, where there is one."""
+    options = ["--network", "host"]
+    if subprocess.run([command, "image", "inspect", WHEELS], capture_output=True).returncode == 0:
+        options += ["--build-arg", f"WHEELS={WHEELS}", "--build-arg", "TORCH_BACKEND="]
+    return options
+
+
+@cache  # of the whole session, whatever is committed meanwhile
 def commit() -> str:
     return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
@@ -98,6 +108,7 @@ def commit() -> str:
 class Stack:
     """A settings file over real servers, and `python -m pipelines` on it, from a copy of the project."""
 
+    name: str  # of the model that it registers
     project: Path
     folder: Path
     images: dict[str, str]
@@ -138,10 +149,14 @@ class Stack:
         return self.folder / f"{run}.log"
 
     def start(self, run: str, **changed: str) -> subprocess.Popen[bytes]:
-        """Starts `run-local` on the miniature demo, with single parameters changed (`evaluate__seed="1"`)."""
-        chosen = TINY | {name.replace("__", "."): value for name, value in changed.items()}
+        """Starts `run-local` on the demo in miniature, with single parameters changed (`evaluate__seed="1"`)."""
+        chosen = (
+            TINY
+            | {"register.model_name": self.name}
+            | {name.replace("__", "."): value for name, value in changed.items()}
+        )
         overrides = [f"-S{key}={value}" for key, value in chosen.items()]
-        options = ["--run", run, "--root", str(self.folder / "artifacts"), *overrides]
+        options = ["--profile", "demo", "--run", run, "--root", str(self.folder / "artifacts"), *overrides]
         return self.pipelines("run-local", *options, log=self.log(run))
 
     def run(self, run: str, **changed: str) -> tuple[int, str]:
@@ -163,3 +178,31 @@ class Stack:
         names = [entry["Key"] for entry in listed if entry["Key"].endswith(".json")]
         bodies = [json.load(self.s3.client().get_object(Bucket=self.bucket, Key=name)["Body"]) for name in names]
         return {body["stage"]: body for body in bodies}
+
+
+def checkout(stack: Stack, target: Path) -> Path:
+    """A copy of the project without caches, under a git of its own."""
+    shutil.copytree(stack.project, target)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=target, check=True)
+    return target
+
+
+def dvc(stack: Stack, clone: Path, *arguments: str) -> str:
+    """A dvc command on a workstation that uses the stack's store and registry; returns what it printed."""
+    stores = {"AWS_ENDPOINT_URL": stack.s3.endpoint, "MLFLOW_TRACKING_URI": stack.mlflow.uri}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=clone,
+        env={**stack.environment(), **stores, "PATH": path, "PYTHONPATH": str(clone)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def ran(output: str) -> set[str]:
+    """The stages that a `dvc repro` ran, by what it printed."""
+    return set(re.findall(r"Running stage '(\w+)'", output))

@@ -1,0 +1,143 @@
+"""`make kubeflow-demo`: compose.yaml started for real, and the demo profile in containers on its stores.
+
+Where no registry can be reached, stand-ins take the names of the images that compose pulls (stand_ins/Dockerfile).
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from ruamel.yaml import YAML
+
+from tests.containers.stack import STEPS, WHEELS, build_options, docker, snapshot
+from tests.servers import S3Server, answers
+
+pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(3600)]
+COMPOSE = "infra/docker/compose.yaml"
+FROM_WHEELS = "tests/containers/stand_ins/build.yaml"
+STORES = ("http://127.0.0.1:5000", "http://127.0.0.1:8333")
+
+
+@pytest.fixture(scope="module")
+def engine() -> str:
+    command = docker()
+    if subprocess.run([command, "compose", "version"], capture_output=True).returncode:
+        pytest.skip("the container engine's client has no compose plugin (version 2)")
+    if any(answers(address) for address in STORES):
+        pytest.skip(f"something listens already on one of compose.yaml's addresses, {' and '.join(STORES)}")
+    return command
+
+
+@pytest.fixture(scope="module")
+def pulled(engine: str, project: Path) -> Iterator[None]:
+    """What compose pulls, from the registry or as stand-ins, which do not outlive the tests."""
+    services = YAML(typ="safe", pure=True).load(project / COMPOSE)["services"]
+    made = []
+    for target in ("postgres", "s3"):
+        image = services[target]["image"]
+        here = subprocess.run([engine, "image", "inspect", image], capture_output=True).returncode == 0
+        if here or subprocess.run([engine, "pull", "-q", image], capture_output=True).returncode == 0:
+            continue
+        print(f"{image} cannot be pulled: a stand-in takes its place")
+        dockerfile = "tests/containers/stand_ins/Dockerfile"
+        command = [engine, "build", "--network", "host", "-f", dockerfile, "--target", target, "-t", image, "."]
+        subprocess.run(command, cwd=project, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True)
+        made.append(image)
+    yield
+    for image in made:
+        subprocess.run([engine, "rmi", image], check=True, capture_output=True)
+
+
+@dataclass
+class Demo:
+    """The script behind `make kubeflow-demo`, run to its end in a copy of the project."""
+
+    engine: str
+    folder: Path
+    environment: dict[str, str]
+    code: int = -1
+    log: str = ""
+
+    def run(self) -> None:
+        done = self._run("bash", "infra/docker/demo.sh")
+        self.code, self.log = done.returncode, done.stdout
+        drawn = (self.folder / "build/kubeflow/secrets.env").read_text().splitlines()
+        self.environment |= dict(line.split("=", 1) for line in drawn)
+
+    def compose(self, *arguments: str) -> str:
+        return self._run(self.engine, "compose", *arguments).stdout
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | self.environment
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+
+@pytest.fixture(scope="module")
+def demo(engine: str, pulled: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    programs, options = tmp_path_factory.mktemp("programs"), build_options(engine)
+    (programs / "docker").symlink_to(engine)
+    folder = snapshot(tmp_path_factory.mktemp("demo"))
+    environment = {
+        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+        "DOCKER_BUILDKIT": "1",
+        "BUILD_OPTIONS": " ".join(options),
+        "COMPOSE_FILE": f"{COMPOSE}:{FROM_WHEELS}" if any(WHEELS in option for option in options) else COMPOSE,
+    }
+    demo = Demo(engine, folder, environment)
+    try:
+        demo.run()
+        yield demo
+    finally:
+        demo.compose("down", "--volumes")
+
+
+def test_the_demo_succeeds_on_the_stores_of_compose(demo: Demo) -> None:
+    assert demo.code == 0, demo.log[-6000:] + demo.compose("logs", "--tail", "40")
+    states = re.findall(r"^(\w+) +(computed|restored|failed|rejected) ", demo.log, re.MULTILINE)
+    assert dict(states) == dict.fromkeys(STEPS, "computed")
+    print(demo.log[-3000:])
+
+
+def test_its_model_is_in_mlflow_and_mlflow_is_on_postgresql(demo: Demo) -> None:
+    client = mlflow.MlflowClient(STORES[0])
+    [version] = client.search_model_versions("name = 'hymunet-demo'")
+    run = client.get_run(version.run_id)
+    assert run.data.metrics
+    query = "select count(*) from model_versions where name = 'hymunet-demo'"
+    assert demo.compose("exec", "-T", "postgres", "psql", "-U", "mlflow", "-tAc", query, "mlflow").strip() == "1"
+
+
+def test_data_and_artifacts_are_in_its_store(demo: Demo) -> None:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    store = S3Server(STORES[1], {name: demo.environment[name] for name in names}).client()
+    pages = store.get_paginator("list_objects_v2").paginate(Bucket="hymunet")
+    listed = [entry["Key"] for page in pages for entry in page["Contents"]]
+    for prefix in ("dvc/files/", "dvc/runs/", "dvc/pipeline-runs/", "checkpoints/", "mlflow/"):
+        assert any(key.startswith(prefix) for key in listed), prefix
+
+
+def test_what_listens_listens_on_this_machine_alone(demo: Demo) -> None:
+    services = [json.loads(line) for line in demo.compose("ps", "--format", "json").splitlines()]
+    assert {service["Service"]: service["Health"] for service in services} == dict.fromkeys(
+        ("postgres", "s3", "mlflow"), "healthy"
+    )
+    published = [port for service in services for port in service["Publishers"] if port["PublishedPort"]]
+    assert {port["URL"] for port in published} == {"127.0.0.1"}
+    assert {port["PublishedPort"] for port in published} == {5000, 8333}
+
+
+def test_the_registry_outlives_its_containers(demo: Demo) -> None:
+    demo.compose("down")
+    assert not answers(STORES[0])
+    demo.compose("up", "--wait")
+    assert [v.version for v in mlflow.MlflowClient(STORES[0]).search_model_versions("name = 'hymunet-demo'")] == ["1"]
