@@ -1,4 +1,7 @@
-"""Builds the CPU kernels of the selective scan, where a C++ compiler is found; without one the install goes on."""
+"""Builds the C++ parts, where a compiler is found: the scan's CPU kernels and the PNG row filters.
+
+Without a compiler the install goes on.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,12 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("hymunet/ops/csrc")
+PNG_SOURCE = Path("hymunet/data/csrc/png.cpp")
+SCAN, PNG = "hymunet.ops._scan_cpu", "hymunet.data._png"
+WITHOUT = {
+    SCAN: "the CPU kernel of the selective scan is not built, the slow form will be used",
+    PNG: "the PNG row filters are not built, OpenCV will decode the masks, more slowly",
+}
 FLAGS = shlex.split(
     "-O3 -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math -Wno-psabi"
 )
@@ -22,8 +31,10 @@ X86_SETS = {
 }
 
 
-def compilations(machine: str) -> dict[str, list[str]]:
-    """Object name -> arguments: the dispatcher, and the kernels once for each instruction set of `machine`."""
+def compilations(extension: str, machine: str) -> dict[str, list[str]]:
+    """Object name -> arguments. The scan: its dispatcher, and its kernels for each instruction set of `machine`."""
+    if extension == PNG:
+        return {"png": [str(PNG_SOURCE)]}
     x86 = machine in ("x86_64", "AMD64")
     sets = {"generic": [], **(X86_SETS if x86 else {})}
     kernels = {isa: [*flags, f"-DHYMUNET_ISA={isa}", str(SOURCES / "kernels.cpp")] for isa, flags in sets.items()}
@@ -31,19 +42,25 @@ def compilations(machine: str) -> dict[str, list[str]]:
 
 
 class BuildKernels(build_ext):
-    """One shared library with a plain C ABI: it links neither torch nor Python, so any version of both can load it."""
+    """Shared libraries with a plain C ABI: they link neither torch nor Python, so any version of both can load them."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split(".")).with_suffix(".so"))
 
     def build_extension(self, ext: Extension) -> None:
+        try:
+            self._build(ext)
+        except (OSError, RuntimeError) as error:
+            self.warn(f"{WITHOUT[ext.name]}: {error}")
+
+    def _build(self, ext: Extension) -> None:
         work, target = Path(self.build_temp), Path(self.get_ext_fullpath(ext.name))
         work.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         compiler = shlex.split(os.environ.get("CXX", "c++"))
         jobs = [
             [*compiler, *FLAGS, "-c", *arguments, "-o", str(work / f"{name}.o")]
-            for name, arguments in compilations(platform.machine()).items()
+            for name, arguments in compilations(ext.name, platform.machine()).items()
         ]
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._call, jobs))
@@ -55,14 +72,11 @@ class BuildKernels(build_ext):
         if done.returncode:
             raise RuntimeError(f"{shlex.join(command)}\n{done.stderr}")
 
-    def run(self) -> None:
-        try:
-            super().run()
-        except (OSError, RuntimeError) as error:
-            self.warn(f"the CPU kernel of the selective scan is not built, the slow form will be used: {error}")
-
 
 setup(
-    ext_modules=[Extension("hymunet.ops._scan_cpu", [str(p) for p in sorted(SOURCES.iterdir())], optional=True)],
+    ext_modules=[
+        Extension(SCAN, [str(path) for path in sorted(SOURCES.iterdir())], optional=True),
+        Extension(PNG, [str(PNG_SOURCE)], optional=True),
+    ],
     cmdclass={"build_ext": BuildKernels},
 )

@@ -6,7 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hymunet.data.jpeg import decode_rgb
 from hymunet.data.manifest import facts
+from hymunet.data.png import decode_grey
 
 REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes that much less
     1: cv2.IMREAD_COLOR_RGB,
@@ -35,14 +37,14 @@ def decode_pair(image: bytes, mask: bytes, threshold: int | None, size: int) -> 
 
     Raises ValueError saying what is wrong with the pair.
     """
-    grey = decode(mask, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, "mask")
+    grey = decode_mask(mask)
     if threshold is None:
         threshold = 127 if grey.max() > 1 else 0
-    binary = np.asarray(cv2.threshold(grey, threshold, 1, cv2.THRESH_BINARY)[1], np.uint8)
+    binary = np.asarray(cv2.threshold(grey, threshold, 1, cv2.THRESH_BINARY, dst=grey)[1], np.uint8)
     foreground = cv2.countNonZero(binary)
     if foreground in (0, binary.size):
         raise ValueError(f"mask is {'all lesion' if foreground else 'empty'}")
-    pixels = _decode_like(image, binary, size)
+    pixels = decode_like(image, binary, size)
     shrinks = min(pixels.shape[:2]) >= size
     small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -51,9 +53,22 @@ def decode_pair(image: bytes, mask: bytes, threshold: int | None, size: int) -> 
     return Prepared(small, small_mask, lesion_view(pixels, binary), facts(image, mask, pixels, binary))
 
 
-def _decode_like(content: bytes, mask: np.ndarray, size: int) -> np.ndarray:
+def decode_mask(content: bytes) -> np.ndarray:
+    """uint8 (H, W), as stored: not turned. ValueError for what cannot be decoded."""
+    plain = decode_grey(content)
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+    return decode(content, flags, "mask") if plain is None else plain
+
+
+def decode_like(content: bytes, mask: np.ndarray, size: int) -> np.ndarray:
     """The image, right way up as its mask is, decoded no larger than is needed."""
-    factor = _reduction(mask.shape, max(size, VIEW_DETAIL)) if content[:3] == JPEG else 1
+    factor = 1
+    if content[:3] == JPEG:
+        _refuse_truncated(content, "image")
+        factor = _reduction(mask.shape, max(size, VIEW_DETAIL))
+        plain = decode_rgb(content, mask.shape, factor)
+        if plain is not None:
+            return plain
     reduced = tuple(-(-side // factor) for side in mask.shape)
     for orientation in (0, cv2.IMREAD_IGNORE_ORIENTATION):  # masks may be drawn on the pixels as stored
         pixels = decode(content, REDUCED[factor] | orientation, "image")

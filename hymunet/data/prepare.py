@@ -1,18 +1,20 @@
 """Decodes every pair once, resizes it and writes memory-mapped arrays with a manifest.
 
-Images: RGB, area-averaged down. Masks: binarised by the source's rule, nearest neighbour. Processes take fixed blocks
-of pairs and write each to its own rows, so that the bytes do not depend on how many processes there are.
+Images: RGB, area-averaged down. Masks: binarised by the source's rule, nearest neighbour. Threads (whatever takes long
+lets go of the interpreter) write each pair to its own row, so that the bytes do not depend on how many there are.
 """
 
 import hashlib
 import json
-import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -24,9 +26,8 @@ from hymunet.data.decode import VIEW, decode_pair
 from hymunet.data.manifest import write_manifest
 from hymunet.data.sources import SOURCES, Pair, Source
 
-BLOCK = 32  # pairs per task
-_fresh = multiprocessing.get_context("spawn")  # a forked copy of a process that has used OpenCV's threads can hang
 ARRAYS = ("images", "masks", "lesions")
+_Result = dict[str, Any] | str  # facts, or what is wrong
 
 
 def prepare(raw: Path, output: Path, image_size: int, on_bad_pair: str, workers: int | None = None) -> None:
@@ -90,62 +91,70 @@ def _decode_all(
     raw: Path, source: Source, pairs: list[Pair], partial: dict[str, Path], size: int, workers: int
 ) -> tuple[list[dict[str, Any] | None], dict[str, str]]:
     """Facts by pair, None where there is a problem; the problems by id. Fills the arrays at `partial`."""
-    rows: list[dict[str, Any] | None] = [None] * len(pairs)
+    rows: list[dict[str, Any] | None] = []
     problems: dict[str, str] = {}
-    blocks = ((start, pairs[start : start + BLOCK]) for start in range(0, len(pairs), BLOCK))
-    with (
-        ProcessPoolExecutor(workers, _fresh, _start_worker, (raw, source, partial, size)) as pool,
-        tqdm(total=len(pairs), desc="decoding", unit="image", disable=None) as bar,
-    ):
-        for start, results in _in_order(pool, blocks, ahead=4 * workers):
-            for index, result in enumerate(results, start):
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with _Decoder(raw, source, partial, size) as decoder, ThreadPoolExecutor(workers) as pool:
+            results = _in_order(pool, decoder.decode, enumerate(pairs), ahead=4 * workers)
+            bar = tqdm(results, total=len(pairs), desc="decoding", unit="image", disable=None)
+            for pair, result in zip(pairs, bar, strict=True):
                 if isinstance(result, str):
-                    problems[pairs[index].id] = result
+                    problems[pair.id] = result
+                    rows.append(None)
                 else:
-                    rows[index] = {"id": pairs[index].id, **result}
-            bar.update(len(results))
+                    rows.append({"id": pair.id, **result})
+    finally:
+        cv2.setNumThreads(threads)
     return rows, problems
 
 
-def _in_order(pool: ProcessPoolExecutor, blocks: Iterator[Any], ahead: int) -> Iterator[tuple[int, list[Any]]]:
-    """pool.map that holds no more than `ahead` tasks at a time."""
-    waiting: list[Future] = [pool.submit(_decode_block, block) for block in islice(blocks, ahead)]
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[int, Pair], _Result], jobs: Iterator[tuple[int, Pair]], ahead: int
+) -> Iterator[_Result]:
+    """pool.map that holds no more than `ahead` jobs at a time."""
+    waiting: deque[Future] = deque(pool.submit(work, *job) for job in islice(jobs, ahead))
     while waiting:
-        yield waiting.pop(0).result()
-        waiting += [pool.submit(_decode_block, block) for block in islice(blocks, 1)]
+        yield waiting.popleft().result()
+        waiting.extend(pool.submit(work, *job) for job in islice(jobs, 1))
 
 
-_worker: dict[str, Any] = {}
+class _Decoder:
+    """Decodes pairs into their rows of the arrays, from any number of threads."""
 
+    def __init__(self, raw: Path, source: Source, partial: dict[str, Path], size: int) -> None:
+        self._raw, self._source, self._size = raw, source, size
+        self._open = ExitStack()
+        self._files = {name: self._open.enter_context(path.open("r+b", buffering=0)) for name, path in partial.items()}
+        self._starts = {name: np.load(path, mmap_mode="r").offset for name, path in partial.items()}
+        self._own = threading.local()
 
-def _start_worker(raw: Path, source: Source, partial: dict[str, Path], size: int) -> None:
-    cv2.setNumThreads(1)
-    arrays = {name: np.load(path, mmap_mode="r+") for name, path in partial.items()}
-    _worker.update(raw=raw, source=source, size=size, arrays=arrays, archives={})
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
 
-def _decode_block(block: tuple[int, list[Pair]]) -> tuple[int, list[dict[str, Any] | str]]:
-    start, pairs = block
-    return start, [_decode_one(index, pair) for index, pair in enumerate(pairs, start)]
+    def decode(self, index: int, pair: Pair) -> _Result:
+        """The pair's facts, or what is wrong with it."""
+        if pair.image is None or pair.mask is None:
+            return f"no {'image' if pair.image is None else 'mask'}"
+        try:
+            image, mask = (self._archive(name).read(member) for name, member in (pair.image, pair.mask))
+            result = decode_pair(image, mask, self._source.mask_threshold, self._size)
+        except ValueError as error:
+            return str(error)
+        for name, row in zip(ARRAYS, (result.image, result.mask, result.view), strict=True):
+            # Written, not mapped: pages of a map would count as this program's memory.
+            os.pwrite(self._files[name].fileno(), row.data, self._starts[name] + index * row.nbytes)
+        return result.facts
 
-
-def _decode_one(index: int, pair: Pair) -> dict[str, Any] | str:
-    if pair.image is None or pair.mask is None:
-        return f"no {'image' if pair.image is None else 'mask'}"
-    try:
-        image, mask = (_archive(name).read(member) for name, member in (pair.image, pair.mask))
-        result = decode_pair(image, mask, _worker["source"].mask_threshold, _worker["size"])
-    except ValueError as error:
-        return str(error)
-    for name, value in zip(ARRAYS, (result.image, result.mask, result.view), strict=True):
-        _worker["arrays"][name][index] = value
-    return result.facts
-
-
-def _archive(name: str) -> Archive:
-    if name not in _worker["archives"]:
-        _worker["archives"][name] = Archive(_worker["raw"] / name)
-    return _worker["archives"][name]
+    def _archive(self, name: str) -> Archive:
+        """This thread's own handle: reading moves it."""
+        if not hasattr(self._own, name):
+            setattr(self._own, name, self._open.enter_context(Archive(self._raw / name)))
+        return getattr(self._own, name)
 
 
 def _read_source(raw: Path) -> tuple[str, list[str]]:
@@ -165,7 +174,7 @@ def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> None:
-    """An array file with its disk space taken: a page that finds no room when it is written kills the process."""
+    """An array file with its disk space taken, so that a full disk is noticed before the work."""
     np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
