@@ -1,9 +1,12 @@
-# Every entry of the image answers, the compiled scan loads, and nothing of another image slipped in.
+# Every entry of the image answers, the compiled parts load, and nothing of another image slipped in.
 set -eu
 for step in "$@"; do python -m "components.$step" --help >/dev/null; done
 python -m pipelines.step --help >/dev/null
 python -c "
+import ctypes
+from hymunet.data import png
 from hymunet.ops import cpu
+ctypes.CDLL(str(png.LIBRARY))
 assert cpu.unavailable('cpu') is None, cpu.unavailable('cpu')
 "
 python -c "
