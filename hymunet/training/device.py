@@ -1,11 +1,14 @@
 """Where a training runs, in which precision, and how its arithmetic is held to one order."""
 
+import ctypes
 import os
 import platform
 import warnings
 from typing import Literal
 
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
 
 
 def choose(local_rank: int) -> torch.device:
@@ -40,6 +43,17 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what one step frees for the next, on the CPU.
+
+    By default it returns every large tensor to the kernel, which hands out, and clears, fresh pages for the next one:
+    a tenth of a training step. Elsewhere than on glibc: nothing to do. Call before large tensors exist.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def describe(device: torch.device) -> str:

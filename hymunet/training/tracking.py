@@ -99,7 +99,7 @@ class Journal(Tracker):
         return known
 
 
-class Delivery(Journal):
+class DeliveredJournal(Journal):
     """A journal with a deliverer beside it, which ends when this process does, however it ends."""
 
     def __enter__(self) -> Self:
@@ -136,4 +136,4 @@ def open_tracker(folder: Path, key: str, description: dict[str, Any]) -> Tracker
     """description: `params` and `tags` of the run."""
     if os.environ.get("HYMUNET_TRACKING", "").lower() in ("off", "0", "false"):
         return Tracker()
-    return Delivery(folder / key, {"key": key, **description})
+    return DeliveredJournal(folder / key, {"key": key, **description})

@@ -47,6 +47,7 @@ def train(model: params.Model, train: params.Train, paths: Paths) -> int:
     same call goes on from there and ends with the same bytes. Raises ValueError for what a user can get wrong.
     """
     devices.make_deterministic()
+    devices.keep_freed_memory()
     with distributed.ranks() as ranks, Interrupts() as interrupts:
         data, identity = open_data(model, train, paths)
         learner = Learner(model, train, data, ranks)

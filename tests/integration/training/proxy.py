@@ -17,6 +17,7 @@ class Proxy:
 
     def __init__(self, target: str, mood: Callable[[int], str] = lambda _: HEALTHY) -> None:
         self.target, self.mood, self.requests = target, mood, 0
+        self.cut = 0  # requests during which the server died
         self.lock = threading.Lock()
         proxy = self
 
@@ -65,6 +66,10 @@ class Proxy:
                 status, kind, content = response.status, response.headers.get("Content-Type"), response.read()
         except urllib.error.HTTPError as error:
             status, kind, content = error.code, error.headers.get("Content-Type"), error.read()
+        except ConnectionResetError:
+            self.cut += 1
+            request.connection.close()
+            return
         except OSError:
             status, kind, content = 502, "text/plain", b""
         if mood == SWALLOWING:  # the server has done it, nobody hears

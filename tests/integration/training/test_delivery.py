@@ -3,18 +3,19 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from hymunet.training import deliver
-from hymunet.training.tracking import Delivery as Tracking
-from hymunet.training.tracking import Journal
+from hymunet.training import deliver, delivery
+from hymunet.training.tracking import DeliveredJournal, Journal
 from tests.integration.training.proxy import FAILING, FAULTS, HEALTHY, REFUSING, SWALLOWING, Proxy
 from tests.servers import start_mlflow
 from tests.training_data import ROOT
@@ -66,14 +67,14 @@ def delivered(uri: str, key: str) -> tuple[list, Counter]:
 def deliver_with_restarts(folder: Path, source: random.Random) -> int:
     """As a process that dies now and then, and sometimes loses its notes; returns how often it failed."""
     failures = 0
-    delivery = deliver.Delivery(folder)
+    deliverer = delivery.Delivery(folder)
     while True:
         if source.random() < 0.2:
             if source.random() < 0.5:
                 (folder / "delivered.json").unlink(missing_ok=True)
-            delivery = deliver.Delivery(folder)
+            deliverer = delivery.Delivery(folder)
         try:
-            if not delivery.step():
+            if not deliverer.step():
                 return failures
         except Exception:
             failures += 1
@@ -83,7 +84,7 @@ def deliver_with_restarts(folder: Path, source: random.Random) -> int:
 @pytest.mark.parametrize("fault", ["all of them", *(pytest.param(fault, marks=pytest.mark.slow) for fault in FAULTS)])
 def test_faults_lose_nothing_and_double_nothing(mlflow_server, tmp_path, monkeypatch, fault):
     source = random.Random(fault)
-    monkeypatch.setattr(deliver, "BATCH", 20)
+    monkeypatch.setattr(delivery, "BATCH", 20)
     folder, steps = tmp_path / f"key-{uuid.uuid4().hex[:8]}", range(120)
     write_journal(folder, steps)
 
@@ -110,7 +111,7 @@ def test_one_training_is_one_run_however_often_it_restarts(mlflow_server, tmp_pa
     for life, steps in enumerate((range(30), range(20, 60), range(50, 80))):
         folder = tmp_path / ("first" if life < 2 else "another machine") / key
         write_journal(folder, steps, "KILLED" if life < 2 else "FINISHED")
-        assert deliver.drain(deliver.Delivery(folder)) is None
+        assert deliver.drain(delivery.Delivery(folder)) is None
     runs, points = delivered(mlflow_server.uri, key)
     assert len(runs) == 1
     assert points == expected_points(range(80))
@@ -127,7 +128,7 @@ def test_an_injected_run_is_adopted(mlflow_server, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     folder = tmp_path / f"key-{uuid.uuid4().hex[:8]}"
     write_journal(folder, range(20))
-    assert deliver.drain(deliver.Delivery(folder)) is None
+    assert deliver.drain(delivery.Delivery(folder)) is None
     runs, points = delivered(mlflow_server.uri, folder.name)
     assert [run.info.run_id for run in runs] == [run_id]
     assert points == expected_points(range(20))
@@ -145,7 +146,7 @@ def test_reports_become_artifacts(mlflow_server, tmp_path, monkeypatch):
     with Journal(folder, DESCRIPTION) as journal:
         journal.reports(reports)
         journal.reports(tmp_path / "gone")
-    assert deliver.drain(deliver.Delivery(folder)) is None
+    assert deliver.drain(delivery.Delivery(folder)) is None
     runs, _ = delivered(mlflow_server.uri, folder.name)
     client = MlflowClient(mlflow_server.uri)
     assert {entry.path for entry in client.list_artifacts(runs[0].info.run_id, "training")} == {
@@ -163,7 +164,7 @@ def test_a_server_that_never_answers_costs_the_training_nothing_and_delivery_fol
     monkeypatch.setattr("hymunet.training.tracking.PATIENCE", 3.0)
     folder = tmp_path / "journal" / f"key-{uuid.uuid4().hex[:8]}"
     spent = 0.0
-    with Tracking(folder, DESCRIPTION) as tracker:
+    with DeliveredJournal(folder, DESCRIPTION) as tracker:
         for step in range(200):
             begin = time.perf_counter()
             tracker.metrics(step, {"loss": 1 / (step + 1)})
@@ -186,48 +187,58 @@ def test_a_server_that_never_answers_costs_the_training_nothing_and_delivery_fol
 
 
 @pytest.mark.slow
-def test_a_server_killed_again_and_again(postgresql, tmp_path, monkeypatch):
-    """SIGKILL in the middle of batches, SIGSTOP for a while, back later: the real server, the real database."""
-    import signal
-    import threading
+def test_a_server_killed_in_the_middle_of_requests_and_back(postgresql, tmp_path, monkeypatch):
+    """SIGKILL while it works, SIGSTOP for longer than a client waits; deliverer, server and database are the real ones.
 
+    Each blow falls a few milliseconds after a request has come in; the next one waits until the server has been back
+    for some requests. The training writes on until the last is over.
+    """
     running = start_mlflow(postgresql.create_database("killed_mlflow"), tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
-    monkeypatch.setattr(deliver, "BATCH", 10)
-    folder, steps, source = tmp_path / f"key-{uuid.uuid4().hex[:8]}", range(1500), random.Random(0)
-    write_journal(folder, steps)
-    done = threading.Event()
+    source, blows = random.Random(0), ThreadPoolExecutor(1)
+    falling: list[Future[None]] = []
+    plan = iter([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL])
+    requests_until_blow = 3
 
-    def torment() -> None:
-        for blow in range(4):
-            time.sleep(source.uniform(0.5, 2))
-            if blow == 2:
-                running.server.send(signal.SIGSTOP)
-                time.sleep(4)
-                running.server.send(signal.SIGCONT)
-            else:
-                running.server.stop()
-                time.sleep(source.uniform(0, 2))
-                running.server.start()
-        done.set()
+    def strike(kind: int) -> None:
+        time.sleep(source.uniform(0, 0.03))
+        if kind == signal.SIGKILL:
+            running.server.stop()
+            running.server.start()
+        else:
+            running.server.send(signal.SIGSTOP)
+            time.sleep(6)
+            running.server.send(signal.SIGCONT)
 
-    thread = threading.Thread(target=torment)
-    thread.start()
-    failures = 0
-    delivery = deliver.Delivery(folder)
-    while True:
-        try:
-            if not delivery.step() and done.is_set():
-                break
-            time.sleep(0.02)
-        except Exception:
-            failures += 1
-            time.sleep(0.2)
-    thread.join()
+    def mood(_: int) -> str:
+        nonlocal requests_until_blow
+        if not falling or falling[-1].done():
+            requests_until_blow -= 1
+            if requests_until_blow == 0 and (kind := next(plan, None)) is not None:
+                falling.append(blows.submit(strike, kind))
+                requests_until_blow = source.randint(2, 4)
+        return HEALTHY
+
     try:
-        assert failures > 0
+        with Proxy(running.uri, mood) as proxy:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+            monkeypatch.setenv("PYTHONPATH", str(ROOT))
+            folder, step = tmp_path / f"key-{uuid.uuid4().hex[:8]}", 0
+            with DeliveredJournal(folder, DESCRIPTION) as journal:
+                while len(falling) < 4 or not falling[-1].done():
+                    journal.metrics(step, {"loss": 1 / (step + 1)})
+                    if step % 10 == 0:
+                        journal.metrics(step, {"validation_dice": step / 1000, "epoch_loss": 0.5})
+                    step += 1
+                    time.sleep(0.02)
+                for blow in falling:
+                    blow.result()
+                journal.finish("FINISHED")
+            assert proxy.cut > 0
         runs, points = delivered(running.uri, folder.name)
         assert len(runs) == 1
-        assert points == expected_points(steps)
+        assert points == expected_points(range(step))
+        assert runs[0].info.status == "FINISHED"
     finally:
+        blows.shutdown()
         running.server.stop()

@@ -178,7 +178,7 @@ def test_the_lock_hash_is_of_the_stages_before_registration(tmp_path):
 
 
 def test_training_and_registry_agree_on_where_and_how_runs_are_found():
-    from hymunet.training import deliver
+    from hymunet.training import delivery
 
-    assert deliver.RUN_KEY_TAG == client_module.RUN_KEY_TAG
-    assert deliver.DEFAULT_URI == client_module.DEFAULT_URI
+    assert delivery.RUN_KEY_TAG == client_module.RUN_KEY_TAG
+    assert delivery.DEFAULT_URI == client_module.DEFAULT_URI

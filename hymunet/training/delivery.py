@@ -1,0 +1,131 @@
+"""One journal on its way to one MLflow run.
+
+Every point arrives once, in one run per training, whatever fails on the way. How: the run is found by its tag
+`hymunet.run_key` (or adopted from MLFLOW_RUN_ID) before one is created; how far the journal is delivered is noted
+after each batch; and before a batch is sent again, by this process or another, the server is asked which points it has.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hymunet import atomic
+from hymunet.training.tracking import JOURNAL, parse
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+RUN_KEY_TAG = "hymunet.run_key"
+BATCH = 500  # points in one request; MLflow takes up to 1,000
+
+
+class Delivery:
+    """`step` sends what is new; it raises when the server cannot take it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.place = folder / "delivered.json"
+        self.offset, self.run_id = 0, ""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            state = json.loads(self.place.read_text())
+            if state["uri"] == tracking_uri():
+                self.offset, self.run_id = state["offset"], state["run_id"]
+        self.confirmed: dict[str, set[int]] = {}  # steps of each metric that the server is known to have
+        self.connected = False
+
+    def waiting(self) -> int:
+        return len(self._pending()[0])
+
+    def step(self) -> bool:
+        """Sends one batch; False when there was nothing to send."""
+        records, offsets = self._pending()
+        if not records:
+            return False
+        self._connect()
+        count = self._send(records)
+        self.offset = offsets[count - 1]
+        state = {"uri": tracking_uri(), "run_id": self.run_id, "offset": self.offset}
+        atomic.write(self.place, json.dumps(state))
+        return True
+
+    def _pending(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """Whole lines not yet delivered, and where each ends."""
+        records, offsets = [], []
+        with (self.folder / JOURNAL).open("rb") as file:
+            file.seek(self.offset)
+            end = self.offset
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
+                records.append((parse(line) or [{}])[0])
+                offsets.append(end)
+        return records, offsets
+
+    def _connect(self) -> None:
+        if self.connected:
+            return
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri())
+        key = self.folder.name
+        self.run_id = os.environ.get("MLFLOW_RUN_ID") or self.run_id or self._find(key)
+        if self.client.get_run(self.run_id).data.tags.get(RUN_KEY_TAG) != key:
+            self.client.set_tag(self.run_id, RUN_KEY_TAG, key)
+        self.connected = True
+
+    def _find(self, key: str) -> str:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "hymunet")
+        experiment = self.client.get_experiment_by_name(name)
+        experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(name)
+        found = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{key}'", order_by=["start_time ASC"])
+        if found:
+            return found[0].info.run_id
+        return self.client.create_run(experiment_id, tags={RUN_KEY_TAG: key}, run_name=f"train-{key[:8]}").info.run_id
+
+    def _send(self, records: list[dict[str, Any]]) -> int:
+        """Sends the first record that is no metric, or as many metrics as fit a request; returns how many records."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        first = records[0]
+        if "run" in first:
+            params = [Param(key, str(value)) for key, value in first["run"].get("params", {}).items()]
+            tags = [RunTag(key, str(value)) for key, value in first["run"].get("tags", {}).items()]
+            self.client.log_batch(self.run_id, params=params, tags=tags)
+            self.client.update_run(self.run_id, "RUNNING")
+        elif "status" in first:
+            self.client.set_terminated(self.run_id, first["status"], end_time=first["time"])
+        elif "reports" in first and Path(first["reports"]).is_dir():
+            self.client.log_artifacts(self.run_id, first["reports"], "training")
+        if "metrics" not in first:
+            return 1
+        points: list[Metric] = []
+        count = 0
+        for record in records:
+            fresh = [
+                Metric(key, value, record["time"], record["step"])
+                for key, value in record.get("metrics", {}).items()
+                if record["step"] not in self._confirmed(key)
+            ]
+            if "metrics" not in record or len(points) + len(fresh) > BATCH:
+                break
+            points += fresh
+            count += 1
+        try:
+            if points:
+                self.client.log_batch(self.run_id, metrics=points)
+        except BaseException:
+            self.confirmed.clear()  # some of them may have arrived
+            raise
+        for point in points:
+            self.confirmed[point.key].add(point.step)
+        return count
+
+    def _confirmed(self, key: str) -> set[int]:
+        if key not in self.confirmed:
+            self.confirmed[key] = {point.step for point in self.client.get_metric_history(self.run_id, key)}
+        return self.confirmed[key]
+
+
+def tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
