@@ -225,7 +225,7 @@ def sweep(tiles: str) -> Iterator[dict[str, Any]]:
             args = inputs(B, H, W, C, C // 32, torch.bfloat16)
             gy = torch.randn_like(args[0])
             _, states = backend.forward(*args)
-            run = partial(getattr(backend, kind), *([gy, *args, states] if kind == "backward" else args))
+            run = partial(getattr(backend, kind), *([gy, states, *args] if kind == "backward" else args))
             yield {"tile": tile, "B": B, "D": C, "L": H * W, "ms": milliseconds(run)}
         setattr(backend, constant, kept)
 

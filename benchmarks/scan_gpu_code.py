@@ -64,8 +64,8 @@ def report(name: str, kernel: Any, tile: tuple[int, int], R: int, **constants: A
 
 def main() -> int:
     for R in (8, 16):
-        report("forward", scan_kernel, backend.FORWARD_TILE, R, SEGMENTED=False)
-    report("forward", scan_kernel, (64, 1), 8, SEGMENTED=False)
+        report("forward", scan_kernel, backend.FORWARD_TILE, R, SEGMENTED=False, KEEP=True)
+    report("forward", scan_kernel, (64, 1), 8, SEGMENTED=False, KEEP=True)
     report("backward", backward_kernel, backend.BACKWARD_TILE, 8, SEGMENTED=False, EXACT=False, GROUP=GROUP)
     return 0
 

@@ -13,7 +13,7 @@ from torch import Tensor
 log = logging.getLogger("hymunet.ops")
 
 LIBRARY = Path(__file__).with_name("_scan_cpu.so")
-ABI = 1  # csrc/dispatch.cpp: hymunet_abi
+ABI = 2  # csrc/dispatch.cpp: hymunet_abi
 INSTRUCTION_SETS = ("avx512", "avx2", "generic")
 """Fastest first; `generic` is the baseline of the architecture (SSE2 on x86-64, NEON on arm64)."""
 CHANNELS, BLOCK, STATE_PAD = 16, 32, 4  # csrc/scan.h: kChannels, kBlock, kStatePad
@@ -61,43 +61,42 @@ def state_shape(B: int, H: int, W: int, C: int, N: int) -> tuple[int, ...]:
 
 
 def forward(
-    x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, *, isa: str | None = None
-) -> tuple[Tensor, Tensor]:
-    """y and the kept states; arguments as `hymunet.ops.ss2d`, `isa` one of `instruction_sets()`, default the first."""
-    inputs = _contiguous(x=x, proj=proj, a=A, dt_weight=dt_weight, dt_bias=dt_bias, skip=D)
-    y = torch.empty_like(inputs["x"])
-    B, H, W, C = x.shape
-    states = x.new_empty(state_shape(B, H, W, C, A.shape[2]), dtype=torch.float32)
-    scan = _scan(inputs | {"y": y, "saved": states})
-    _run(_library().hymunet_forward, scan, isa)
-    return y, states
-
-
-def backward(
-    grad_y: Tensor,
     x: Tensor,
     proj: Tensor,
     A: Tensor,
     dt_weight: Tensor,
     dt_bias: Tensor,
     D: Tensor,
-    states: Tensor,
     *,
+    keep: bool = True,
     isa: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, proj, A, dt_weight, dt_bias and D, given `forward`'s states."""
-    inputs = _contiguous(grad_y=grad_y, x=x, proj=proj, a=A, dt_weight=dt_weight, dt_bias=dt_bias, skip=D)
+) -> tuple[Tensor, Tensor]:
+    """y and the kept states, none without `keep`; `isa` is one of `instruction_sets()`, by default the first."""
+    tensors = _contiguous(x=x, proj=proj, a=A, dt_weight=dt_weight, dt_bias=dt_bias, skip=D)
+    tensors["y"] = torch.empty_like(tensors["x"])
+    B, H, W, C = x.shape
+    states = x.new_empty(state_shape(B, H, W, C, A.shape[2]) if keep else 0, dtype=torch.float32)
+    if keep:
+        tensors["saved"] = states
+    _run(_library().hymunet_forward, _scan(tensors), isa)
+    return tensors["y"], states
+
+
+def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor, isa: str | None = None) -> tuple[Tensor, ...]:
+    """Gradients of `forward`'s six inputs, given the states that it kept."""
     names = ("x", "proj", "a", "dt_weight", "dt_bias", "skip")
-    grads = {f"grad_{name}": torch.empty_like(inputs[name]) for name in names}
-    scan = _scan(inputs | grads | {"saved": states})
+    tensors = _contiguous(grad_y=grad_y, **dict(zip(names, inputs, strict=True)))
+    grads = {f"grad_{name}": torch.empty_like(tensors[name]) for name in names}
+    scan = _scan(tensors | grads | {"saved": states})
     groups = _library().hymunet_groups(ctypes.byref(scan))
+    x, proj = tensors["x"], tensors["proj"]
     whole = groups == 1 and x.dtype == torch.float32
     partial_proj = grads["grad_proj"] if whole else x.new_empty((groups, *proj.shape), dtype=torch.float32)
-    columns = A.shape[2] + dt_weight.shape[2] + 2
+    columns = scan.states + scan.rank + 2
     partial_params = x.new_empty((x.shape[0], 4, x.shape[3], columns), dtype=torch.float32)
     scan.partial_proj, scan.partial_params = partial_proj.data_ptr(), partial_params.data_ptr()
     _run(_library().hymunet_backward, scan, isa)
-    return tuple(grads.values())  # type: ignore[return-value]
+    return tuple(grads.values())
 
 
 def peak_updates(rounds: int, isa: str | None = None) -> float:

@@ -39,23 +39,19 @@ def state_shape(B: int, H: int, W: int, C: int, N: int) -> tuple[int, ...]:
     return (B, DIRECTIONS * C, -(-H * W // 2048), 2 * N)
 
 
-def forward(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+def forward(
+    x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, *, keep: bool = True
+) -> tuple[Tensor, Tensor]:
+    """y and the kernel's checkpoints; it makes them always, and without `keep` they are let go."""
     order = _orders(x)
     u, delta, b, c = _lay_out(x, proj, dt_weight, A.shape[-1], order)
     y, states, *_ = _kernel().fwd(u, delta, A.flatten(0, 1), b, c, D.flatten(), None, dt_bias.flatten(), True)
-    return _merge(y, x, order).to(x.dtype), states
+    return _merge(y, x, order).to(x.dtype), states if keep else states.new_empty(0)
 
 
-def backward(
-    grad_y: Tensor,
-    x: Tensor,
-    proj: Tensor,
-    A: Tensor,
-    dt_weight: Tensor,
-    dt_bias: Tensor,
-    D: Tensor,
-    states: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of `forward`'s six inputs, given the checkpoints that it kept."""
+    x, proj, A, dt_weight, dt_bias, D = inputs
     B, H, W, C = x.shape
     R = dt_weight.shape[-1]
     order = _orders(x)

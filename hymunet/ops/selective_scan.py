@@ -46,7 +46,9 @@ def ss2d(
     _check(x, proj, A, dt_weight, dt_bias, D, backend)
     name = choose_backend(backend, x.device.type, x.dtype, A.shape[-1])
     if name in KERNELS:
-        return torch.ops.hymunet.ss2d(x, proj, A, dt_weight, dt_bias, D, name)[0]
+        inputs = (x, proj, A, dt_weight, dt_bias, D)
+        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        return torch.ops.hymunet.ss2d(*inputs, name, keep)[0]
     return _module(name).ss2d(x, proj, A, dt_weight, dt_bias, D)
 
 
@@ -141,52 +143,53 @@ def _operator(name: str, function: Callable) -> None:
 
 
 def _forward(
-    x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, backend: str
+    x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    return _module(backend).forward(x, proj, A, dt_weight, dt_bias, D)
+    return _module(backend).forward(x, proj, A, dt_weight, dt_bias, D, keep=keep)
 
 
 _operator("hymunet::ss2d", _forward)
 
 
 @torch.library.register_fake("hymunet::ss2d")
-def _(x, proj, A, dt_weight, dt_bias, D, backend):
-    states = x.new_empty(_module(backend).state_shape(*x.shape, A.shape[-1]), dtype=torch.float32)
-    return x.new_empty(x.shape), states
+def _(x, proj, A, dt_weight, dt_bias, D, backend, keep):
+    shape = _module(backend).state_shape(*x.shape, A.shape[-1]) if keep else 0
+    return x.new_empty(x.shape), x.new_empty(shape, dtype=torch.float32)
 
 
 def _backward(
     grad_y: Tensor,
+    states: Tensor,
     x: Tensor,
     proj: Tensor,
     A: Tensor,
     dt_weight: Tensor,
     dt_bias: Tensor,
     D: Tensor,
-    states: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _module(backend).backward(grad_y, x, proj, A, dt_weight, dt_bias, D, states)
+    return _module(backend).backward(grad_y, states, x, proj, A, dt_weight, dt_bias, D)
 
 
 _operator("hymunet::ss2d_backward", _backward)
 
 
 @torch.library.register_fake("hymunet::ss2d_backward")
-def _(grad_y, x, proj, A, dt_weight, dt_bias, D, states, backend):
+def _(grad_y, states, x, proj, A, dt_weight, dt_bias, D, backend):
     return tuple(t.new_empty(t.shape) for t in (x, proj, A, dt_weight, dt_bias, D))
 
 
 def _save(ctx, inputs, output) -> None:
-    *tensors, ctx.backend = inputs
-    ctx.save_for_backward(*tensors, output[1])
+    *tensors, ctx.backend, keep = inputs
+    assert keep, "no gradient without the states that the forward keeps"
+    ctx.save_for_backward(output[1], *tensors)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx, grad_y, grad_states):
     if grad_y is None:
-        return (None,) * 7
-    return (*torch.ops.hymunet.ss2d_backward(grad_y, *ctx.saved_tensors, ctx.backend), None)
+        return (None,) * 8
+    return (*torch.ops.hymunet.ss2d_backward(grad_y, *ctx.saved_tensors, ctx.backend), None, None)
 
 
 torch.library.register_autograd("hymunet::ss2d", _differentiate, setup_context=_save)

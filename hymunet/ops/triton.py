@@ -61,38 +61,34 @@ def state_shape(B: int, H: int, W: int, C: int, N: int) -> tuple[int, ...]:
     return (B, 4, -(-H * W // CHUNK), N, C)
 
 
-def forward(x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+def forward(
+    x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, *, keep: bool = True
+) -> tuple[Tensor, Tensor]:
+    """y and the states for a backward, none without `keep`."""
     from hymunet.ops.triton_forward import CHUNK, scan_kernel
 
     B, H, W, C = x.shape
     call = _Call(x, proj, A, dt_weight, dt_bias, D)
     plan = _plan(B, H * W, C, *FORWARD_TILE)
-    states = x.new_empty(state_shape(B, H, W, C, call.N), dtype=torch.float32)
+    states = x.new_empty(state_shape(B, H, W, C, call.N) if keep else 0, dtype=torch.float32)
     part = x.new_empty((4, B, H, W, C), dtype=torch.float32)
     carry = call.carry(plan, None)
     scan_kernel[call.grid(plan)](
         call.x, call.proj, call.A, call.dt_weight, call.dt_bias, call.D, carry, part, states,
         H, W, C, plan.segments, plan.chunks, **call.sizes, BC=plan.channels, CH=CHUNK,
-        SEGMENTED=plan.segments > 1, num_warps=plan.warps, **OPTIONS,
+        SEGMENTED=plan.segments > 1, KEEP=keep, num_warps=plan.warps, **OPTIONS,
     )  # fmt: skip
     return _merge(part, x.dtype), states
 
 
-def backward(
-    grad_y: Tensor,
-    x: Tensor,
-    proj: Tensor,
-    A: Tensor,
-    dt_weight: Tensor,
-    dt_bias: Tensor,
-    D: Tensor,
-    states: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of `forward`'s six inputs, given the states that it kept."""
     from hymunet.ops.triton_backward import GROUP, backward_kernel
     from hymunet.ops.triton_forward import CHUNK
 
+    x, proj, *_ = inputs
     B, H, W, C = x.shape
-    call = _Call(x, proj, A, dt_weight, dt_bias, D)
+    call = _Call(*inputs)
     grad_y = grad_y.contiguous()
     exact = x.dtype != torch.bfloat16 or not x.is_cuda  # the interpreter has no bfloat16 product
     channels, warps = (32, 1) if exact else BACKWARD_TILE

@@ -153,9 +153,10 @@ def scan_kernel(
     H, W, C, segments, chunks,
     R: tl.constexpr, N: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr,
     BC: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr, PAIRS: tl.constexpr, SEGMENTED: tl.constexpr,
+    KEEP: tl.constexpr,
 ):  # fmt: skip
-    """One direction of one image's segment: y_k into `part` (4, B, H*W, C), the state that enters each chunk into
-    `states` (B, 4, chunks, N, C)."""
+    """One direction of one image's segment: y_k into `part` (4, B, H*W, C) and, to KEEP them for a backward, the state
+    that enters each chunk into `states` (B, 4, chunks, N, C)."""
     blocks = tl.cdiv(C, BC)
     pid = tl.program_id(0)
     c = pid % blocks * BC + tl.arange(0, BC)
@@ -181,8 +182,9 @@ def scan_kernel(
     begin = segment * chunks
     end = tl.minimum(begin + chunks, all_chunks)
     for chunk in range(begin, end):
-        slot = (image * 4 + direction) * all_chunks + chunk
-        tl.store(states + (slot * N + n[:, None]) * C + c[None, :], h, mask=state_mask)
+        if KEEP:
+            slot = (image * 4 + direction) * all_chunks + chunk
+            tl.store(states + (slot * N + n[:, None]) * C + c[None, :], h, mask=state_mask)
         first = chunk * CH
         for t in tl.static_range(CH):
             pixel = visited(first, t, direction, H, W, ALIGNED)

@@ -184,8 +184,8 @@ int backward(const Scan &s, int64_t task) {
     return 0;
 }
 
-// Task: kReduceRows rows of proj. Sums the groups' partial gradients, in order.
-int reduce_proj(const Scan &s, int64_t task) {
+// Sums the groups' partial gradients of kReduceRows rows of proj, in order.
+INLINE void reduce_proj(const Scan &s, int64_t task) {
     const int64_t row = s.rank + 2 * s.states, total = s.batch * s.height * s.width * kDirections * row;
     const int64_t first = task * kReduceRows * row, last = first + kReduceRows * row < total ? first + kReduceRows * row : total;
     float sum[256];
@@ -196,20 +196,30 @@ int reduce_proj(const Scan &s, int64_t task) {
             for (int64_t i = 0; i < count; i++) sum[i] += s.partial_proj[g * total + at + i];
         write(s.grad_proj, at, sum, count, s.dtype);
     }
-    return 0;
 }
 
-// Task: one (direction, channel). Sums the images' partial gradients of the parameters, in order.
-int reduce_params(const Scan &s, int64_t task) {
-    const int64_t N = s.states, R = s.rank, row = N + R + 2;
+// Sums the images' partial gradients of one channel's parameters in one direction, in order.
+INLINE void reduce_params(const Scan &s, int64_t direction, int64_t channel) {
+    const int64_t N = s.states, R = s.rank, row = N + R + 2, at = direction * s.channels + channel;
     for (int64_t i = 0; i < row; i++) {
         float sum = 0.0f;
         for (int64_t image = 0; image < s.batch; image++)
-            sum += s.partial_params[(image * kDirections * s.channels + task) * row + i];
-        if (i < N) s.grad_a[task * N + i] = sum;
-        else if (i < N + R) s.grad_dt_weight[task * R + i - N] = sum;
-        else (i == N + R ? s.grad_dt_bias : s.grad_skip)[task] = sum;
+            sum += s.partial_params[(image * kDirections * s.channels + at) * row + i];
+        if (i < N) s.grad_a[at * N + i] = sum;
+        else if (i < N + R) s.grad_dt_weight[at * R + i - N] = sum;
+        else (i == N + R ? s.grad_dt_bias : s.grad_skip)[at] = sum;
     }
+}
+
+// Task: rows of proj, or after those a channel block's parameters in one direction.
+int reduce(const Scan &s, int64_t task) {
+    if (task < reduce_proj_tasks(s)) {
+        reduce_proj(s, task);
+        return 0;
+    }
+    task -= reduce_proj_tasks(s);
+    const int64_t direction = task / channel_blocks(s), block = task % channel_blocks(s);
+    for (int64_t c = 0; c < block_channels(s, block); c++) reduce_params(s, direction, block * kChannels + c);
     return 0;
 }
 

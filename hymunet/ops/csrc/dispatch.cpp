@@ -81,10 +81,8 @@ API int hymunet_forward(const char *isa, const Scan *scan) {
 
 API int hymunet_backward(const char *isa, const Scan *scan) {
     const Kernels &kernels = *find(isa);
-    const int64_t rows = scan->batch * scan->height * scan->width * kDirections;
     if (run(*scan, kernels.backward, scan->batch * groups(*scan))) return 1;
-    if (scan->partial_proj != scan->grad_proj) run(*scan, kernels.reduce_proj, ceil_div(rows, kReduceRows));
-    return run(*scan, kernels.reduce_params, kDirections * scan->channels);
+    return run(*scan, kernels.reduce, reduce_tasks(*scan));
 }
 
 API int64_t hymunet_groups(const Scan *scan) { return groups(*scan); }
@@ -93,4 +91,4 @@ API int64_t hymunet_groups(const Scan *scan) { return groups(*scan); }
 API double hymunet_peak(const char *isa, int64_t rounds) { return find(isa)->peak(rounds); }
 
 // Raised whenever scan.h changes; hymunet/ops/cpu.py refuses a library of another number.
-API int hymunet_abi() { return 1; }
+API int hymunet_abi() { return 2; }

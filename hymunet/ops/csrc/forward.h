@@ -1,4 +1,4 @@
-// Forward: y = sum over the directions of the scan, plus the skip term.
+// Forward: y = skip term plus the sum over the directions of the scan.
 #pragma once
 #include "tokens.h"
 
@@ -47,6 +47,7 @@ int forward(const Scan &s, int64_t task) {
     if (!arena.base) return 1;
     FlushDenormals flush;
     float *x[kShare], *y[kShare], *state[kShare], *sums = arena.take(kTile), *decay = arena.take(kStatePad * kTile);
+    float skip[kShare][kChannels];
     Parameters parameters[kShare];
     Block k;
     k.lay_out(s, arena);
@@ -56,14 +57,13 @@ int forward(const Scan &s, int64_t task) {
         state[i] = arena.take(P * kChannels);
         parameters[i].a = arena.take(P * kChannels);
         parameters[i].weight = arena.take(s.rank * kChannels);
-        float skip[kChannels] = {};
+        for (int64_t c = 0; c < kChannels; c++) skip[i][c] = 0.0f;
         for (int64_t c = 0; c < block_channels(s, block + i); c++)
-            for (int d = 0; d < kDirections; d++) skip[c] += s.skip[d * s.channels + (block + i) * kChannels + c];
+            for (int d = 0; d < kDirections; d++) skip[i][c] += s.skip[d * s.channels + (block + i) * kChannels + c];
         read_tile(x[i], s.x, s, image, block + i);
-        for (int64_t at = 0; at < L * kChannels; at += kLanes)
-            store(y[i] + at, load(x[i] + at) * load(skip + at % kChannels));
     }
-    for (int d = 0; d < kDirections; d++) {
+    for (int turn = 0; turn < kDirections; turn++) {
+        const int d = turn ^ 2;  // the walks along rows last: the final one writes the map in the order of memory
         const Walk walk{s.height, s.width, d};
         for (int64_t i = 0; i < count; i++) {
             parameters[i].read(s, d, (block + i) * kChannels, block_channels(s, block + i));
@@ -72,23 +72,29 @@ int forward(const Scan &s, int64_t task) {
         for (int64_t first = 0; first < L; first += kBlock) {
             k.read(s, walk, image, first);
             for (int64_t i = 0; i < count; i++) {
-                if (first)
+                if (first && s.saved)
                     memcpy(saved_state(s, image, d, first / kBlock, block + i), state[i], P * kChannels * 4);
                 k.expand(s, parameters[i], x[i], nullptr);
-                memset(sums, 0, kTile * 4);
+                for (int64_t t = 0; t < k.count; t++)
+                    for (int64_t c = 0; c < kChannels; c += kLanes) {
+                        const int64_t pixel = k.position[t] * kChannels + c;
+                        store(sums + t * kChannels + c, turn ? load(y[i] + pixel) : load(x[i] + pixel) * load(skip[i] + c));
+                    }
                 for (int64_t n = 0; n < P; n += kStatePad) {
                     decays(k, parameters[i].a, n, decay);
                     scan_states(k, decay, n, state[i], sums);
                 }
-                for (int64_t t = 0; t < k.count; t++)
-                    for (int v = 0; v < kVectors; v++) {
-                        float *to = y[i] + k.position[t] * kChannels + v * kLanes;
-                        store(to, load(to) + load(sums + t * kChannels + v * kLanes));
-                    }
+                for (int64_t t = 0; t < k.count; t++) {
+                    const float *from = sums + t * kChannels;
+                    if (turn == kDirections - 1)
+                        write(s.y, (image * L + k.position[t]) * s.channels + (block + i) * kChannels, from,
+                              block_channels(s, block + i), s.dtype);
+                    else
+                        memcpy(y[i] + k.position[t] * kChannels, from, kChannels * 4);
+                }
             }
         }
     }
-    for (int64_t i = 0; i < count; i++) write_tile(s.y, y[i], s, image, block + i);
     return 0;
 }
 

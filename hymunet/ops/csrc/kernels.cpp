@@ -8,4 +8,4 @@
 #define TABLE(isa) TABLE_(isa)
 
 extern const Kernels TABLE(HYMUNET_ISA);
-const Kernels TABLE(HYMUNET_ISA) = {NAME(HYMUNET_ISA), forward_tasks, forward, backward, reduce_proj, reduce_params, peak};
+const Kernels TABLE(HYMUNET_ISA) = {NAME(HYMUNET_ISA), forward_tasks, forward, backward, reduce, peak};

@@ -10,7 +10,8 @@ struct Scan {
     const void *x, *proj;
     const float *a, *dt_weight, *dt_bias, *skip;
     void *y;
-    float *saved;  // (batch, 4, blocks - 1, channel blocks, padded states, kChannels): the state that enters each block
+    float *saved;  // (batch, 4, blocks - 1, channel blocks, padded states, kChannels): the state that enters each block;
+                   // null in a forward that no backward follows
     const void *grad_y;
     void *grad_x, *grad_proj;
     float *grad_a, *grad_dt_weight, *grad_dt_bias, *grad_skip;
@@ -32,8 +33,7 @@ struct Kernels {
     int64_t (*forward_tasks)(const Scan &);
     int (*forward)(const Scan &, int64_t task);
     int (*backward)(const Scan &, int64_t task);
-    int (*reduce_proj)(const Scan &, int64_t task);
-    int (*reduce_params)(const Scan &, int64_t task);
+    int (*reduce)(const Scan &, int64_t task);
     double (*peak)(int64_t rounds);  // state updates made by the bare inner loop, for the micro-benchmark
 };
 
@@ -51,3 +51,8 @@ inline int64_t group_size(const Scan &s) {
 inline int64_t groups(const Scan &s) { return ceil_div(channel_blocks(s), group_size(s)); }
 
 constexpr int64_t kReduceRows = 256;  // rows of proj that one reduce task sums
+inline int64_t reduce_proj_tasks(const Scan &s) {
+    if (s.partial_proj == s.grad_proj) return 0;  // a single partial gradient, already in its place
+    return ceil_div(s.batch * s.height * s.width * kDirections, kReduceRows);
+}
+inline int64_t reduce_tasks(const Scan &s) { return reduce_proj_tasks(s) + kDirections * channel_blocks(s); }

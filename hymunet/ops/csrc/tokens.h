@@ -69,8 +69,8 @@ struct Parameters {
 };
 
 constexpr int64_t kTile = kBlock * kChannels;
-// Vectors whose exponentials are computed in step, to hide the units' latency: of a channel block, of a run of tokens.
-constexpr int kPair = LANES == 16 ? 1 : 2, kStep = LANES == 16 ? 4 : 2;
+// Vectors whose exponentials are computed in step, to hide the units' latency: in softplus, in the decays of a state.
+constexpr int kWide = LANES == 16 ? 2 : 4, kStep = LANES == 16 ? 4 : 2;
 
 // One block of tokens of one direction and one channel block.
 struct Block {
@@ -124,23 +124,30 @@ struct Block {
             for (int i = 0; i < step; i++)
                 for (int v = 0; v < kVectors; v++) store(delta + (t + i) * kChannels + v * kLanes, z[i][v]);
         }
-        ivec inside = bits(vec{}) - 1;
-        for (int64_t i = 0; i < count * kChannels; i += kChannels)
-            for (int64_t lane = 0; lane < kChannels; lane += kPair * kLanes) {
-                vec z[kPair], e[kPair], d[kPair];
-                for (int j = 0; j < kPair; j++) z[j] = load(delta + i + lane + j * kLanes);
-                softplus<kPair>(z, e, d);
-                for (int j = 0; j < kPair; j++) {
-                    const int64_t to = i + lane + j * kLanes, c = lane + j * kLanes;
-                    inside &= d[j] * load(p.largest + c) <= 126.0f;
-                    store(delta + to, d[j]);
-                    store(du + to, d[j] * load(x + position[i / kChannels] * kChannels + c));
-                    if (slope) store(slope + to, sigmoid(z[j], e[j]));
-                }
+        // Past the last token: a step of exp(-100), which decides nothing, until it is cleared below.
+        for (int64_t i = count * kChannels; i < kBlock * kChannels; i++) delta[i] = -100.0f;
+        for (int64_t t = count; t < kBlock; t++) position[t] = position[0];
+        uvec longest[kVectors] = {};  // as integers, non-negative floats keep their order and NaN is above them all
+        const Exp2 exp2;
+        for (int64_t at = 0; at < count * kChannels; at += kWide * kLanes) {
+            vec z[kWide], e[kWide], d[kWide];
+            for (int j = 0; j < kWide; j++) z[j] = load(delta + at + j * kLanes);
+            softplus<kWide>(exp2, z, e, d);
+            for (int j = 0; j < kWide; j++) {
+                const int64_t to = at + j * kLanes;
+                const uvec step = reinterpret_cast<uvec>(d[j]);
+                longest[j % kVectors] = step > longest[j % kVectors] ? step : longest[j % kVectors];
+                store(delta + to, d[j]);
+                store(du + to, d[j] * load(x + position[to / kChannels] * kChannels + to % kChannels));
+                if (slope) store(slope + to, sigmoid(z[j], e[j]));
             }
+        }
         for (int64_t i = count * kChannels; i < kBlock * kChannels; i++) delta[i] = du[i] = 0.0f;
         bounded = true;
-        for (int i = 0; i < kLanes; i++) bounded = bounded && inside[i];
+        for (int v = 0; v < kVectors; v++) {
+            const ivec inside = reinterpret_cast<vec>(longest[v]) * load(p.largest + v * kLanes) <= 126.0f;
+            for (int i = 0; i < kLanes; i++) bounded = bounded && inside[i];
+        }
     }
 };
 
@@ -148,6 +155,7 @@ struct Block {
 INLINE void decays(const Block &k, const float *a, int64_t n, float *decay) {
     const int64_t end = k.count * kChannels;
     const bool bounded = k.bounded;
+    const Exp2 exp2;
     for (int i = 0; i < kStatePad; i++)
         for (int64_t lane = 0; lane < kChannels; lane += kLanes) {
             const vec scale = load(a + (n + i) * kChannels + lane);
@@ -156,12 +164,12 @@ INLINE void decays(const Block &k, const float *a, int64_t n, float *decay) {
                 for (int64_t at = lane; at < end; at += kStep * kChannels) {
                     vec x[kStep], p[kStep];
                     for (int j = 0; j < kStep; j++) x[j] = load(k.delta + at + j * kChannels);
-                    exp2_bounded<kStep>(x, scale, p);
+                    exp2.bounded<kStep>(x, scale, p);
                     for (int j = 0; j < kStep; j++) store(to + at + j * kChannels, p[j]);
                 }
             else
                 for (int64_t at = lane; at < end; at += kChannels)
-                    store(to + at, exp2_any(load(k.delta + at), scale));
+                    store(to + at, exp2.any(load(k.delta + at), scale));
         }
 }
 

@@ -16,7 +16,8 @@
 #include <immintrin.h>
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
+#define INLINE static INLINE_MEMBER
 
 namespace {
 
@@ -25,6 +26,7 @@ constexpr int kVectors = kChannels / kLanes;  // vectors per channel block
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
+typedef uint32_t uvec __attribute__((vector_size(LANES * 4)));
 typedef float quad __attribute__((vector_size(16)));
 typedef float vec_u __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef float quad_u __attribute__((vector_size(16), aligned(4), may_alias));
@@ -39,62 +41,92 @@ INLINE vec floats(ivec v) { return reinterpret_cast<vec>(v); }
 INLINE vec select(ivec mask, vec yes, vec no) { return mask ? yes : no; }
 INLINE vec absolute(vec v) { return floats(bits(v) & 0x7fffffff); }
 
+// a < b ? a : b and a > b ? a : b, so b where either is NaN: one instruction on x86, which no compiler finds by itself.
+#if LANES == 16
+INLINE vec lesser(vec a, vec b) { return _mm512_min_ps(a, b); }
+INLINE vec greater(vec a, vec b) { return _mm512_max_ps(a, b); }
+#elif LANES == 8
+INLINE vec lesser(vec a, vec b) { return _mm256_min_ps(a, b); }
+INLINE vec greater(vec a, vec b) { return _mm256_max_ps(a, b); }
+#elif defined(__x86_64__)
+INLINE vec lesser(vec a, vec b) { return _mm_min_ps(a, b); }
+INLINE vec greater(vec a, vec b) { return _mm_max_ps(a, b); }
+#else
+INLINE vec lesser(vec a, vec b) { return select(a < b, a, b); }
+INLINE vec greater(vec a, vec b) { return select(a > b, a, b); }
+#endif
+
+#if defined(__AVX512F__)
+#define REGISTER "+v"
+#elif defined(__x86_64__)
+#define REGISTER "+x"
+#elif defined(__aarch64__)
+#define REGISTER "+w"
+#endif
 // Stops the compiler from reordering what is written in the order the execution units want.
 INLINE vec opaque(vec v) {
-#if defined(__AVX512F__)
-    asm("" : "+v"(v));
-#elif defined(__x86_64__)
-    asm("" : "+x"(v));
-#elif defined(__aarch64__)
-    asm("" : "+w"(v));
+#ifdef REGISTER
+    asm("" : REGISTER(v));
+#endif
+    return v;
+}
+// A constant that is loaded here: hoisted out of an outer loop, it would hold a register that an inner loop needs.
+INLINE vec constant(float f) {
+    vec v = splat(f);
+#ifdef REGISTER
+    asm volatile("" : REGISTER(v));
 #endif
     return v;
 }
 
-// to[i] = 2^(x[i] * scale) for |x * scale| <= 126, two vectors at a time: 2^round(u) by exponent arithmetic, times a degree 5
-// minimax polynomial of the rest with p(0) = 1 (relative error 9.2e-8; below 2 units in the last place with rounding).
-template <int pair>
-INLINE void exp2_bounded(const vec *x, vec scale, vec *to) {
-    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, held in the low bits
-    vec whole[pair], f[pair], p[pair];
-#define EACH _Pragma("GCC unroll 4") for (int i = 0; i < pair; i++)
-    EACH whole[i] = opaque(x[i] * scale + magic);
-    EACH p[i] = opaque(whole[i] - magic);
-    EACH f[i] = opaque(x[i] * scale - p[i]);
-    EACH p[i] = opaque(0x1.5bba34p-10f * f[i] + 0x1.3cea86p-7f);
-    EACH p[i] = opaque(p[i] * f[i] + 0x1.c6b752p-5f);
-    EACH p[i] = opaque(p[i] * f[i] + 0x1.ebf9bcp-3f);
-    EACH p[i] = opaque(p[i] * f[i] + 0x1.62e42ap-1f);
-    EACH p[i] = opaque(p[i] * f[i] + 1.0f);
-    EACH to[i] = floats(bits(p[i]) + (bits(whole[i]) << 23));
-#undef EACH
-}
+// to[i] = 2^(x[i] * scale) for |x * scale| <= 126, several vectors in step: 2^round(u) by exponent arithmetic, times a
+// degree 5 minimax polynomial of the rest with p(0) = 1 (relative error 9.2e-8; below 2 units in the last place with
+// rounding).
+struct Exp2 {
+    // magic: 1.5 * 2^23; adding it rounds to an integer, held in the low bits.
+    const vec magic = constant(12582912.0f), one = constant(1.0f), c1 = constant(0x1.62e42ap-1f),
+              c2 = constant(0x1.ebf9bcp-3f), c3 = constant(0x1.c6b752p-5f), c4 = constant(0x1.3cea86p-7f),
+              c5 = constant(0x1.5bba34p-10f);
 
-// 2^(x * scale) without bounds: 0 below the normal range, infinity above it, NaN for NaN.
-INLINE vec exp2_any(vec x, vec scale) {
-    vec u = x * scale, inside = select(absolute(u) <= 126.0f, u, vec{}), p;
-    exp2_bounded<1>(&inside, splat(1.0f), &p);
-    p = select(u < -126.0f, vec{}, p);
-    p = select(u > 126.0f, splat(INFINITY), p);
-    return select(u != u, u, p);
-}
+    template <int count>
+    INLINE_MEMBER void bounded(const vec *x, vec scale, vec *to) const {
+        vec whole[count], f[count], p[count];
+#define EACH _Pragma("GCC unroll 4") for (int i = 0; i < count; i++)
+        EACH whole[i] = opaque(x[i] * scale + magic);
+        EACH p[i] = opaque(whole[i] - magic);
+        EACH f[i] = opaque(x[i] * scale - p[i]);
+        EACH p[i] = opaque(c5 * f[i] + c4);
+        EACH p[i] = opaque(p[i] * f[i] + c3);
+        EACH p[i] = opaque(p[i] * f[i] + c2);
+        EACH p[i] = opaque(p[i] * f[i] + c1);
+        EACH p[i] = opaque(p[i] * f[i] + one);
+        EACH to[i] = floats(bits(p[i]) + (bits(whole[i]) << 23));
+    }
+
+    // Without bounds: 0 below the normal range, infinity above it, NaN for NaN.
+    INLINE_MEMBER vec any(vec x, vec scale) const {
+        vec u = x * scale, inside = select(absolute(u) <= 126.0f, u, vec{}), p;
+        bounded<1>(&inside, one, &p);
+        p = select(u < -126.0f, vec{}, p);
+        p = select(u > 126.0f, splat(INFINITY), p);
+        return select(u != u, u, p);
+    }
+};
 
 // softplus(z) = max(z, 0) + log(1 + e) with e = exp(-|z|), and its derivative. log(1 + e) = 2 atanh(e / (2 + e)) keeps
 // the relative accuracy of a tiny result (polynomial error 4.5e-9). Beyond |z| = 87, e has no more to say in float32.
-template <int pair>
-INLINE void softplus(const vec *z, vec *e, vec *to) {
-    vec s[pair], w[pair], p[pair];
-#define EACH _Pragma("GCC unroll 4") for (int i = 0; i < pair; i++)
-    EACH w[i] = absolute(z[i]);
-    EACH w[i] = select(w[i] < 87.0f, w[i], splat(87.0f));
-    exp2_bounded<pair>(w, splat(-1.44269504f), e);
+template <int count>
+INLINE void softplus(const Exp2 &exp2, const vec *z, vec *e, vec *to) {
+    vec s[count], w[count], p[count];
+    EACH w[i] = lesser(absolute(z[i]), splat(87.0f));
+    exp2.bounded<count>(w, splat(-1.44269504f), e);
     EACH s[i] = e[i] / (e[i] + 2.0f);
     EACH w[i] = s[i] * s[i];
-    EACH p[i] = opaque(0.14006001f * w[i] + 0.140009f);
-    EACH p[i] = opaque(p[i] * w[i] + 0.20010764f);
-    EACH p[i] = opaque(p[i] * w[i] + 0.33333208f);
-    EACH p[i] = opaque(p[i] * w[i] + 1.0f);
-    EACH to[i] = select(z[i] < 0.0f, vec{}, z[i]) + 2.0f * s[i] * p[i];
+    EACH p[i] = opaque(0.28012002f * w[i] + 0.280018f);
+    EACH p[i] = opaque(p[i] * w[i] + 0.40021528f);
+    EACH p[i] = opaque(p[i] * w[i] + 0.66666416f);
+    EACH p[i] = opaque(p[i] * w[i] + 2.0f);
+    EACH to[i] = s[i] * p[i] + greater(vec{}, z[i]);
 #undef EACH
 }
 INLINE vec sigmoid(vec z, vec e) { return select(z < 0.0f, e, splat(1.0f)) / (e + 1.0f); }

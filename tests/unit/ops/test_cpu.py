@@ -27,7 +27,7 @@ def check(case: Case) -> None:
     for isa in cpu.instruction_sets():
         actual, states = cpu.forward(*inputs, isa=isa)
         assert_agrees(f"{isa}: y", actual, y)
-        ours = cpu.backward(case.grad_y(), *inputs, states, isa=isa)
+        ours = cpu.backward(case.grad_y(), states, *inputs, isa=isa)
         for name, gradient, wanted in zip(NAMES, ours, grads, strict=True):
             assert_agrees(f"{isa}: gradient of {name}", gradient, wanted)
 
@@ -88,13 +88,13 @@ def test_results_depend_neither_on_threads_nor_on_the_run(
     try:
         torch.set_num_threads(1)
         y, states = cpu.forward(*inputs, isa=isa)
-        single = [y, states, *cpu.backward(grad_y, *inputs, states, isa=isa)]
+        single = [y, states, *cpu.backward(grad_y, states, *inputs, isa=isa)]
         if own_threads:
             monkeypatch.setattr(cpu, "_gomp_parallel", lambda: None)
         torch.set_num_threads(threads)
         for _ in range(3):
             y, states = cpu.forward(*inputs, isa=isa)
-            several = [y, states, *cpu.backward(grad_y, *inputs, states, isa=isa)]
+            several = [y, states, *cpu.backward(grad_y, states, *inputs, isa=isa)]
             assert all(torch.equal(one, other) for one, other in zip(single, several, strict=True))
     finally:
         torch.set_num_threads(before)
@@ -115,8 +115,8 @@ def test_non_contiguous_inputs_are_copied_and_said(isa: str, caplog: pytest.LogC
     assert "copying x" in caplog.text
     assert torch.equal(y, cpu.forward(x, *rest, isa=isa)[0])
     broadcast = torch.ones(()).expand(2, 5, 6, 20)
-    ours = cpu.backward(broadcast, strided, *rest, states, isa=isa)
-    wanted = cpu.backward(broadcast.contiguous(), x, *rest, states, isa=isa)
+    ours = cpu.backward(broadcast, states, strided, *rest, isa=isa)
+    wanted = cpu.backward(broadcast.contiguous(), states, x, *rest, isa=isa)
     assert all(torch.equal(one, other) for one, other in zip(ours, wanted, strict=True))
 
 
@@ -130,7 +130,7 @@ def test_nan_and_infinity_reach_their_channel_and_no_other(isa: str, value: floa
     assert not y[..., 7].isfinite().any()
     others = [channel for channel in range(20) if channel != 7]
     assert torch.equal(y[..., others], clean[..., others])
-    grads = cpu.backward(case.grad_y(), x, *rest, states, isa=isa)
+    grads = cpu.backward(case.grad_y(), states, x, *rest, isa=isa)
     assert not grads[2][:, 7].isfinite().any()
     assert grads[2][:, others].isfinite().all()
 
@@ -148,6 +148,13 @@ def test_states_are_kept_once_a_block() -> None:
     _, states = cpu.forward(*case.inputs())
     assert states.shape == cpu.state_shape(2, 16, 16, 40, 6) == (2, 4, 256 // cpu.BLOCK - 1, 3, 8, 16)
     assert cpu.state_shape(1, 4, 8, 40, 6)[2] == 0
+
+
+def test_without_a_backward_to_come_no_states_are_kept(isa: str) -> None:
+    inputs = Case(2, 9, 7, 40, 6, 2).inputs()
+    y, states = cpu.forward(*inputs, keep=False, isa=isa)
+    assert states.numel() == 0
+    assert torch.equal(y, cpu.forward(*inputs, isa=isa)[0])
 
 
 def test_an_instruction_set_that_is_not_there_is_refused() -> None:

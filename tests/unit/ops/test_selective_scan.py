@@ -57,10 +57,11 @@ def test_autograd_through_the_operator(dtype: torch.dtype) -> None:
 def test_opcheck() -> None:
     case = Case(1, 6, 6, 17, 2, 1)
     inputs = [tensor.requires_grad_() for tensor in case.inputs()]
-    torch.library.opcheck(torch.ops.hymunet.ss2d, (*inputs, "cpu"))
+    torch.library.opcheck(torch.ops.hymunet.ss2d, (*inputs, "cpu", True))
     detached = [tensor.detach() for tensor in inputs]
-    states = torch.ops.hymunet.ss2d(*detached, "cpu")[1]
-    torch.library.opcheck(torch.ops.hymunet.ss2d_backward, (case.grad_y(), *detached, states, "cpu"))
+    torch.library.opcheck(torch.ops.hymunet.ss2d, (*detached, "cpu", False))
+    states = torch.ops.hymunet.ss2d(*detached, "cpu", True)[1]
+    torch.library.opcheck(torch.ops.hymunet.ss2d_backward, (case.grad_y(), states, *detached, "cpu"))
 
 
 class Scan(nn.Module):
