@@ -96,15 +96,11 @@ def features(view: np.ndarray) -> Features:
     """SIFT keypoints on the lesion and close to it, contrast equalised; descriptors as rooted integers."""
     grey, mask = split_view(view)
     sift = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.004, edgeThreshold=20)
-    found, described = sift.detectAndCompute(cv2.createCLAHE(3, (4, 4)).apply(grey), None)
+    found, described = sift.detectAndCompute(cv2.createCLAHE(3, (4, 4)).apply(grey), _surroundings(mask))
     if described is None:
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
-    points = np.array([keypoint.pt for keypoint in found], np.float32)
-    row, column = np.clip(np.rint(points), 0, VIEW - 1).astype(int).T[::-1]
-    near = _surroundings(mask)[row, column] > 0
-    described = described[near]
     rooted = np.sqrt(described / np.maximum(described.sum(1, keepdims=True), 1))
-    return Features(points[near], np.rint(255 * rooted))
+    return Features(cv2.KeyPoint.convert(found), np.rint(255 * rooted))
 
 
 def candidates(found: Sequence[Features], views: np.ndarray, hashes: Sequence[str]) -> list[tuple[int, int]]:
@@ -234,7 +230,8 @@ def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
         return None
     turn, first = turn[plausible], first[plausible]
     shift = there[first] - turn * here[first]
-    agreeing = abs(turn[:, None] * here + shift[:, None] - there) < TOLERANCE
+    apart = turn[:, None] * here + shift[:, None] - there
+    agreeing = apart.real**2 + apart.imag**2 < TOLERANCE**2
     inside = agreeing[agreeing.sum(1).argmax()]
     centred, target = here[inside] - here[inside].mean(), there[inside] - there[inside].mean()
     turn_best = (target * centred.conj()).sum() / (abs(centred) ** 2).sum()

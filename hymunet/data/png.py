@@ -8,6 +8,7 @@ import ctypes
 import functools
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def decode_grey(content: bytes) -> np.ndarray | None:
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
     """Type and data of every chunk up to IEND. ValueError for one whose CRC does not hold."""
-    found, position = [], len(SIGNATURE)
+    found: list[tuple[bytes, bytes]] = []
+    position = len(SIGNATURE)
     while not found or found[-1][0] != b"IEND":
         (length,) = struct.unpack_from(">I", content, position)
         end = position + 8 + length
@@ -64,13 +66,13 @@ def _inflate(data: bytes, size: int) -> bytes | None:
     try:
         content = stream.decompress(data, size)
         rest = stream.decompress(stream.unconsumed_tail, 1)
-    except zlib_ng.error:
+    except zlib_ng.error:  # type: ignore[misc]  # its stub names a class and means an exception
         return None
     return content if len(content) == size and not rest and stream.eof else None
 
 
 @functools.cache
-def _unfilter() -> ctypes._CFuncPtr | None:
+def _unfilter() -> Callable[..., int] | None:
     if not LIBRARY.exists():
         return None
     function = ctypes.CDLL(str(LIBRARY)).hymunet_png_unfilter
