@@ -1,6 +1,7 @@
 """The manifest: one row of facts per image, taken at native size."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,20 @@ import cv2
 import numpy as np
 
 from hymunet import atomic
+
+FIELDS: dict[str, type] = {
+    "id": str,
+    "sha256_image": str,
+    "sha256_mask": str,
+    "width": int,
+    "height": int,
+    "mask_area": float,
+    "components": int,
+    "holes": int,
+    "touches_border": bool,
+    "dark_corners": int,
+    "perceptual_hash": str,
+}
 
 
 def facts(image: bytes, mask: bytes, pixels: np.ndarray, binary: np.ndarray) -> dict[str, Any]:
@@ -42,21 +57,42 @@ def perceptual_hash(pixels: np.ndarray) -> int:
 
 
 def write_manifest(rows: list[dict[str, Any]], path: Path) -> None:
+    """One row per image, with the fields FIELDS."""
     import pyarrow
+    import pyarrow.json
     import pyarrow.parquet
 
+    # By way of JSON: pyarrow imports pandas to look at Python's own lists, which takes as long as a hundred images.
+    lines = pyarrow.BufferReader("\n".join(map(json.dumps, rows)).encode())
+    options = pyarrow.json.ParseOptions(explicit_schema=_schema(), unexpected_field_behavior="error")
+    table = pyarrow.json.read_json(lines, parse_options=options).combine_chunks()
     content = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), content, compression="zstd")
+    pyarrow.parquet.write_table(table, content, compression="zstd", write_page_checksum=True)
     atomic.write(path, content.getvalue().to_pybytes())
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
-    """The rows, sorted by id as they were written. ValueError when there is no such file."""
+    """The rows, sorted by id as they were written. ValueError when the file is missing or damaged."""
     import pyarrow.parquet
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run the prepare step first")
-    return pyarrow.parquet.read_table(path).to_pylist()
+    try:
+        table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+        if not table.schema.equals(_schema()):
+            raise ValueError(f"columns are {', '.join(table.column_names)}")
+        table.validate(full=True)
+        return table.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a manifest of this version ({reason}); run the prepare step again") from None
+
+
+def _schema() -> Any:
+    import pyarrow
+
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    return pyarrow.schema([(name, types[kind]) for name, kind in FIELDS.items()])
 
 
 def open_array(path: Path) -> np.ndarray:

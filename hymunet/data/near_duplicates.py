@@ -100,7 +100,7 @@ def features(view: np.ndarray) -> Features:
     if described is None:
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
     rooted = np.sqrt(described / np.maximum(described.sum(1, keepdims=True), 1))
-    return Features(cv2.KeyPoint.convert(found), np.rint(255 * rooted))
+    return Features(np.asarray(cv2.KeyPoint.convert(found)), np.rint(255 * rooted))
 
 
 def candidates(found: Sequence[Features], views: np.ndarray, hashes: Sequence[str]) -> list[tuple[int, int]]:

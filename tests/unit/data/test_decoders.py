@@ -8,7 +8,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -66,6 +66,7 @@ needs_build = pytest.mark.skipif(not built(), reason="hymunet/data/_png.so is no
 
 
 @needs_build
+@settings(deadline=None)
 @given(pictures())
 def test_every_filter_gives_back_the_pixels(case):
     pixels, filters = case
@@ -75,6 +76,7 @@ def test_every_filter_gives_back_the_pixels(case):
 
 
 @needs_build
+@settings(deadline=None)
 @given(pictures(), st.data())
 def test_a_damaged_file_never_gives_other_pixels(case, data):
     pixels, filters = case
@@ -132,6 +134,7 @@ def jpeg(image: Image.Image, **options) -> bytes:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
+@settings(deadline=None)
 @given(st.integers(9, 120), st.integers(9, 120), st.integers(0, 2), st.booleans(), st.booleans(), st.integers(0, 99))
 def test_photographs_are_those_of_opencv_pixel_for_pixel(factor, height, width, subsampling, progressive, grey, seed):
     image = photograph(np.random.default_rng(seed), height, width)
@@ -153,6 +156,7 @@ def test_photographs_to_be_turned_in_other_colours_or_damaged_are_left_to_opencv
     assert decode_rgb(b"\xff\xd8\xff", (40, 40), 1) is None
 
 
+@settings(deadline=None)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 1)))
 def test_pieces_and_holes_are_those_of_labelling(mask):
     if not mask.any():
