@@ -57,13 +57,18 @@ class Ranks:
 
 @contextmanager
 def ranks() -> Iterator[Ranks]:
-    """Joins the ranks that torchrun started, and leaves them in the end."""
+    """Joins the ranks that torchrun started, and leaves them in the end.
+
+    Raises ValueError where torchrun started more processes than the machine has GPUs.
+    """
     if "RANK" not in os.environ:
         yield Ranks()
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available()
     if on_gpu:
+        if local >= (gpus := torch.cuda.device_count()):
+            raise ValueError(f"process {local + 1} finds {gpus} GPUs here; start as many processes as there are GPUs")
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:

@@ -132,7 +132,7 @@ class Learner:
         one, bad = good.double(), (~good).double()
         self.totals = torch.stack(
             [
-                self.totals[0] + torch.where(good, loss.double(), 0.0),
+                self.totals[0] + loss.double().masked_fill(~good, 0.0),
                 self.totals[1] + one,
                 (self.totals[2] + bad) * bad,
                 self.totals[3] + bad,

@@ -11,6 +11,7 @@ from hymunet.data.dataset import TrainingData
 from hymunet.training import device as devices
 from hymunet.training import learner, trainer
 from hymunet.training.distributed import Ranks
+from tests.integration.training.torchrun import assert_same_training, history, run, start
 from tests.training_data import drawn, sections, write_inputs
 
 pytestmark = [
@@ -77,12 +78,27 @@ def test_a_step_waits_for_nothing(inputs):
 
 @pytest.mark.slow
 def test_compiled_it_trains_the_same_within_rounding(inputs, tmp_path):
+    """Without stochastic depth: compiled code draws it from a generator of its own."""
     for compiled in (False, True):
-        assert train(inputs, tmp_path / str(compiled), compile=compiled, precision="float32") == 0
-    import json
-
-    plain, compiled_history = (
-        json.loads((tmp_path / str(value) / "reports" / "history.json").read_text()) for value in (False, True)
-    )
+        changes = {"compile": compiled, "precision": "float32", "drop_path": 0.0}
+        assert train(inputs, tmp_path / str(compiled), **changes) == 0
+    plain, compiled_history = (history(tmp_path / str(value)) for value in (False, True))
     for ours, theirs in zip(compiled_history, plain, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_two_gpus_train_what_one_trains_and_twice_the_same(inputs, tmp_path):
+    """By NCCL. cuDNN picks its algorithms by the size of a rank's part, so that sums differ more than on a CPU."""
+    changes = {"gpu": True, "augment": "device", "precision": "float32", "epochs": 3}
+    for name, ranks in (("one", 1), ("two", 2), ("two again", 2)):
+        run(tmp_path / name, inputs, ranks, **changes)
+    assert_same_training(tmp_path / "two", tmp_path / "one", loss_tolerance=1e-2, dice_tolerance=2e-2)
+    assert contents(tmp_path / "two") == contents(tmp_path / "two again")
+
+
+def test_more_processes_than_gpus_are_one_line(inputs, tmp_path):
+    process = start(tmp_path, inputs, torch.cuda.device_count() + 1, gpu=True)
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "start as many processes as there are GPUs" in error

@@ -1,9 +1,6 @@
 """Several processes, one training: the same losses, exact scores, one fate."""
 
-import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,10 +9,8 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from tests.training_data import ROOT, Inputs, drawn, write_inputs, write_params
-
-# What the order of float32 sums may change over ten steps of this training.
-LOSS_TOLERANCE = 1e-3
+from tests.integration.training.torchrun import assert_same_training, run, start
+from tests.training_data import Inputs, drawn, write_inputs
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -23,32 +18,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> Inputs:
     return write_inputs(tmp_path_factory.mktemp("inputs") / "inputs", *drawn(33, 32), validation=7, test=4)
-
-
-def start(folder: Path, inputs: Inputs, ranks: int, **changes) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    values = {"batch_size": 8, "sync_batch_norm": True, "example_every": 0, **changes}
-    parameters = write_params(folder / "params.yaml", **values)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    command = [sys.executable, *torchrun, "-m", "components.train", "--params", str(parameters), *inputs.arguments()]
-    outputs = ["--model", str(folder / "model"), "--reports", str(folder / "reports")]
-    paths = {"PYTHONPATH": str(ROOT), "HYMUNET_CHECKPOINTS": str(folder / "checkpoints"), "HYMUNET_TRACKING": "off"}
-    return subprocess.Popen(
-        [*command, *outputs],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def run(folder: Path, inputs: Inputs, ranks: int, **changes) -> str:
-    process = start(folder, inputs, ranks, **changes)
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error[-3000:]
-    return out
 
 
 def members(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -61,18 +30,6 @@ def kill_all(process: subprocess.Popen[str]) -> None:
     for child in members(process):  # torchrun gives each a session of its own
         child.kill()
     process.kill()
-
-
-def history(folder: Path) -> list[dict]:
-    return json.loads((folder / "reports" / "history.json").read_text())
-
-
-def assert_same_training(folder: Path, reference: Path) -> None:
-    for ours, theirs in zip(history(folder), history(reference), strict=True):
-        assert ours["step"] == theirs["step"]
-        assert ours["learning_rate"] == theirs["learning_rate"]
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=LOSS_TOLERANCE)
-        assert ours["validation_dice"] == pytest.approx(theirs["validation_dice"], abs=5e-3)
 
 
 @pytest.fixture(scope="module")

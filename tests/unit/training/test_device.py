@@ -15,12 +15,12 @@ if sys.argv[1] == "keep":
     device.keep_freed_memory()
 def step():
     tensors = [torch.ones(megabytes * 2**18) for megabytes in (48, 5, 64)]
-for _ in range(6):
+faults = []
+for _ in range(15):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(faults)[7])
 """
 
 
@@ -30,5 +30,5 @@ def test_steps_find_the_memory_of_the_step_before():
     for what in ("keep", "give back"):
         command = [sys.executable, "-c", STEPS, what]
         faults[what] = int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
-    assert faults["keep"] < 100
-    assert faults["give back"] > 10 * faults["keep"] + 1000
+    assert faults["keep"] < 10
+    assert faults["give back"] > 10_000  # pages of 4 KiB: 117 MiB have 30,000

@@ -1,0 +1,56 @@
+"""Trainings by torchrun, and how alike two of them must be."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training_data import ROOT, Inputs, write_params
+
+# What the order of float32 sums may change over ten steps of this training.
+LOSS_TOLERANCE = 1e-3
+
+
+def start(folder: Path, inputs: Inputs, ranks: int, gpu: bool = False, **changes) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    values = {"batch_size": 8, "sync_batch_norm": True, "example_every": 0, **changes}
+    parameters = write_params(folder / "params.yaml", **values)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    command = [sys.executable, *torchrun, "-m", "components.train", "--params", str(parameters), *inputs.arguments()]
+    outputs = ["--model", str(folder / "model"), "--reports", str(folder / "reports")]
+    paths = {"PYTHONPATH": str(ROOT), "HYMUNET_CHECKPOINTS": str(folder / "checkpoints"), "HYMUNET_TRACKING": "off"}
+    if not gpu:
+        paths["CUDA_VISIBLE_DEVICES"] = ""
+    return subprocess.Popen(
+        [*command, *outputs],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(folder: Path, inputs: Inputs, ranks: int, **changes) -> str:
+    process = start(folder, inputs, ranks, **changes)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error[-3000:]
+    return out
+
+
+def history(folder: Path) -> list[dict]:
+    return json.loads((folder / "reports" / "history.json").read_text())
+
+
+def assert_same_training(
+    folder: Path, reference: Path, loss_tolerance: float = LOSS_TOLERANCE, dice_tolerance: float = 5e-3
+) -> None:
+    for ours, theirs in zip(history(folder), history(reference), strict=True):
+        assert ours["step"] == theirs["step"]
+        assert ours["learning_rate"] == theirs["learning_rate"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=loss_tolerance)
+        assert ours["validation_dice"] == pytest.approx(theirs["validation_dice"], abs=dice_tolerance)
