@@ -23,9 +23,8 @@ def finished_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(root: Path, steps: int = 30) -> Path:
     """Writes data/prepared, data/split, artifacts/model and reports/training below `root`."""
     import cv2
-    import pyarrow
-    import pyarrow.parquet
 
+    from hymunet.data.manifest import facts, write_manifest
     from hymunet.data.synthetic import draw
 
     images, masks = zip(*(draw(index, SIZE, seed=7) for index in range(IMAGES)), strict=True)
@@ -36,13 +35,10 @@ def build(root: Path, steps: int = 30) -> Path:
     np.save(prepared / "masks.npy", np.stack(masks) // 255)
     ids = [f"CASE_{index:04}" for index in range(IMAGES)]
     rows = [
-        {
-            "id": id,
-            **{f"sha256_{kind}": hashlib.sha256(f"{kind} {id}".encode()).hexdigest() for kind in ("image", "mask")},
-        }
-        for id in ids
+        {"id": id, "official_split": "", **facts(f"image {id}".encode(), f"mask {id}".encode(), image, mask // 255)}
+        for id, image, mask in zip(ids, images, masks, strict=True)
     ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), prepared / "manifest.parquet")
+    write_manifest(rows, prepared / "manifest.parquet")
     data_hash = hashlib.sha256((prepared / "images.npy").read_bytes()).hexdigest()
     description = {"source": "synthetic", "image_size": SIZE, "images": IMAGES, "dropped": {}, "sha256": data_hash}
     (prepared / "prepare.json").write_text(json.dumps(description))

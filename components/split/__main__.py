@@ -1,4 +1,7 @@
-"""Splits the prepared images into training, validation and test, near-duplicates on one side."""
+"""Splits the prepared images into training, validation and test, near-duplicates on one side.
+
+A publisher's own split, where it was downloaded, is kept as it is; what it tears apart is said.
+"""
 
 import json
 import sys
@@ -22,8 +25,10 @@ def main(argv: list[str] | None = None) -> None:
     images, lesions = (open_array(args.prepared / f"{name}.npy") for name in ("images", "lesions"))
     ids = [row["id"] for row in rows]
     groups = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows])
-    assigned = assign(groups, section.fractions, section.seed, section.protocol)
-    record = summary(groups, assigned, section.protocol, section.seed)
+    assigned, protocol = {row["id"]: row["official_split"] for row in rows}, "official"
+    if not all(assigned.values()):
+        assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol), section.protocol
+    record = summary(groups, assigned, protocol, section.seed)
     args.output.mkdir(parents=True, exist_ok=True)
     contact_sheet(groups, ids, images, args.output / "near_duplicates.png")
     shared = {group for id, group in groups.items() if id != group}
@@ -35,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     ):
         atomic.write(args.output / name, text)
     several, torn = record["groups_of_several"], record["torn_groups"]
-    print(f"split: {record['sizes']}, {several} groups of near-duplicates, {torn} torn")
+    print(f"split ({protocol}): {record['sizes']}, {several} groups of near-duplicates, {torn} torn")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ FIELDS: dict[str, type] = {
     "touches_border": bool,
     "dark_corners": int,
     "perceptual_hash": str,
+    "official_split": str,  # where the source's publisher puts the image; empty when the split is ours to make
 }
 
 

@@ -36,16 +36,18 @@ def prepare(raw: Path, output: Path, image_size: int, on_bad_pair: str, workers:
     Raises ValueError naming every bad pair (up to ten in full) unless on_bad_pair is 'drop', which leaves them out on
     record; and when no pair is left.
     """
-    source_name, archives = _read_source(raw)
+    source_name, archives, official = _read_source(raw)
+    source = SOURCES[source_name]
     pairs = find_pairs(source_name, [raw / name for name in archives])
     if not pairs:
         raise ValueError(f"{raw}: no image of source {source_name} in {', '.join(archives)}")
+    splits = {pair.id: source.official_split(pair.image[0]) if official and pair.image else "" for pair in pairs}
     output.mkdir(parents=True, exist_ok=True)
     partial = {name: output / f".{name}.npy.tmp" for name in ARRAYS}
     try:
         for name, shape in _shapes(len(pairs), image_size).items():
             _allocate(partial[name], shape)
-        rows, problems = _decode_all(raw, SOURCES[source_name], pairs, partial, image_size, workers or _processors())
+        rows, problems = _decode_all(raw, source, pairs, partial, image_size, workers or _processors())
         kept = _judge(raw, rows, problems, on_bad_pair)
         for path in partial.values():
             _compact(path, kept)
@@ -56,7 +58,8 @@ def prepare(raw: Path, output: Path, image_size: int, on_bad_pair: str, workers:
         for path in partial.values():
             path.unlink(missing_ok=True)
             _smaller(path).unlink(missing_ok=True)
-    write_manifest([row for row in rows if row is not None], output / "manifest.parquet")
+    manifest = [{**row, "official_split": splits[row["id"]]} for row in rows if row is not None]
+    write_manifest(manifest, output / "manifest.parquet")
     record = {
         "source": source_name,
         "image_size": image_size,
@@ -157,10 +160,12 @@ class _Decoder:
         return getattr(self._own, name)
 
 
-def _read_source(raw: Path) -> tuple[str, list[str]]:
+def _read_source(raw: Path) -> tuple[str, list[str], bool]:
+    """The source's name, its archives, and whether they hold the publisher's own split."""
     try:
         record = json.loads((raw / "source.json").read_text())
-        return record["source"], [archive["name"] for archive in record["archives"]]
+        extra = record.get("extra", [])
+        return record["source"], [archive["name"] for archive in record["archives"] + extra], bool(extra)
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{raw / 'source.json'}: missing or unreadable; run the download step first") from None
 

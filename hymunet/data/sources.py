@@ -28,14 +28,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class Source:
-    """`image` and `mask` match whole member names; members that match neither are ignored."""
+    """`image` and `mask` match whole member names, of every split; members that match neither are ignored."""
 
     archives: tuple[ArchiveFile, ...]
     image: str
     mask: str
     hosts: tuple[str, ...] = ()
     mask_threshold: int | None = 127  # foreground is above it; None: see decode.decode_pair
-    extra: tuple[ArchiveFile, ...] = field(default=())  # official validation and test sets
+    official: Mapping[str, tuple[ArchiveFile, ...]] = field(default_factory=dict)  # its further splits, by name
+
+    @property
+    def extra(self) -> tuple[ArchiveFile, ...]:
+        """The archives of the further splits."""
+        return tuple(archive for archives in self.official.values() for archive in archives)
+
+    def official_split(self, archive: str) -> str:
+        """Which of the publisher's splits an archive holds: those of `official`, or `train`."""
+        return next(
+            (name for name, files in self.official.items() if archive in {file.name for file in files}), "train"
+        )
 
     def pairs(self, members: Mapping[str, list[str]]) -> list[Pair]:
         """members: archive name -> member names. Pairs sorted by id; a half without its other has None there."""
@@ -73,35 +84,39 @@ SOURCES: dict[str, Source] = {
                 "99f8b2bb3c4d6af483362010715f7e7d5d122d9f6c02cac0e0d15bef77c7604c",
             ),
         ),
-        image=rf"{ISIC}-2_Training_Input/(ISIC_\d{{7}})\.jpg",
-        mask=rf"{ISIC}_Training_GroundTruth/(ISIC_\d{{7}})_segmentation\.png",
+        image=rf"{ISIC}-2_(?:Training|Validation|Test)_Input/(ISIC_\d{{7}})\.jpg",
+        mask=rf"{ISIC}_(?:Training|Validation|Test)_GroundTruth/(ISIC_\d{{7}})_segmentation\.png",
         hosts=(
             "https://isic-archive.s3.amazonaws.com/challenges/2018",
             "https://isic-challenge-data.s3.amazonaws.com/2018",
         ),
         mask_threshold=128,
-        extra=(
-            ArchiveFile(
-                f"{ISIC}-2_Validation_Input.zip",
-                239_231_159,
-                "0ea920fcfe512d12a6e620b50b50233c059f67b10146e1479c82be58ff15a797",
+        official={
+            "validation": (
+                ArchiveFile(
+                    f"{ISIC}-2_Validation_Input.zip",
+                    239_231_159,
+                    "0ea920fcfe512d12a6e620b50b50233c059f67b10146e1479c82be58ff15a797",
+                ),
+                ArchiveFile(
+                    f"{ISIC}_Validation_GroundTruth.zip",
+                    759_706,
+                    "f6911e9c0a64e6d687dd3ca466ca927dd5e82145cb2163b7a1e5b37d7a716285",
+                ),
             ),
-            ArchiveFile(
-                f"{ISIC}_Validation_GroundTruth.zip",
-                759_706,
-                "f6911e9c0a64e6d687dd3ca466ca927dd5e82145cb2163b7a1e5b37d7a716285",
+            "test": (
+                ArchiveFile(
+                    f"{ISIC}-2_Test_Input.zip",
+                    2_370_457_338,
+                    "e59ae1f69f4ed16f09db2cb1d76c2a828487b63d28f6ab85997f5616869b127d",
+                ),
+                ArchiveFile(
+                    f"{ISIC}_Test_GroundTruth.zip",
+                    9_680_101,
+                    "2e8f6edce454a5bdee52485e39f92bd6eddf357e81f39018d05512175238ef82",
+                ),
             ),
-            ArchiveFile(
-                f"{ISIC}-2_Test_Input.zip",
-                2_370_457_338,
-                "e59ae1f69f4ed16f09db2cb1d76c2a828487b63d28f6ab85997f5616869b127d",
-            ),
-            ArchiveFile(
-                f"{ISIC}_Test_GroundTruth.zip",
-                9_680_101,
-                "2e8f6edce454a5bdee52485e39f92bd6eddf357e81f39018d05512175238ef82",
-            ),
-        ),
+        },
     ),
     "kvasir_seg": Source(
         archives=(
