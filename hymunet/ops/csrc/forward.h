@@ -30,11 +30,14 @@ INLINE void scan_states(const Block &k, const float *decay, int64_t n, float *st
         for (int v = 0; v < kVectors; v++) store(state + (n + i) * kChannels + v * kLanes, h[i][v]);
 }
 
-constexpr int64_t kShare = 4;  // channel blocks that share one reading of proj, where that leaves tasks enough
+constexpr int64_t kShare = 4;  // at most this many channel blocks share one reading of proj
 
-// A function of the threads too: each channel's result is its own, whoever computes it.
+// As many as leave each thread two tasks; a function of the threads, as each channel's result is its own, whoever
+// computes it.
 int64_t forward_share(const Scan &s) {
-    return s.batch * channel_blocks(s) >= kShare * 2 * s.threads ? kShare : 1;
+    int64_t share = kShare;
+    while (share > 1 && s.batch * channel_blocks(s) < share * 2 * s.threads) share /= 2;
+    return share;
 }
 int64_t forward_tasks(const Scan &s) { return s.batch * ceil_div(channel_blocks(s), forward_share(s)); }
 

@@ -1,0 +1,115 @@
+"""Time per image of the exported HyM-UNet in ONNX Runtime, beside torch with the scan's kernel and without it.
+
+    python -m benchmarks.onnx [--size 128] [--batch 1] [--rounds 30] [--threads N] [--folder DIR] [--json FILE]
+
+The file is the one that `hymunet export` writes, pixels to probabilities; weights are random, which costs the same. The
+export takes a minute or more; with --folder it is kept and found again. The three take turns, and medians are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--folder", type=Path, help="keeps the model and its ONNX file here, and uses what it finds")
+    parser.add_argument("--json", type=Path, help="write the figures")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        record = measure(folder, options.size, options.batch, options.rounds, options.threads)
+    print(f"HyM-UNet 32-256, batch {options.batch} at {options.size}x{options.size}, {options.threads} threads")
+    for name, ratio in record["over_torch"].items():
+        print(f"{name:30s} {ratio:.2f} of torch's time with the kernel")
+    print(f"largest difference of a probability: {record['difference']:.1e}")
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+def measure(folder: Path, size: int, batch: int, rounds: int, threads: int) -> dict[str, Any]:
+    """Ratios of median times to torch's with the kernel; torch's own milliseconds per image stand beside them."""
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    from hymunet import models
+    from hymunet.models.state_space import SS2D
+    from hymunet.registry.export import Portable
+
+    torch.set_num_threads(threads)
+    file = exported(folder, size)
+    model, _ = models.load(folder / "model")
+    scans = [module for module in model.modules() if isinstance(module, SS2D)]
+    portable = Portable(model).eval()
+    images = np.random.default_rng(1).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
+
+    def in_torch(backend: str) -> np.ndarray:
+        for scan in scans:
+            scan.backend = backend
+        with torch.no_grad():
+            return portable(torch.from_numpy(images)).numpy()
+
+    runs: dict[str, Callable[[], np.ndarray]] = {
+        "torch, kernel": lambda: in_torch("cpu"),
+        "torch, stock operators": lambda: in_torch("export"),
+        "onnxruntime": lambda: session.run(None, {"images": images})[0],
+    }
+    results = {name: run() for name, run in runs.items()}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "size": size,
+        "batch": batch,
+        "threads": threads,
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
+        "torch_ms_per_image": median["torch, kernel"] / batch * 1e3,
+        "over_torch": {name: value / median["torch, kernel"] for name, value in median.items()},
+        "difference": float(np.abs(results["onnxruntime"] - results["torch, kernel"]).max()),
+    }
+
+
+def exported(folder: Path, size: int) -> Path:
+    """The ONNX file of a small HyM-UNet at this size; written, with the model beside it, where it is not there yet."""
+    import torch
+
+    from hymunet import models, params
+    from hymunet.registry import export
+
+    file = folder / f"model{size}.onnx"
+    if not file.exists():
+        section = {"name": "hymunet", "size": "small", "drop_path": 0.0}
+        torch.manual_seed(0)
+        model = models.build(params.Model.model_validate(section))
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        models.save(model, {"model": section, "image_size": size, "threshold": 0.5}, folder / "model")
+        export.export(folder / "model", file)
+    return file
+
+
+if __name__ == "__main__":
+    sys.exit(main())
