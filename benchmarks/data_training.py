@@ -75,7 +75,8 @@ def _rate_alone(samples: list[tuple[np.ndarray, np.ndarray]], batches: int) -> f
 def _waiting(data: TrainingData, workers: int, steps: int) -> float:
     """Of the time of `steps` training steps after the first, the share until their batch was there."""
     sections = params.load(ROOT / "params.yaml", "model", "train")
-    section = sections.train.model_copy(update={"workers": workers, "epochs": 1, "precision": "float32"})
+    changes = {"workers": workers, "batch_size": 4, "epochs": 1, "precision": "float32"}
+    section = sections.train.model_copy(update=changes)
     with ranks() as group:
         learner = Learner(sections.model, section, data, group)
         batches = learner.batches()

@@ -20,8 +20,8 @@ from hymunet.data.decode import VIEW, split_view
 KEYPOINTS = 300
 MARGIN = 14  # pixels of the view around the lesion whose keypoints count: skin, but no ruler
 WORD_SIZE, TRAINING = 3_500, 50_000  # descriptors in a visual word, and in the sample that words are made from
-VOTES = 3  # images a keypoint votes for
-NEIGHBOURS = {"votes": 20, "structure": 5, "hash": 5}  # candidates that an image proposes, by signature
+VOTES = 20  # keypoints that a keypoint votes for
+NEIGHBOURS = {"votes": 60, "structure": 40, "hash": 5}  # candidates that an image proposes, by signature
 BLOCK = 1024  # rows of a comparison held in memory at a time
 RATIO = 0.85  # of squared distances: best match to second best
 TOLERANCE = 5.0  # pixels of the view between a keypoint and where the transform puts it
@@ -116,25 +116,31 @@ def candidates(found: Sequence[Features], views: np.ndarray, hashes: Sequence[st
 
 
 def votes(found: Sequence[Features]) -> np.ndarray:
-    """uint16 (N, N), symmetric: how often a keypoint of one image is among the VOTES nearest to one of the other.
+    """int32 (N, N), symmetric: how strongly the keypoints of one image speak for another.
 
-    Nearest of those in the same visual word, so that the cost grows with the number of images and not with its square.
+    A keypoint votes for the VOTES keypoints of other images that are nearest to it, each vote as heavy as it is nearer
+    than the next one beyond them: common texture is near to all alike and weighs little (McCann and Lowe, Local Naive
+    Bayes Nearest Neighbor, CVPR 2012). Nearest of those in the same visual word, so that the cost grows with the number
+    of images and not with its square. Weights are whole numbers, so that their sums do not depend on the order.
     """
     described = np.concatenate([image.descriptors for image in found])
     owner = np.repeat(np.arange(len(found)), [len(image.points) for image in found])
-    count = np.zeros((len(found), len(found)), np.uint16)
+    weight = np.zeros((len(found), len(found)), np.int32)
     words = _words(described)
     for word in range(words.max(initial=-1) + 1):
         members = np.flatnonzero(words == word)
+        if len(members) <= VOTES:
+            continue
         owners, inside = owner[members], described[members]
         for start in range(0, len(members), BLOCK):
             block = slice(start, start + BLOCK)
             likeness = inside[block] @ inside.T
             likeness[owners[block, None] == owners] = -1
-            nearest = np.argpartition(-likeness, VOTES, axis=1)[:, :VOTES] if len(members) > VOTES else np.empty((0, 0))
-            if nearest.size:
-                np.add.at(count, (np.repeat(owners[block], VOTES), owners[nearest].ravel()), 1)
-    return count + count.T
+            nearest = np.argpartition(-likeness, VOTES, axis=1)[:, : VOTES + 1]
+            near = np.take_along_axis(likeness, nearest, axis=1)
+            lead = near - near.min(axis=1, keepdims=True)
+            np.add.at(weight, (owners[block, None], owners[nearest]), lead.astype(np.int32))
+    return weight + weight.T
 
 
 def _words(described: np.ndarray) -> np.ndarray:
@@ -219,7 +225,7 @@ def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
 
     Every pair of the best matches proposes one: no chance is involved. Least squares over the points that agree.
     """
-    here, there = (array[:, 0] + 1j * array[:, 1].astype(np.float64) for array in (points, others))
+    here, there = (array[:, 0] + 1j * array[:, 1] for array in (points, others))
     first, second = np.triu_indices(min(HYPOTHESES, len(here)), 1)
     span = here[second] - here[first]
     usable = abs(span) > 2 * TOLERANCE
@@ -233,6 +239,7 @@ def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
     apart = turn[:, None] * here + shift[:, None] - there
     agreeing = apart.real**2 + apart.imag**2 < TOLERANCE**2
     inside = agreeing[agreeing.sum(1).argmax()]
+    here, there = here.astype(np.complex128), there.astype(np.complex128)
     centred, target = here[inside] - here[inside].mean(), there[inside] - there[inside].mean()
     turn_best = (target * centred.conj()).sum() / (abs(centred) ** 2).sum()
     shift_best = there[inside].mean() - turn_best * here[inside].mean()
