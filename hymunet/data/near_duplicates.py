@@ -6,10 +6,13 @@ the lesion agree on one similarity transform and the fine structure of both lesi
 Descriptors and centroids are integers, so that every inner product is exact whichever library computes it.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -22,6 +25,7 @@ MARGIN = 14  # pixels of the view around the lesion whose keypoints count: skin,
 WORD_SIZE, TRAINING = 3_500, 50_000  # descriptors in a visual word, and in the sample that words are made from
 VOTES = 20  # keypoints that a keypoint votes for
 NEIGHBOURS = {"votes": 60, "structure": 40, "hash": 5}  # candidates that an image proposes, by signature
+PROCESSES, CHUNK = 8, 500  # at most, to confirm candidates, so many at a time
 BLOCK = 1024  # rows of a comparison held in memory at a time
 RATIO = 0.85  # of squared distances: best match to second best
 TOLERANCE = 5.0  # pixels of the view between a keypoint and where the transform puts it
@@ -80,16 +84,59 @@ def near_duplicates(views: np.ndarray, hashes: Sequence[str]) -> dict[tuple[int,
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             progress = tqdm(pool.map(features, views), total=len(views), desc="features", unit="image", disable=None)
             found = list(progress)
-            pairs = candidates(found, views, hashes)
-
-            def check(pair: tuple[int, int]) -> Match | None:
-                first, second = pair
-                return compare(found[first], found[second], views[first], views[second])
-
-            matches = list(tqdm(pool.map(check, pairs), total=len(pairs), desc="comparing", unit="pair", disable=None))
+        pairs = candidates(found, views, hashes)
+        matches = confirm(found, views, pairs)
     finally:
         cv2.setNumThreads(threads)
     return {pair: match for pair, match in zip(pairs, matches, strict=True) if match and match.same}
+
+
+def confirm(found: Sequence[Features], views: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[Match | None]:
+    """`compare` for every pair; many of them in processes, for it spends its time in the interpreter.
+
+    What they compare lies in files that all of them map, so that memory does not grow with their number.
+    """
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+    workers = min(PROCESSES, os.cpu_count() or 1, len(chunks) // 4)
+    if workers < 2:
+        return [compare(found[first], found[second], views[first], views[second]) for first, second in pairs]
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # theirs: a process is one thread
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "views.npy", views)
+        np.save(folder / "points.npy", np.concatenate([image.points for image in found]))
+        np.save(folder / "descriptors.npy", np.concatenate([image.descriptors for image in found]).astype(np.uint8))
+        ends = np.cumsum([len(image.points) for image in found])
+        matches: list[Match | None] = []
+        spawn = multiprocessing.get_context("spawn")  # a forked copy of a process that has used threads can hang
+        with (
+            ProcessPoolExecutor(workers, spawn, _open_shared, (folder, ends)) as pool,
+            tqdm(total=len(pairs), desc="comparing", unit="pair", disable=None) as bar,
+        ):
+            for part in pool.map(_compare_shared, chunks):
+                matches += part
+                bar.update(len(part))
+        return matches
+
+
+_shared: dict[str, np.ndarray] = {}  # in a process of `confirm`: what it maps
+
+
+def _open_shared(folder: Path, ends: np.ndarray) -> None:
+    cv2.setNumThreads(1)
+    _shared.update(
+        {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("views", "points", "descriptors")}
+    )
+    _shared["ends"] = ends
+
+
+def _compare_shared(pairs: Sequence[tuple[int, int]]) -> list[Match | None]:
+    def one(image: int) -> Features:
+        inside = slice(_shared["ends"][image - 1] if image else 0, _shared["ends"][image])
+        return Features(np.array(_shared["points"][inside]), _shared["descriptors"][inside].astype(np.float32))
+
+    views = _shared["views"]
+    return [compare(one(first), one(second), views[first], views[second]) for first, second in pairs]
 
 
 def features(view: np.ndarray) -> Features:

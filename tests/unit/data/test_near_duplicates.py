@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hymunet.data import near_duplicates
 from hymunet.data.decode import lesion_view
 from hymunet.data.manifest import perceptual_hash
 from hymunet.data.near_duplicates import Features, compare, features, group_ids, mutual_matches, similarity
@@ -125,3 +126,17 @@ def test_mutual_matches_are_those_of_an_obvious_search():
     other *= 255 / np.linalg.norm(other, axis=1, keepdims=True)
     here, there = mutual_matches(Features(np.zeros((25, 2)), descriptors), Features(np.zeros((25, 2)), other))
     assert sorted(zip(here.tolist(), there.tolist(), strict=True)) == [(index, index) for index in range(12)]
+
+
+def test_processes_confirm_what_one_does_alone(monkeypatch):
+    """The same evidence, in the same order, whoever gathers it."""
+    monkeypatch.setattr(near_duplicates, "CHUNK", 3)
+    monkeypatch.setattr(near_duplicates.os, "cpu_count", lambda: 2)
+    drawn = [draw(index, 192, seed=0) for index in range(6)]
+    views = np.stack([lesion_view(image, mask // 255) for image, mask in [*drawn, drawn[0]]])
+    found = [near_duplicates.features(view) for view in views]
+    pairs = [(first, second) for first in range(7) for second in range(first + 1, 7)][::-1] * 2
+    together = near_duplicates.confirm(found, views, pairs)
+    monkeypatch.setattr(near_duplicates.os, "cpu_count", lambda: 1)
+    assert together == near_duplicates.confirm(found, views, pairs)
+    assert together[pairs.index((0, 6))].same
