@@ -1,5 +1,6 @@
 """Counts what crosses a network: a proxy before a real HTTP server that notes the bytes of each body."""
 
+import contextlib
 import http.client
 import http.server
 import threading
@@ -70,9 +71,10 @@ class Meter:
             request.close_connection = True
         request.end_headers()
         received = 0
-        while chunk := answer.read(CHUNK):
-            request.wfile.write(chunk)
-            received += len(chunk)
+        with contextlib.suppress(ConnectionError):  # a client may hang up on what it does not want to read
+            while chunk := answer.read(CHUNK):
+                request.wfile.write(chunk)
+                received += len(chunk)
         connection.close()
         key = (request.command, urlsplit(request.path).path)
         with self.lock:
