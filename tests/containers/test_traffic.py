@@ -1,14 +1,13 @@
 """What crosses the network, counted where it crosses: real images from a mirror, through the pipeline in containers."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.containers.meter import Meter
 from tests.containers.stack import STEPS, Stack
-from tests.servers import HOST, S3Server, Server, answers, free_port
+from tests.servers import S3Server
 from tests.training_data import isic_folder
 
 pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -16,21 +15,14 @@ ARCHIVE = "kvasir-seg.zip"
 
 
 @pytest.fixture(scope="module")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meter]:
+def mirror(s3_server: S3Server) -> Iterator[Meter]:
+    """A bucket that everyone may read, over HTTP, with ranges."""
     folder = isic_folder()
     if folder is None or not (folder / ARCHIVE).exists():
         pytest.skip(f"no {ARCHIVE}: name its folder with HYMUNET_ISIC_DIR")
-    port = free_port()
-    served = tmp_path_factory.mktemp("mirror")
-    (served / ARCHIVE).symlink_to(folder / ARCHIVE)
-    command = [sys.executable, "-m", "http.server", str(port), "--bind", HOST, "--directory", str(served)]
-    server = Server(command, lambda: answers(f"http://{HOST}:{port}"), served.parent / "mirror.log")
-    server.start()
-    try:
-        with Meter(f"http://{HOST}:{port}") as meter:
-            yield meter
-    finally:
-        server.stop()
+    s3_server.client().upload_file(str(folder / ARCHIVE), s3_server.create_bucket("mirror"), ARCHIVE)
+    with Meter(s3_server.endpoint) as meter:
+        yield meter
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +38,13 @@ def stack(new_stack: Callable[..., Stack], store: Meter) -> Stack:
 
 def test_raw_data_cross_the_network_once(stack: Stack, mirror: Meter, store: Meter) -> None:
     """From the mirror once, to the store once, from it once to the one step that reads them; and never again."""
-    changes = {"data__source": "kvasir_seg", "data__mirror": mirror.uri, "train__epochs": "1"}
+    changes = {"data__source": "kvasir_seg", "data__mirror": f"{mirror.uri}/mirror", "train__epochs": "1"}
     raw = (isic_folder() / ARCHIVE).stat().st_size
     code, log = stack.run("real", **changes)
     assert code == 0, log[-4000:]
     assert stack.states("real") == dict.fromkeys(STEPS, "computed")
-    assert mirror.received["GET", f"/{ARCHIVE}"] == raw
+    # One byte more asks whether the mirror knows ranges.
+    assert mirror.received["GET", f"/mirror/{ARCHIVE}"] == raw + 1
     objects = [path for (verb, path), size in store.sent.items() if verb == "PUT" and raw <= size < raw * 1.01]
     assert len(objects) == 1, "the archive went to the store as one object"
     assert raw <= store.sent["PUT", objects[0]] < raw * 1.01
