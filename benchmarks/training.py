@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5, help="turns that each loop takes")
     parser.add_argument("--pairs", type=int, default=50, help="of steps, sums in a fixed order or not; 0: none")
-    parser.add_argument("--blocks", type=int, default=12, help="of steps with and without tracking; 0: none")
+    parser.add_argument("--tracking", type=float, default=60.0, help="seconds with each kind of server; 0: none")
     arguments = parser.parse_args()
     from hymunet.training import device
 
@@ -119,9 +119,9 @@ def main() -> int:
         if arguments.pairs:
             result["guarantees_per_cent"] = guarantees(folder, arguments.batch, arguments.pairs)
             print(f"guarantees, per cent: {json.dumps(result['guarantees_per_cent'])}", flush=True)
-        if arguments.blocks:
-            result["tracking_per_cent"] = tracking(folder, arguments.batch, arguments.blocks)
-            print(f"tracking, per cent: {json.dumps(result['tracking_per_cent'])}", flush=True)
+        if arguments.tracking:
+            result["tracking"] = tracking(folder, arguments.batch, arguments.tracking)
+            print(f"tracking: {json.dumps(result['tracking'])}", flush=True)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

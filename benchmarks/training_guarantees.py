@@ -1,10 +1,10 @@
 """What each of a training's guarantees costs, in per cent of its time, on HyM-UNet small.
 
 Determinism: steps with and without a fixed order of sums, in pairs, in processor time of one thread. Checkpoints and
-the journal's flush: seconds on the clock over the default interval between two. Tracking: blocks of steps on all cores
-with no tracker, with one whose deliverer talks to a live MLflow server, and with one whose server accepts and never
-answers; the deliverers of the other blocks are halted meanwhile. Metrics are told in every step, ten times as often as
-in a training.
+the journal's flush: seconds on the clock over the default interval between two. Tracking: the processor time of the
+training that goes into telling, in every step here, and the processor time of the deliverer beside it, with a live
+MLflow server and with one that accepts and never answers. It is an upper bound of what tracking can cost, and does not
+depend on what else the machine does.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.training_loops import our_learner
 
-BLOCK = 4  # steps
+START_UP = 40.0  # seconds until the deliverer has certainly imported MLflow
 Spread = dict[str, float]
 
 
@@ -78,45 +78,38 @@ def guarantees(folder: Path, batch_size: int, pairs: int) -> dict[str, Spread | 
     }
 
 
-def tracking(folder: Path, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Per cent that a step takes longer than without a tracker, per block of steps."""
+def tracking(folder: Path, batch_size: int, seconds: float) -> dict[str, Any]:
+    """Per server: what telling costs the training, and what the deliverer takes of one processor, start-up apart."""
+    import psutil
+
     from hymunet.training.tracking import DeliveredJournal
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(1)
     learner = our_learner(folder, "small", batch_size)
     batches = learner.batches()
-    with ExitStack() as stack:
-        servers = {"live": stack.enter_context(live_server(folder)), "hanging": stack.enter_context(hanging_server())}
-        trackers = {}
-        for name, uri in servers.items():
-            os.environ["MLFLOW_TRACKING_URI"] = uri
-            trackers[name] = stack.enter_context(DeliveredJournal(folder / name, {"params": {}, "tags": {}}))
-            stack.callback(trackers[name].deliverer.kill)  # the rest need not arrive
-        time.sleep(20)  # the deliverers start
-        seconds: dict[str, list[float]] = {name: [] for name in ("off", *trackers)}
-        order = list(seconds)
-        for turn in range(rounds + 1):
-            for name in order:
-                for other, tracker in trackers.items():
-                    tracker.deliverer.send_signal(signal.SIGCONT if other == name else signal.SIGSTOP)
-                spent = []
-                for _ in range(BLOCK):
-                    images, masks = next(batches)
-                    begin = time.perf_counter()
-                    learner.learn(images, masks)
-                    if name in trackers:
-                        trackers[name].metrics(learner.progress.step, {"loss": 0.5, "images_per_second": 40.0})
-                    spent.append(time.perf_counter() - begin)
-                if turn:
-                    seconds[name].append(statistics.fmean(spent))
-            order.append(order.pop(0))
-    off = seconds["off"]
-    return {
-        **{name: spread([a / b - 1 for a, b in zip(seconds[name], off, strict=True)]) for name in trackers},
-        "off_against_itself": spread([a / b - 1 for a, b in zip(off[1:], off[:-1], strict=True)]),
-        "blocks": rounds,
-        "steps_a_block": BLOCK,
-    }
+    result: dict[str, Any] = {"seconds": seconds}
+    for name, server in {"live": live_server(folder), "hanging": hanging_server()}.items():
+        with ExitStack() as stack:
+            os.environ["MLFLOW_TRACKING_URI"] = stack.enter_context(server)
+            tracker = stack.enter_context(DeliveredJournal(folder / name, {"params": {}, "tags": {}}))
+            stack.callback(tracker.deliverer.kill)  # the rest need not arrive
+            deliverer = psutil.Process(tracker.deliverer.pid)
+            learning = telling = 0.0
+            started, begin = 0.0, time.monotonic()
+            while (now := time.monotonic() - begin) < START_UP + seconds:
+                if now < START_UP:
+                    started = sum(deliverer.cpu_times()[:2])
+                images, masks = next(batches)
+                learning += _timed(time.process_time, lambda: learner.learn(images, masks))  # noqa: B023
+                values = {"loss": 0.5, "images_per_second": 40.0}
+                telling += _timed(time.process_time, lambda: tracker.metrics(learner.progress.step, values))  # noqa: B023
+            delivering = sum(deliverer.cpu_times()[:2]) - started
+        result[name] = {
+            "telling_per_cent_of_a_step": round(100 * telling / learning, 4),
+            "deliverer_start_seconds": round(started, 2),
+            "deliverer_per_cent_of_one_processor": round(100 * delivering / (now - START_UP), 3),
+        }
+    return result
 
 
 @contextmanager

@@ -49,9 +49,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_sigterm_ends_with_75_and_the_next_call_finishes_the_same(inputs, tmp_path):
-    changes = {"epochs": 6, "example_every": 0, "workers": 2}
-    assert run(tmp_path / "whole", inputs, **changes)[0] == 0
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory) -> Path:
+    """The training that nobody interrupts, with neither loader processes nor checkpoints on the way."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(folder, inputs, epochs=5, example_every=0)[0] == 0
+    return folder
+
+
+def test_sigterm_ends_with_75_and_the_next_call_finishes_the_same(inputs, whole, tmp_path):
+    changes = {"epochs": 5, "example_every": 0, "workers": 2}
     process = start(tmp_path / "parts", inputs, **changes)
     assert process.stdout is not None
     process.stdout.readline()  # the first epoch is done
@@ -61,17 +68,16 @@ def test_sigterm_ends_with_75_and_the_next_call_finishes_the_same(inputs, tmp_pa
     assert not (tmp_path / "parts" / "out").exists()
     code, out, _ = run(tmp_path / "parts", inputs, **changes)
     assert code == 0
-    assert "epoch 1/6" not in out
-    assert "epoch 6/6" in out
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert "epoch 1/5" not in out
+    assert "epoch 5/5" in out
+    assert contents(tmp_path / "parts") == contents(whole)
 
 
-def test_checkpoints_in_s3(inputs, tmp_path, s3_server):
+def test_checkpoints_in_s3(inputs, whole, tmp_path, s3_server):
     """A machine without a disk: killed, and continued by another one that shares nothing but the bucket."""
     bucket = s3_server.create_bucket("checkpoints-of-a-training")
     env = {**s3_server.env, "HYMUNET_CHECKPOINTS": f"s3://{bucket}/team/runs"}
-    changes = {"epochs": 3, "example_every": 0, "checkpoint_minutes": 1e-6}
-    assert run(tmp_path / "whole", inputs, **changes)[0] == 0
+    changes = {"epochs": 5, "example_every": 0, "checkpoint_minutes": 1e-6}
     process = start(tmp_path / "first", inputs, env, **changes)
     assert process.stdout is not None
     for _ in range(2):  # when the second epoch is told, the first is in the bucket
@@ -82,8 +88,8 @@ def test_checkpoints_in_s3(inputs, tmp_path, s3_server):
     assert len([entry for entry in listed if entry["Key"].endswith(".json")]) in (1, 2, 3)
     code, out, error = run(tmp_path / "second", inputs, env=env, **changes)
     assert code == 0, error
-    assert "epoch 1/3" not in out
-    assert contents(tmp_path / "second") == contents(tmp_path / "whole")
+    assert "epoch 1/5" not in out
+    assert contents(tmp_path / "second") == contents(whole)
 
 
 def test_checkpoints_that_cannot_be_written_stop_at_once_in_one_line(inputs, tmp_path, s3_server):
