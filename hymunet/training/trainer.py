@@ -126,7 +126,12 @@ class Session:
         with self._bar() as bar:
             readout = Readout(learner.device, int(bar.n))
             for images, masks in learner.batches():
-                learner.learn(images, masks)
+                try:
+                    learner.learn(images, masks)
+                except Exception:
+                    if self.interrupts.received is None:
+                        raise
+                    break  # torch's C++ compiler got the signal too and died of it: the step was not taken
                 self._look(readout, bar)
                 if learner.progress.step % learner.schedule.steps_per_epoch == 0:
                     self._report(learner.finish_epoch(), bar)
