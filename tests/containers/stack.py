@@ -181,8 +181,10 @@ class Stack:
 
 
 def checkout(stack: Stack, target: Path) -> Path:
-    """A copy of the project without caches, under a git of its own."""
+    """A copy of the project without caches, with its compiled parts, under a git of its own."""
     shutil.copytree(stack.project, target)
+    for library in (ROOT / "hymunet").rglob("*.so"):
+        shutil.copy2(library, target / library.relative_to(ROOT))
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"]):
         subprocess.run(["git", *command], cwd=target, check=True)
     return target
