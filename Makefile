@@ -54,9 +54,11 @@ faults: $(VENV)/.dev ## the long fault matrices: downloads, archives, tracking s
 	python -m pytest -m "slow and not gpu"
 
 benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/results/
-	python -m benchmarks.scan --json benchmarks/results/scan.json
+	python -m benchmarks.scan --json benchmarks/results/scan_cpu.json
 	python -m benchmarks.data --json benchmarks/results/data.json
 	python -m benchmarks.training --json benchmarks/results/training.json
+	python -m benchmarks.training_step --json benchmarks/results/training_step.json
+	python -m benchmarks.onnx --threads 1 --json benchmarks/results/onnx_cpu.json
 
 clean: ## remove outputs and caches, keep .venv, checkpoints and the model registry
 	rm -rf data artifacts reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
