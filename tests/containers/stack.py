@@ -161,7 +161,11 @@ class Stack:
 
     def run(self, run: str, **changed: str) -> tuple[int, str]:
         """The pipeline to its end: exit code and log."""
-        code = self.start(run, **changed).wait(timeout=900)
+        process = self.start(run, **changed)
+        try:
+            code = process.wait(timeout=1500)
+        finally:
+            process.kill()
         return code, self.log(run).read_text()
 
     def fetch(self, run: str, clone: Path) -> None:
