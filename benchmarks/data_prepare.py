@@ -79,7 +79,7 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
 
 
 def speed(quick: bool) -> dict[str, Any]:
-    images, rounds = (17, 1) if quick else (136, 3)
+    images, rounds = (17, 1) if quick else (680, 2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = write_originals(folder, images, SHAPES, quality=92, distinct=17)
