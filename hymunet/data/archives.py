@@ -51,9 +51,7 @@ class Archive:
             return self._zip.read(self._members[name])
         except KeyError:
             raise ValueError(f"{self.path}: holds no {name}") from None
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-            raise ValueError(f"{self.path}: {name} is damaged ({error}); download the archive again") from None
-        except Exception as error:  # zlib.error has no common base with the others
+        except Exception as error:  # what zipfile and its decompressors raise has no common base
             raise ValueError(f"{self.path}: {name} is damaged ({error}); download the archive again") from None
 
     def _refuse_hostile(self) -> None:

@@ -3,47 +3,25 @@
 import contextlib
 import http.client
 import http.server
-import threading
 from collections import Counter
-from typing import Any
 from urllib.parse import urlsplit
+
+from tests.relay import Relay
 
 CHUNK = 2**20
 OF_ONE_CONNECTION = {"connection", "transfer-encoding", "expect"}
 
 
-class Meter:
+class Meter(Relay):
     """`sent` and `received` (as the clients see it): bytes of bodies by (method, path without its query)."""
+
+    protocol_version = "HTTP/1.1"
 
     def __init__(self, target: str) -> None:
         self.sent: Counter[tuple[str, str]] = Counter()
         self.received: Counter[tuple[str, str]] = Counter()
-        self.requests = 0
-        self.lock = threading.Lock()
-        address, meter = urlsplit(target).netloc, self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_one(self) -> None:
-                meter.forward(self, address)
-
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_one
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.uri = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self) -> "Meter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
+        self.address = urlsplit(target).netloc
+        super().__init__()
 
     def reset(self) -> None:
         with self.lock:
@@ -51,10 +29,10 @@ class Meter:
             self.received.clear()
             self.requests = 0
 
-    def forward(self, request: http.server.BaseHTTPRequestHandler, address: str) -> None:
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         """One request and its answer; the Host header stays, since signatures cover it."""
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        connection = http.client.HTTPConnection(address, timeout=300)
+        connection = http.client.HTTPConnection(self.address, timeout=300)
         connection.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers.items():
             if name.lower() not in OF_ONE_CONNECTION:

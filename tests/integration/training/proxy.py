@@ -1,48 +1,26 @@
 """A proxy before a real server that can refuse, hang, answer 500, or swallow the answer to what it has passed on."""
 
 import http.server
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+
+from tests.relay import Relay
 
 HEALTHY, REFUSING, HANGING, FAILING, SWALLOWING = "healthy", "refusing", "hanging", "failing", "swallowing"
 FAULTS = (REFUSING, HANGING, FAILING, SWALLOWING)
 
 
-class Proxy:
+class Proxy(Relay):
     """`mood(n)` says how the n-th request is treated."""
 
     def __init__(self, target: str, mood: Callable[[int], str] = lambda _: HEALTHY) -> None:
-        self.target, self.mood, self.requests = target, mood, 0
+        self.target, self.mood = target, mood
         self.cut = 0  # requests during which the server died
-        self.lock = threading.Lock()
-        proxy = self
+        super().__init__()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                proxy._answer(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.uri = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self) -> "Proxy":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-    def _answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         with self.lock:
             mood = self.mood(self.requests)
             self.requests += 1
