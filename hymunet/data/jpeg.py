@@ -1,6 +1,6 @@
 """JPEG files at a fraction of their size, by libjpeg-turbo with its SIMD code, which OpenCV's wheels may lack.
 
-The same pixels as OpenCV's (its decoder is libjpeg-turbo too), a quarter to a third sooner.
+The same pixels as OpenCV's (its decoder is libjpeg-turbo too), sooner.
 """
 
 import struct
