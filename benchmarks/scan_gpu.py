@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -202,32 +203,52 @@ def compare(B: int, C: int, H: int, W: int, peers: Peers | None, exp2_per_s: flo
     return rows
 
 
-def warm(job: int) -> None:
-    """Compiles the kernels of one job of `JOBS` into Triton's cache; one process each, side by side."""
-    (B, H, W, C, R, states), dtype = JOBS[job]
+Job = tuple[tuple[int, ...], torch.dtype, str]
+"""B, H, W, C, R, N; type of the map; tile to use, "" for our own."""
+
+
+def jobs(tiles: Sequence[str]) -> list[Job]:
+    """Everything that a run compiles: one process each, side by side, fills Triton's cache."""
+    C, H, W = SHAPES[0]
+    timed: list[Job] = [((B, h, w, c, c // 32, N), torch.bfloat16, "") for c, h, w in SHAPES for B in (1, 24)]
+    checked: list[Job] = [(case, dtype, "") for case in CASES for dtype in LIMITS]
+    swept: list[Job] = [((B, H, W, C, C // 32, N), torch.bfloat16, tile) for tile in tiles for B in (1, 24)]
+    return timed + checked + swept
+
+
+def warm(job: Job) -> None:
+    (B, H, W, C, R, states), dtype, tile = job
     args = [t.requires_grad_() for t in inputs(B, H, W, C, R, dtype, states)]
-    ss2d(*args, backend="triton").float().sum().backward()
+    with tiled(tile):
+        ss2d(*args, backend="triton").float().sum().backward()
 
 
-JOBS = [((B, H, W, C, C // 32, N), torch.bfloat16) for C, H, W in SHAPES for B in (1, 24)]
-JOBS += [(case, dtype) for case in CASES for dtype in LIMITS]
-
-
-def sweep(tiles: str) -> Iterator[dict[str, Any]]:
-    """Our two kernels under other tilings, named as `forward:64x2`. Each compiles when its turn comes."""
-    for tile in tiles.split(","):
-        kind, shape = tile.split(":")
-        constant = f"{kind.upper()}_TILE"
-        kept = getattr(backend, constant)
-        setattr(backend, constant, tuple(int(v) for v in shape.split("x")))
-        C, H, W = SHAPES[0]
-        for B in BATCHES:
-            args = inputs(B, H, W, C, C // 32, torch.bfloat16)
-            gy = torch.randn_like(args[0])
-            _, states = backend.forward(*args)
-            run = partial(getattr(backend, kind), *([gy, states, *args] if kind == "backward" else args))
-            yield {"tile": tile, "B": B, "D": C, "L": H * W, "ms": milliseconds(run)}
+@contextmanager
+def tiled(tile: str) -> Iterator[str]:
+    """Our kernels under another tiling, `forward:64x2` say: channels and warps. Gives the kernel's name."""
+    if not tile:
+        yield ""
+        return
+    kind, shape = tile.split(":")
+    constant = f"{kind.upper()}_TILE"
+    kept = getattr(backend, constant)
+    setattr(backend, constant, tuple(int(v) for v in shape.split("x")))
+    try:
+        yield kind
+    finally:
         setattr(backend, constant, kept)
+
+
+def sweep(tiles: Sequence[str]) -> Iterator[dict[str, Any]]:
+    C, H, W = SHAPES[0]
+    for tile in tiles:
+        with tiled(tile) as kind:
+            for B in BATCHES:
+                args = inputs(B, H, W, C, C // 32, torch.bfloat16)
+                gy = torch.randn_like(args[0])
+                _, states = backend.forward(*args)
+                run = partial(getattr(backend, kind), *([gy, states, *args] if kind == "backward" else args))
+                yield {"tile": tile, "B": B, "D": C, "L": H * W, "ms": milliseconds(run)}
 
 
 def main() -> int:
@@ -243,8 +264,9 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("no CUDA device is visible: nothing to measure", file=sys.stderr)
         return 2
+    tiles = [tile for tile in options.sweep.split(",") if tile]
     if options.warm is not None:
-        warm(options.warm)
+        warm(jobs(tiles)[options.warm])
         return 0
 
     built: dict[str, Any] = {}
@@ -260,9 +282,8 @@ def main() -> int:
     shapes = SHAPES[:2] if options.quick else SHAPES
     batches = BATCHES[:2] if options.quick else BATCHES
     began = time.monotonic()
-    workers = [
-        subprocess.Popen([sys.executable, "-m", "benchmarks.scan_gpu", "--warm", str(i)]) for i in range(len(JOBS))
-    ]
+    worker = [sys.executable, "-m", "benchmarks.scan_gpu", "--sweep", options.sweep, "--warm"]
+    workers = [subprocess.Popen([*worker, str(i)]) for i in range(len(jobs(tiles)))]
     codes = [w.wait() for w in workers]
     print(f"kernels compiled after {time.monotonic() - began:.0f} s, exit codes {codes}", flush=True)
     record: dict[str, Any] = {
@@ -307,7 +328,7 @@ def main() -> int:
                     flush=True,
                 )
     record["sweep"] = []
-    for row in sweep(options.sweep) if options.sweep else ():
+    for row in sweep(tiles):
         record["sweep"].append(row)
         print(f"{row['tile']:16s} B={row['B']:<3d} D={row['D']:<4d} L={row['L']:<5d} {row['ms']:.4f} ms", flush=True)
         save()
