@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from hymunet import params
+from hymunet.data.verdict import write_verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input.zip", "ISIC2018_Task1_Training_GroundTruth.zip"
@@ -19,7 +20,7 @@ IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input.zip", "ISIC2018_Task1_Training_
 
 @dataclass(frozen=True)
 class Inputs:
-    """A folder with prepared/, split/split.csv and validation.json."""
+    """A folder with prepared/, split/split.csv and verdict.json."""
 
     folder: Path
 
@@ -32,11 +33,11 @@ class Inputs:
         return self.folder / "split" / "split.csv"
 
     @property
-    def validation(self) -> Path:
-        return self.folder / "validation.json"
+    def verdict(self) -> Path:
+        return self.folder / "verdict.json"
 
     def arguments(self) -> list[str]:
-        return ["--prepared", str(self.prepared), "--split", str(self.split), "--validation", str(self.validation)]
+        return ["--prepared", str(self.prepared), "--split", str(self.split), "--verdict", str(self.verdict)]
 
 
 def isic_folder() -> Path | None:
@@ -82,7 +83,7 @@ def write_inputs(folder: Path, images: np.ndarray, masks: np.ndarray, validation
     names = ["train"] * (len(images) - validation - test) + ["validation"] * validation + ["test"] * test
     lines = [f"image{row:04d},{row},{name}" for row, name in enumerate(names)]
     inputs.split.write_text("\n".join(["id,group,split", *lines]) + "\n")
-    inputs.validation.write_text(json.dumps({"success": True}))
+    write_verdict(inputs.verdict, True, inputs.prepared, inputs.split)
     return inputs
 
 

@@ -11,7 +11,7 @@ from components import cli
 PATHS = {
     "prepared": "data/prepared",
     "split": "data/split/split.csv",
-    "validation": "reports/validation/validation.json",
+    "verdict": "reports/validation/verdict.json",
     "model": "artifacts/model",
     "reports": "reports/training",
 }
@@ -20,11 +20,13 @@ PATHS = {
 def main(argv: list[str] | None = None) -> int:
     arguments = cli.arguments("train", __doc__, PATHS, argv)
     from hymunet import params
+    from hymunet.data.verdict import require_passed
 
     sections = params.load(arguments.params, "model", "train")
+    require_passed(arguments.verdict, arguments.prepared, arguments.split)
+
     from hymunet.training import trainer
 
-    trainer.require_valid_data(arguments.validation)
     paths = trainer.Paths(
         prepared=arguments.prepared,
         split=arguments.split,

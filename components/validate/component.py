@@ -21,5 +21,5 @@ def validate(
         "--report",
         "reports/validation/data_docs/index.html",
         "--verdict",
-        "reports/validation/validation.json",
+        "reports/validation/verdict.json",
     )

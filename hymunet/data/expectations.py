@@ -9,6 +9,7 @@ from typing import Any
 
 from hymunet import atomic, params
 from hymunet.data.data_docs import make_offline
+from hymunet.data.verdict import write_verdict
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
@@ -25,7 +26,7 @@ class Failure:
 
 
 def validate(section: params.Validate, prepared: Path, split: Path, output: Path) -> list[Failure]:
-    """Checks the manifest joined with the split; writes `validation.json` and `data_docs/` and returns what failed."""
+    """Checks the manifest joined with the split, writes report, Data Docs and verdict; returns what failed."""
     import great_expectations as gx
     import pandas as pd
 
@@ -60,6 +61,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
     failures = [_failure(outcome) for outcome in outcomes if not outcome.success]
     _write(output / "validation.json", section, frame, len(outcomes), failures)
+    write_verdict(output / "verdict.json", not failures, prepared, split / "split.csv")
     return failures
 
 
@@ -121,7 +123,10 @@ def _table(prepared: Path, split: Path) -> Any:
     """The manifest joined with the split, and what follows from both; an id on one side only has nulls on the other."""
     import pandas as pd
 
-    for path in (prepared / "manifest.parquet", split / "split.csv", split / "split.json"):
+    for path in (
+        *(prepared / name for name in ("manifest.parquet", "prepare.json")),
+        *(split / name for name in ("split.csv", "split.json")),
+    ):
         if not path.is_file():
             raise ValueError(f"{path}: no such file; run the prepare and split steps first")
     record = json.loads((split / "split.json").read_text())

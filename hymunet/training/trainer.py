@@ -1,7 +1,6 @@
 """A training from start, or from where it stopped, to its outputs."""
 
 import hashlib
-import json
 import logging
 import os
 import time
@@ -228,18 +227,6 @@ def publish(learner: Learner, identity: dict[str, Any], tracker: Tracker, paths:
         paths.model,
     )
     tracker.reports(write_reports(learner, paths.reports))
-
-
-def require_valid_data(report: Path) -> None:
-    """Raises ValueError unless the data checks have passed."""
-    try:
-        passed = json.loads(report.read_text())["success"]
-    except FileNotFoundError:
-        raise ValueError(f"{report}: no such file; run the validate step first") from None
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{report}: not a report of the data checks; run the validate step again") from None
-    if not passed:
-        raise ValueError(f"{report}: the data checks failed; see the report beside it, then mend the data")
 
 
 def checkpoint_location() -> str:

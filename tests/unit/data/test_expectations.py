@@ -14,6 +14,7 @@ import pytest
 from hymunet import params
 from hymunet.data.expectations import validate
 from hymunet.data.split import assign, summary, to_csv
+from hymunet.data.verdict import require_passed
 
 ROOT = Path(__file__).resolve().parents[3]
 SECTION = params.Validate.model_validate(params.read_yaml(ROOT / "profiles/paper.yaml")["validate"])
@@ -39,6 +40,7 @@ def write(folder, rows, change_split=lambda text: text):
     ids = [f"ISIC_{index:07}" for index in range(120)]
     groups = {id: id for id in ids} | {ids[1]: ids[0]}
     assigned = assign(groups, (0.8, 0.1, 0.1), 0, "grouped")
+    (folder / "prepare.json").write_text(json.dumps({"sha256": "of the arrays"}))
     (folder / "split/split.csv").write_text(change_split(to_csv(groups, assigned)))
     (folder / "split/split.json").write_text(json.dumps(summary(groups, assigned, "grouped", 0)))
     return folder
@@ -57,6 +59,7 @@ def test_good_data_pass_and_the_page_fetches_nothing(tmp_path):
     assert check(folder) == []
     record = json.loads((folder / "report/validation.json").read_text())
     assert (record["success"], record["images"], record["touching_border"]) == (True, 120, 12)
+    require_passed(folder / "report/verdict.json", folder, folder / "split/split.csv")
     pages = list((folder / "report/data_docs").rglob("*.html"))
     assert len(pages) == 3
     for page in pages:
@@ -102,6 +105,19 @@ def test_bad_data_fail_by_name(tmp_path, rows, change_split, named, example):
     record = json.loads((folder / "report/validation.json").read_text())
     assert record["success"] is False
     assert record["failed"] == failures
+    with pytest.raises(ValueError, match="data checks failed"):
+        require_passed(folder / "report/verdict.json", folder, folder / "split/split.csv")
+
+
+def test_other_bounds_that_the_data_meet_leave_the_verdict_as_it_was(tmp_path):
+    folder = write(tmp_path, changed(0))
+    written = []
+    for pieces in (20, 19):
+        section = SECTION.model_copy(update={"max_components": pieces})
+        assert validate(section, folder, folder / "split", folder / "report") == []
+        written.append([(folder / "report" / name).read_bytes() for name in ("validation.json", "verdict.json")])
+    assert written[0][0] != written[1][0]
+    assert written[0][1] == written[1][1]
 
 
 def test_the_program_stops_the_pipeline_and_says_why(tmp_path):

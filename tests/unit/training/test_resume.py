@@ -169,20 +169,3 @@ def test_a_full_disk_does_not_end_a_training(inputs, tmp_path, monkeypatch, capl
         assert run(inputs, tmp_path, batch_size=10, checkpoint_minutes=1e-6) == 0
     assert "no checkpoint at step 1" in caplog.text
     assert (tmp_path / "model" / "model.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (None, "run the validate step first"),
-        ("{", "not a report"),
-        ('{"success": false}', "data checks failed"),
-        ("[]", "not a report"),
-    ],
-)
-def test_data_that_did_not_pass_is_not_trained_on(tmp_path, content, problem):
-    report = tmp_path / "validation.json"
-    if content is not None:
-        report.write_text(content)
-    with pytest.raises(ValueError, match=problem):
-        trainer.require_valid_data(report)
