@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def speed(quick: bool) -> dict[str, Any]:
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in PROGRAMS}
         for _ in range(rounds):  # interleaved, so that what else runs here meets all alike
             for name, program in PROGRAMS.items():
-                runs[name].append(_seconds(program, folder))
+                runs[name].append(seconds(partial(program, folder)))
     wall, cpu = (
         {name: statistics.median(run[part] for run in found) for name, found in runs.items()} for part in (0, 1)
     )
@@ -149,9 +150,9 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _seconds(action: Callable[[Path], object], folder: Path) -> tuple[float, float]:
+def seconds(action: Callable[[], object]) -> tuple[float, float]:
     """Wall and processor seconds (of this process and of those it waited for)."""
     before, start = os.times(), time.perf_counter()
-    action(folder)
+    action()
     wall, after = time.perf_counter() - start, os.times()
     return wall, sum(after[:4]) - sum(before[:4])

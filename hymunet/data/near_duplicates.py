@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -156,10 +157,14 @@ def candidates(found: Sequence[Features], views: np.ndarray, hashes: Sequence[st
     bits = np.unpackbits(codes, axis=1).astype(np.float32) - 0.5
     structure = np.stack([_structure(view) for view in views])
     counted = votes(found)
-    pairs = _nearest(len(views), lambda rows: counted[rows].astype(np.float32), NEIGHBOURS["votes"])
-    pairs |= _nearest(len(views), lambda rows: structure[rows] @ structure.T, NEIGHBOURS["structure"])
-    pairs |= _nearest(len(views), lambda rows: bits[rows] @ bits.T, NEIGHBOURS["hash"])
-    return sorted(pairs)
+    likenesses: dict[str, Callable[[slice], np.ndarray]] = {
+        "votes": lambda rows: counted[rows].astype(np.float32),
+        "structure": lambda rows: structure[rows] @ structure.T,
+        "hash": lambda rows: bits[rows] @ bits.T,
+    }
+    nearest = [_nearest(len(views), likeness, NEIGHBOURS[name]) for name, likeness in likenesses.items()]
+    pairs = np.unique(np.sort(np.concatenate(nearest), axis=1), axis=0)
+    return [(first, second) for first, second in pairs.tolist()]
 
 
 def votes(found: Sequence[Features]) -> np.ndarray:
@@ -211,18 +216,20 @@ def _assign(described: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return np.concatenate(nearest) if nearest else np.zeros(0, int)
 
 
-def _nearest(images: int, likeness: Callable[[slice], np.ndarray], count: int) -> set[tuple[int, int]]:
-    """Every row with the `count` other rows most like it, as ordered pairs; likeness: rows -> (rows, images)."""
-    pairs: set[tuple[int, int]] = set()
+def _nearest(images: int, likeness: Callable[[slice], np.ndarray], count: int) -> np.ndarray:
+    """(n, 2): every row with each of the `count` other rows most like it; likeness: rows -> float (rows, images)."""
+    pairs = [np.zeros((0, 2), int)]
     count = min(count, images - 1)
     for start in range(0, images if count else 0, BLOCK):
         block = likeness(slice(start, start + BLOCK))
-        rows = np.arange(start, start + len(block))
-        block[rows - start, rows] = -np.inf
-        nearest = np.argsort(-block, axis=1, kind="stable")[:, :count]  # equals go to the earlier row
-        for row, others in zip(rows.tolist(), nearest.tolist(), strict=True):
-            pairs.update((min(row, other), max(row, other)) for other in others)
-    return pairs
+        rows = np.arange(len(block))
+        block[rows, start + rows] = -np.inf
+        bound = np.partition(block, -count, axis=1)[:, -count, None]
+        above, equal = block > bound, block == bound
+        room = count - above.sum(1, keepdims=True)
+        chosen = above | (equal & (equal.cumsum(1) <= room))  # equals go to the earlier row
+        pairs.append(np.argwhere(chosen) + np.array([start, 0]))
+    return np.concatenate(pairs)
 
 
 def compare(first: Features, second: Features, view: np.ndarray, other: np.ndarray) -> Match | None:
@@ -255,16 +262,16 @@ def mutual_matches(first: Features, second: Features) -> tuple[np.ndarray, np.nd
     """Positions of keypoints that are each other's best match and clearly better than the second best; best first."""
     if len(first.points) < 2 or len(second.points) < 2:
         return np.zeros(0, int), np.zeros(0, int)
-    distance = 255.0**2 - first.descriptors @ second.descriptors.T  # half the squared distance: norms are 255
-    rows = np.arange(len(distance))
-    best = distance.argmin(1)
-    nearest = distance[rows, best]
-    mutual = distance.argmin(0)[best] == rows
-    distance[rows, best] = np.inf
-    clear = mutual & (nearest < RATIO * distance.min(1))
-    here = np.flatnonzero(clear)
-    here = here[np.argsort(nearest[here], kind="stable")]
-    return here, best[here]
+    likeness = first.descriptors @ second.descriptors.T
+    best = likeness.argmax(1)
+    here = np.flatnonzero(likeness.argmax(0)[best] == np.arange(len(likeness)))
+    there, likeness = best[here], likeness[here]
+    rows = np.arange(len(here))
+    nearest = 255.0**2 - likeness[rows, there]  # half the squared distance: norms are 255
+    likeness[rows, there] = -np.inf
+    clear = np.flatnonzero(nearest < RATIO * (255.0**2 - likeness.max(1)))
+    clear = clear[np.argsort(nearest[clear], kind="stable")]
+    return here[clear], there[clear]
 
 
 def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
@@ -273,7 +280,7 @@ def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
     Every pair of the best matches proposes one: no chance is involved. Least squares over the points that agree.
     """
     here, there = (array[:, 0] + 1j * array[:, 1] for array in (points, others))
-    first, second = np.triu_indices(min(HYPOTHESES, len(here)), 1)
+    first, second = _pairs_of(min(HYPOTHESES, len(here)))
     span = here[second] - here[first]
     usable = abs(span) > 2 * TOLERANCE
     first, second, span = first[usable], second[usable], span[usable]
@@ -283,7 +290,9 @@ def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
         return None
     turn, first = turn[plausible], first[plausible]
     shift = there[first] - turn * here[first]
-    apart = turn[:, None] * here + shift[:, None] - there
+    apart = turn[:, None] * here
+    apart += shift[:, None]
+    apart -= there
     agreeing = apart.real**2 + apart.imag**2 < TOLERANCE**2
     inside = agreeing[agreeing.sum(1).argmax()]
     here, there = here.astype(np.complex128), there.astype(np.complex128)
@@ -293,6 +302,9 @@ def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray | None:
     return np.array(
         [[turn_best.real, -turn_best.imag, shift_best.real], [turn_best.imag, turn_best.real, shift_best.imag]]
     )
+
+
+_pairs_of = cache(partial(np.triu_indices, k=1))
 
 
 def _surroundings(mask: np.ndarray) -> np.ndarray:

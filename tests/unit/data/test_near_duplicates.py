@@ -1,5 +1,7 @@
 """Near-duplicates: one lesion recoloured, rescaled, cropped or turned is recognised, another lesion is not."""
 
+from unittest.mock import patch
+
 import cv2
 import numpy as np
 import pytest
@@ -126,6 +128,20 @@ def test_mutual_matches_are_those_of_an_obvious_search():
     other *= 255 / np.linalg.norm(other, axis=1, keepdims=True)
     here, there = mutual_matches(Features(np.zeros((25, 2)), descriptors), Features(np.zeros((25, 2)), other))
     assert sorted(zip(here.tolist(), there.tolist(), strict=True)) == [(index, index) for index in range(12)]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 5), st.sampled_from([3, 50]))
+@settings(max_examples=60, deadline=None)
+def test_the_nearest_are_those_of_an_obvious_search(seed, images, count, values):
+    """With few values most are equal: then the earlier row is the nearer one."""
+    likeness = np.random.default_rng(seed).integers(0, values, (images, images)).astype(np.float32)
+    expected = []
+    for row in range(images):
+        others = sorted((other for other in range(images) if other != row), key=lambda other: -likeness[row, other])
+        expected += [(row, other) for other in others[:count]]
+    with patch.object(near_duplicates, "BLOCK", 5):
+        found = near_duplicates._nearest(images, lambda rows: likeness[rows].copy(), count)
+    assert sorted(map(tuple, found.tolist())) == sorted(expected)
 
 
 def test_processes_confirm_what_one_does_alone(monkeypatch):
