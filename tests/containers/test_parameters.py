@@ -23,7 +23,6 @@ CHANGES = {
     "evaluate.bootstrap": ("101", {"evaluate", "register"}),
     "register.model_name": ("other", {"register"}),
 }
-IN_CONTAINERS = ["split.seed", "evaluate.bootstrap"]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_on_a_workstation(stack: Stack, clone: Path, key: str) -> None:
         dvc(stack, clone, "checkout")
 
 
-@pytest.mark.parametrize("key", IN_CONTAINERS)
+@pytest.mark.parametrize("key", CHANGES)
 def test_in_containers(stack: Stack, clone: Path, key: str) -> None:
     value, expected = CHANGES[key]
     run = key.replace(".", "-")
