@@ -18,9 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,6 @@ from torch import Tensor
 
 from benchmarks.scan_gpu_peers import Peers
 from hymunet.ops import reference, ss2d
-from hymunet.ops import triton as backend
 
 N = 16
 SHAPES = ((256, 32, 32), (512, 16, 16), (384, 32, 32), (768, 16, 16))
@@ -203,52 +200,17 @@ def compare(B: int, C: int, H: int, W: int, peers: Peers | None, exp2_per_s: flo
     return rows
 
 
-Job = tuple[tuple[int, ...], torch.dtype, str]
-"""B, H, W, C, R, N; type of the map; tile to use, "" for our own."""
+JOBS = [((B, h, w, c, c // 32, N), torch.bfloat16) for c, h, w in SHAPES for B in BATCHES]
+JOBS += [(case, dtype) for case in CASES for dtype in LIMITS]
 
 
-def jobs(tiles: Sequence[str]) -> list[Job]:
-    """Everything that a run compiles: one process each, side by side, fills Triton's cache."""
-    C, H, W = SHAPES[0]
-    timed: list[Job] = [((B, h, w, c, c // 32, N), torch.bfloat16, "") for c, h, w in SHAPES for B in (1, 24)]
-    checked: list[Job] = [(case, dtype, "") for case in CASES for dtype in LIMITS]
-    swept: list[Job] = [((B, H, W, C, C // 32, N), torch.bfloat16, tile) for tile in tiles for B in (1, 24)]
-    return timed + checked + swept
-
-
-def warm(job: Job) -> None:
-    (B, H, W, C, R, states), dtype, tile = job
+def warm(job: int) -> None:
+    """Compiles the kernels of one of `JOBS` into Triton's cache; one process each, side by side."""
+    (B, H, W, C, R, states), dtype = JOBS[job]
     args = [t.requires_grad_() for t in inputs(B, H, W, C, R, dtype, states)]
-    with tiled(tile):
-        ss2d(*args, backend="triton").float().sum().backward()
-
-
-@contextmanager
-def tiled(tile: str) -> Iterator[str]:
-    """Our kernels under another tiling, `forward:64x2` say: channels and warps. Gives the kernel's name."""
-    if not tile:
-        yield ""
-        return
-    kind, shape = tile.split(":")
-    constant = f"{kind.upper()}_TILE"
-    kept = getattr(backend, constant)
-    setattr(backend, constant, tuple(int(v) for v in shape.split("x")))
-    try:
-        yield kind
-    finally:
-        setattr(backend, constant, kept)
-
-
-def sweep(tiles: Sequence[str]) -> Iterator[dict[str, Any]]:
-    C, H, W = SHAPES[0]
-    for tile in tiles:
-        with tiled(tile) as kind:
-            for B in BATCHES:
-                args = inputs(B, H, W, C, C // 32, torch.bfloat16)
-                gy = torch.randn_like(args[0])
-                _, states = backend.forward(*args)
-                run = partial(getattr(backend, kind), *([gy, states, *args] if kind == "backward" else args))
-                yield {"tile": tile, "B": B, "D": C, "L": H * W, "ms": milliseconds(run)}
+    with torch.no_grad():
+        ss2d(*args, backend="triton")
+    ss2d(*args, backend="triton").float().sum().backward()
 
 
 def main() -> int:
@@ -258,15 +220,13 @@ def main() -> int:
         "--mamba-source", type=Path, help="unpacked mamba-ssm source distribution to build the peer from"
     )
     parser.add_argument("--quick", action="store_true", help="two shapes, two batches")
-    parser.add_argument("--sweep", default="", help="time other tilings last, e.g. forward:64x1,backward:64x2")
     parser.add_argument("--warm", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no CUDA device is visible: nothing to measure", file=sys.stderr)
         return 2
-    tiles = [tile for tile in options.sweep.split(",") if tile]
     if options.warm is not None:
-        warm(jobs(tiles)[options.warm])
+        warm(options.warm)
         return 0
 
     built: dict[str, Any] = {}
@@ -282,8 +242,8 @@ def main() -> int:
     shapes = SHAPES[:2] if options.quick else SHAPES
     batches = BATCHES[:2] if options.quick else BATCHES
     began = time.monotonic()
-    worker = [sys.executable, "-m", "benchmarks.scan_gpu", "--sweep", options.sweep, "--warm"]
-    workers = [subprocess.Popen([*worker, str(i)]) for i in range(len(jobs(tiles)))]
+    worker = [sys.executable, "-m", "benchmarks.scan_gpu", "--warm"]
+    workers = [subprocess.Popen([*worker, str(i)]) for i in range(len(JOBS))]
     codes = [w.wait() for w in workers]
     print(f"kernels compiled after {time.monotonic() - began:.0f} s, exit codes {codes}", flush=True)
     record: dict[str, Any] = {
@@ -327,11 +287,6 @@ def main() -> int:
                     f"{row['forward_backward_over_floor']:.2f}  {row['peak_memory_MiB']:.0f} MiB",
                     flush=True,
                 )
-    record["sweep"] = []
-    for row in sweep(tiles):
-        record["sweep"].append(row)
-        print(f"{row['tile']:16s} B={row['B']:<3d} D={row['D']:<4d} L={row['L']:<5d} {row['ms']:.4f} ms", flush=True)
-        save()
     good = all(c["ok"] and c["bitwise"] for c in record["checks"]) and record["compile_fullgraph"]
     return 0 if good else 1
 

@@ -15,22 +15,22 @@ from functools import cache
 import torch
 from torch import Tensor
 
-PROGRAMS_WANTED = 264
-"""Two programs for each of the 132 multiprocessors of the GPU that this plan was measured on."""
-
-FORWARD_TILE = (64, 2)
-"""Channels and warps per program."""
-BACKWARD_TILE = (128, 4)
+SCHEDULERS = 528
+"""Of the 132 multiprocessors of the GPU that this plan was measured on."""
+WARPS_WANTED = 3 * SCHEDULERS
+BACKWARD_STATES = 8
+"""The most a backward program holds: each costs it a register for every step of a chunk."""
 OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
 """Newer versions of Triton keep products and sums apart unless told otherwise."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one launch splits the work: channels per program, warps, and segments of `chunks` chunks per walk."""
+    """How one launch splits the work: channels, warps and states per program, segments of `chunks` chunks per walk."""
 
     channels: int
     warps: int
+    own: int
     segments: int
     chunks: int
 
@@ -56,7 +56,7 @@ def unavailable(device_type: str) -> str | None:
 
 
 def state_shape(B: int, H: int, W: int, C: int, N: int) -> tuple[int, ...]:
-    from hymunet.ops.triton_forward import CHUNK
+    from hymunet.ops.triton_walk import CHUNK
 
     return (B, 4, -(-H * W // CHUNK), N, C)
 
@@ -65,55 +65,59 @@ def forward(
     x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, *, keep: bool = True
 ) -> tuple[Tensor, Tensor]:
     """y and the states for a backward, none without `keep`."""
-    from hymunet.ops.triton_forward import CHUNK, scan_kernel
+    from hymunet.ops.triton_forward import scan_kernel
+    from hymunet.ops.triton_walk import CHUNK
 
     B, H, W, C = x.shape
     call = _Call(x, proj, A, dt_weight, dt_bias, D)
-    plan = _plan(B, H * W, C, *FORWARD_TILE)
+    plan = _plan_forward(B, H * W, C, call.N)
     states = x.new_empty(state_shape(B, H, W, C, call.N) if keep else 0, dtype=torch.float32)
-    part = x.new_empty((4, B, H, W, C), dtype=torch.float32)
+    part = x.new_empty((4 * call.N // plan.own, B, H, W, C), dtype=x.dtype)
     carry = call.carry(plan, None)
     scan_kernel[call.grid(plan)](
-        call.x, call.proj, call.A, call.dt_weight, call.dt_bias, call.D, carry, part, states,
-        H, W, C, plan.segments, plan.chunks, **call.sizes, BC=plan.channels, CH=CHUNK,
-        SEGMENTED=plan.segments > 1, KEEP=keep, num_warps=plan.warps, **OPTIONS,
+        call.x, call.rows, call.A, call.dt_weight, call.dt_bias, call.D, carry, part, states, call.unread,
+        H, W, C, plan.segments, plan.chunks, **call.sizes(plan), BC=plan.channels, CH=CHUNK, KEEP=keep,
+        SEGMENTED=plan.segments > 1, SECTORS=call.sectors, PREFETCH=x.is_cuda, num_warps=plan.warps, **OPTIONS,
     )  # fmt: skip
     return _merge(part, x.dtype), states
 
 
 def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     """Gradients of `forward`'s six inputs, given the states that it kept."""
-    from hymunet.ops.triton_backward import GROUP, backward_kernel
-    from hymunet.ops.triton_forward import CHUNK
+    from hymunet.ops.triton_backward import backward_kernel, merge_rows_kernel
+    from hymunet.ops.triton_walk import CHUNK
 
     x, proj, *_ = inputs
     B, H, W, C = x.shape
     call = _Call(*inputs)
+    N, R = call.N, call.R
     grad_y = grad_y.contiguous()
     exact = x.dtype != torch.bfloat16 or not x.is_cuda  # the interpreter has no bfloat16 product
-    channels, warps = (32, 1) if exact else BACKWARD_TILE
-    plan = _plan(B, H * W, C, channels, warps)
-    blocks = -(-C // plan.channels)
-    rows = B * plan.segments
-    dx, dproj, dA, dW, dbias, dD = (
-        x.new_empty(shape, dtype=torch.float32)
-        for shape in (
-            (4, *x.shape), (blocks, *proj.shape), (rows, 4, call.N, C), (rows, 4, call.R, C), (rows, 4, C), (rows, 4, C)
-        )
-    )  # fmt: skip
+    plan = _plan_backward(B, H * W, C, N)
+    blocks, shares = -(-C // plan.channels), N // plan.own
+    dx = x.new_empty((4 * shares, *x.shape), dtype=x.dtype)
+    drows = x.new_empty((blocks, B, 4, H * W, shares * R + 2 * N), dtype=torch.float32 if exact else torch.bfloat16)
+    gradients = x.new_empty((B * plan.segments, 4, shares, plan.own + R + 2, C), dtype=torch.float32)
     carry = call.carry(plan, grad_y)
     backward_kernel[call.grid(plan)](
-        call.x, call.proj, call.A, call.dt_weight, call.dt_bias, call.D, grad_y, carry, states,
-        dx, dproj, dA, dW, dbias, dD, H, W, C, plan.segments, plan.chunks, **call.sizes, BC=plan.channels, CH=CHUNK,
-        GROUP=GROUP, SEGMENTED=plan.segments > 1, EXACT=exact, num_warps=plan.warps, **OPTIONS,
+        call.x, call.rows, call.A, call.dt_weight, call.dt_bias, call.D, grad_y, carry, states,
+        dx, drows, gradients, call.unread, H, W, C, plan.segments, plan.chunks, **call.sizes(plan), BC=plan.channels,
+        CH=CHUNK, SEGMENTED=plan.segments > 1, EXACT=exact, SECTORS=call.sectors, PREFETCH=x.is_cuda,
+        num_warps=plan.warps, **OPTIONS,
     )  # fmt: skip
+    dproj = proj.new_empty(proj.shape)
+    merge_rows_kernel[(-(-dproj.numel() // 1024),)](
+        drows, dproj, H * W, H, W, dproj.numel(), R=R, N=N, SHARES=shares, BLOCKS=blocks, BLOCK=1024, num_warps=4
+    )
+    total = gradients.sum(0)
+    shared = total[:, :, plan.own : -1].sum(1)
     return (
         _merge(dx, x.dtype),
-        _merge(dproj, proj.dtype),
-        dA.sum(0).transpose(1, 2).contiguous(),
-        dW.sum(0).transpose(1, 2).contiguous(),
-        dbias.sum(0),
-        dD.sum(0),
+        dproj,
+        total[:, :, : plan.own].reshape(4, N, C).transpose(1, 2).contiguous(),
+        shared[:, :R].transpose(1, 2).contiguous(),
+        shared[:, R].contiguous(),
+        total[:, 0, -1].contiguous(),
     )
 
 
@@ -125,25 +129,33 @@ class _Call:
         self.N, self.R = A.shape[-1], dt_weight.shape[-1]
         if H * W * max(x.shape[-1] * self.N, 4 * proj.shape[-1]) >= 2**31:
             raise ValueError(f"a map of {H}x{W} with {x.shape[-1]} channels is too large for one scan; tile the image")
-        self.x, self.proj = x.contiguous(), proj.contiguous()
+        self.x = x.contiguous()
+        self.rows = _walks(proj.contiguous(), H, W)
         self.A, self.dt_weight = A.transpose(1, 2).contiguous(), dt_weight.transpose(1, 2).contiguous()
         self.dt_bias, self.D = dt_bias.contiguous(), D.contiguous()
-        self.sizes = {
-            "R": self.R,
-            "N": self.N,
-            "RP": max(2, 1 << (self.R - 1).bit_length()),
-            "NP": max(2, 1 << (self.N - 1).bit_length()),
-            "ALIGNED": H % 16 == 0,
-            "PAIRS": proj.dtype == torch.bfloat16 and self.R % 2 == 0 and self.N % 2 == 0,
-        }
+        self.unread = x.new_empty(self.sectors, dtype=torch.float32)
+
+    def sizes(self, plan: Plan) -> dict[str, int | bool]:
+        from hymunet.ops.triton_walk import CHUNK
+
+        padded = {name: max(2, 1 << (size - 1).bit_length()) for name, size in (("RP", self.R), ("NP", plan.own))}
+        return {"R": self.R, "N": self.N, "OWN": plan.own, **padded, "ALIGNED": self.x.shape[1] % CHUNK == 0}
+
+    @property
+    def sectors(self) -> int:
+        """Pieces of 32 bytes in the rows of a chunk, as a power of two."""
+        from hymunet.ops.triton_walk import CHUNK
+
+        return 1 << (-(-CHUNK * (self.R + 2 * self.N) // 8) - 1).bit_length()
 
     def grid(self, plan: Plan) -> tuple[int]:
         B, _, _, C = self.x.shape
-        return (-(-C // plan.channels) * 4 * plan.segments * B,)
+        return (-(-C // plan.channels) * self.N // plan.own * 4 * plan.segments * B,)
 
     def carry(self, plan: Plan, grad_y: Tensor | None) -> Tensor:
         """(B, 4, segments, N, C): the state (the adjoint state when `grad_y` is given) that enters each segment."""
-        from hymunet.ops.triton_forward import CHUNK, combine_kernel, summary_kernel
+        from hymunet.ops.triton_forward import combine_kernel, summary_kernel
+        from hymunet.ops.triton_walk import CHUNK
 
         if plan.segments == 1:
             return self.A
@@ -152,35 +164,51 @@ class _Call:
         carry = self.x.new_empty((B, 4, plan.segments, self.N, C), dtype=torch.float32)
         total = self.x.new_empty((B, 4, plan.segments, C), dtype=torch.float32)
         summary_kernel[self.grid(plan)](
-            self.x, self.proj, self.A, self.dt_weight, self.dt_bias, grad_y if reverse else self.x, carry, total,
-            H, W, C, plan.segments, plan.chunks, **self.sizes, BC=plan.channels, CH=CHUNK, REVERSE=reverse,
+            self.x, self.rows, self.A, self.dt_weight, self.dt_bias, grad_y if reverse else self.x, carry, total,
+            H, W, C, plan.segments, plan.chunks, **self.sizes(plan), BC=plan.channels, CH=CHUNK, REVERSE=reverse,
             num_warps=plan.warps, **OPTIONS,
         )  # fmt: skip
-        combine_kernel[(-(-C // 32) * 4 * B,)](
-            self.A,
-            carry,
-            total,
-            C,
-            plan.segments,
-            N=self.N,
-            NP=self.sizes["NP"],
-            BC=32,
-            REVERSE=reverse,
-            num_warps=1,
-            **OPTIONS,
-        )
+        combine_kernel[(-(-C // 32) * self.N * 4 * B,)](
+            self.A, carry, total, C, plan.segments, N=self.N, SP=1 << (plan.segments - 1).bit_length(), BC=32,
+            REVERSE=reverse, num_warps=1, **OPTIONS,
+        )  # fmt: skip
         return carry
 
 
-def _plan(B: int, L: int, C: int, channels: int, warps: int) -> Plan:
-    from hymunet.ops.triton_forward import CHUNK
+def _plan_forward(B: int, L: int, C: int, N: int) -> Plan:
+    """Two channels a thread share the reading of B and C, where that leaves warps enough to hide latency."""
+    wide = B * 4 * -(-C // 64) >= 1.5 * SCHEDULERS
+    return _plan(B, L, C, N, 64 if wide else 32, 1, N)
 
-    programs = B * 4 * -(-C // channels)
+
+def _plan_backward(B: int, L: int, C: int, N: int) -> Plan:
+    return _plan(B, L, C, N, 64, 2, BACKWARD_STATES)
+
+
+def _plan(B: int, L: int, C: int, N: int, channels: int, warps: int, most: int) -> Plan:
+    """At most `most` states per program, and fewer, then segments, where programs are too few."""
+    from hymunet.ops.triton_walk import CHUNK
+
+    walks = B * 4 * -(-C // channels) * warps
+    own = N
+    while own % 2 == 0 and own > 4 and (own > most or walks * (N // own) < SCHEDULERS):
+        own //= 2
     chunks = -(-L // CHUNK)
-    # A summary costs as much as a scan: fewer than four segments would not pay for it.
-    wanted = min(chunks, -(-PROGRAMS_WANTED // programs))
+    # A summary costs nearly as much as a scan: fewer than four segments would not pay for it.
+    wanted = min(chunks, -(-WARPS_WANTED // (walks * (N // own))))
     per_segment = chunks if wanted < 4 else -(-chunks // wanted)
-    return Plan(channels, warps, -(-chunks // per_segment), per_segment)
+    return Plan(channels, warps, own, -(-chunks // per_segment), per_segment)
+
+
+def _walks(proj: Tensor, H: int, W: int) -> Tensor:
+    """`proj` in float32 and in the order of the four walks, (B, 4, H*W, R + 2N)."""
+    from hymunet.ops.triton_forward import walk_kernel
+
+    B, ROW = proj.shape[0], proj.shape[-1]
+    rows = proj.new_empty((B, 4, H * W, ROW), dtype=torch.float32)
+    size = rows.numel()
+    walk_kernel[(-(-size // 1024),)](proj, rows, H * W, H, W, size, ROW=ROW, BLOCK=1024, num_warps=4)
+    return rows
 
 
 def _merge(part: Tensor, dtype: torch.dtype) -> Tensor:

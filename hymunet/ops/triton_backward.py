@@ -1,5 +1,8 @@
 """Triton kernel of the scan's gradients. No atomics: every sum over programs goes through partial results that are
-added in a fixed order, so that two runs give the same bits."""
+added in a fixed order, so that two runs give the same bits.
+
+A chunk is walked forwards once, its states kept in registers, and then backwards. So a program can hold few states:
+several programs share the states of a channel, and each adds its part to whatever is a sum over states."""
 
 # ruff: noqa: RUF005  (Triton has no starred tuples)
 # mypy: disable-error-code="assignment"
@@ -8,10 +11,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hymunet.ops.triton_forward import LN2, LOG2E, UNALIGNED, load_parameters, load_row, load_step, softplus, visited
-
-GROUP = 4
-"""Steps whose states and decays are held in registers at a time."""
+from hymunet.ops.triton_walk import (
+    LOG2E,
+    UNALIGNED,
+    keep_touches,
+    load_chunk,
+    load_parameters,
+    load_row,
+    load_value,
+    locate,
+    prefetch,
+    prefetch_map,
+    row_of,
+    sum_states,
+    touch_rows,
+)
 
 
 @triton.jit
@@ -23,129 +37,177 @@ def stack(a, b):
 
 
 @triton.jit
-def sum_channels(tile, EXACT: tl.constexpr, BC: tl.constexpr):
-    """Row sums, in column 0 of a (rows, 16) result. On the matrix units a row sum is a product with ones: bfloat16
-    terms, float32 sum. EXACT keeps float32 terms."""
+def terms(tile, EXACT: tl.constexpr):
+    """What a sum over channels adds: bfloat16 on the matrix units, unless EXACT."""
+    return tile if EXACT else tile.to(tl.bfloat16)
+
+
+@triton.jit
+def sum_channels(tiles, EXACT: tl.constexpr, BC: tl.constexpr):
+    """Row sums of four tiles, one below the other, in column 0 of a (rows, 8) result. On the matrix units a row sum is
+    a product with ones: bfloat16 terms, float32 sum. EXACT keeps float32 terms."""
+    tile = stack(stack(tiles[0], tiles[1]), stack(tiles[2], tiles[3]))
     if EXACT:
-        return tl.broadcast_to(tl.sum(tile, axis=1)[:, None], (tile.shape[0], 16))
-    return tl.dot(tile.to(tl.bfloat16), tl.full((BC, 16), 1.0, tl.bfloat16))
+        return tl.broadcast_to(tl.sum(tile, axis=1)[:, None], (tile.shape[0], 8))
+    else:
+        return tl.dot(tile, tl.full((BC, 8), 1.0, tl.bfloat16))
 
 
-@triton.jit(do_not_specialize_on_alignment=[*UNALIGNED, "dx", "dproj", "dA", "dW", "dbias", "dD"])
+@triton.jit
+def project(w, logits, EXACT: tl.constexpr):
+    """w (rows, BC) times the eight (1, BC) `logits` of a chunk as columns: (rows, 8)."""
+    low = stack(stack(logits[0], logits[1]), stack(logits[2], logits[3]))
+    high = stack(stack(logits[4], logits[5]), stack(logits[6], logits[7]))
+    columns = tl.trans(stack(low, high))
+    if EXACT:
+        return tl.dot(w, columns, input_precision="ieee")
+    else:
+        return tl.dot(w.to(tl.bfloat16), columns.to(tl.bfloat16))
+
+
+@triton.jit(do_not_specialize_on_alignment=[*UNALIGNED, "dx", "drows", "gradients"])
 def backward_kernel(
-    x, proj, A, dt_weight, dt_bias, D, grad_y, carry, states, dx, dproj, dA, dW, dbias, dD,
+    x, rows, A, dt_weight, dt_bias, D, grad_y, carry, states, dx, drows, gradients, unread,
     H, W, C, segments, chunks,
-    R: tl.constexpr, N: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr, BC: tl.constexpr, CH: tl.constexpr,
-    GROUP: tl.constexpr, ALIGNED: tl.constexpr, PAIRS: tl.constexpr, SEGMENTED: tl.constexpr, EXACT: tl.constexpr,
+    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr,
+    BC: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr, SEGMENTED: tl.constexpr, EXACT: tl.constexpr,
+    SECTORS: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
-    """One direction of one image's segment, walked backwards. Partial gradients, all float32: dx (4, B, H*W, C),
-    dproj (channel blocks, B, H*W, 4, R + 2N), dA (B * segments, 4, N, C), dW (B * segments, 4, R, C),
-    dbias and dD (B * segments, 4, C)."""
-    blocks = tl.cdiv(C, BC)
-    pid = tl.program_id(0)
-    block = pid % blocks
+    """One direction of one image's segment, walked backwards, OWN of the N states. Partial gradients: dx
+    (4 * shares, B, H*W, C), drows (channel blocks, B, H*W, 4, shares * R + 2N) and, of A, dt_weight, dt_bias and D,
+    gradients (B * segments, 4, shares, OWN + R + 2, C)."""
+    SHARES: tl.constexpr = N // OWN
+    block, share, direction, segment, image, images = locate(C, segments, BC, SHARES)
     c = block * BC + tl.arange(0, BC)
-    direction = pid // blocks % 4
-    segment = pid // (blocks * 4) % segments
-    image = (pid // (blocks * 4 * segments)).to(tl.int64)
-    images = tl.num_programs(0) // (blocks * 4 * segments)
+    live = c < C
     L = H * W
     all_chunks = tl.cdiv(L, CH)
     ROW: tl.constexpr = R + 2 * N
-    GROUPS: tl.constexpr = CH // GROUP
-    n = tl.arange(0, NP)
-    live = c < C
-    state_mask = (n[:, None] < N) & live[None, :]
-    a, w, bias = load_parameters(A, dt_weight, dt_bias, direction, c, C, R, N, RP, NP)
-    skip = tl.load(D + direction * C + c, mask=live, other=0.0)
+    OUT: tl.constexpr = SHARES * R + 2 * N
+    n = tl.arange(0, NP)[:, None]
+    r = tl.arange(0, RP)[:, None]
+    state_mask = (n < OWN) & live[None, :]
+    own = (share * OWN + n) * C + c[None, :]
+    own_b = R + share * OWN
+    a, w, bias = load_parameters(A, dt_weight, dt_bias, direction, share, c, C, R, N, OWN, RP, NP)
+    skip = tl.load(D + direction * C + c, mask=c < tl.where(share == 0, C, 0), other=0.0)
+    image_x = x + image * L * C
+    image_grad = grad_y + image * L * C
     x += image * L * C + c
     grad_y += image * L * C + c
-    dx += (direction * images + image) * L * C + c
-    proj += image * L * 4 * ROW + direction * ROW
-    dproj += (block * images + image) * L * 4 * ROW + direction * ROW
+    dx += ((direction * SHARES + share) * images + image) * L * C + c
+    rows += (image * 4 + direction) * L * ROW
+    drows += ((block * images + image) * 4 + direction) * L * OUT
     adjoint = tl.zeros((NP, BC), tl.float32)
     if SEGMENTED:
         slot = (image * 4 + direction) * segments + segment
-        adjoint = tl.load(carry + (slot * N + n[:, None]) * C + c[None, :], mask=state_mask, other=0.0)
+        adjoint = tl.load(carry + slot * N * C + own, mask=state_mask, other=0.0)
     grad_a = tl.zeros((NP, BC), tl.float32)
     grad_w = tl.zeros((RP, BC), tl.float32)
     grad_bias = tl.zeros((BC,), tl.float32)
     grad_skip = tl.zeros((BC,), tl.float32)
-    step_row = tl.arange(0, 2 * RP)[:, None]
-    state_row = tl.arange(0, 4 * NP)[:, None]
-    column = tl.arange(0, 16)[None, :]
+    RANKS: tl.constexpr = RP if RP > 16 else 16
+    rank = tl.arange(0, RANKS)[:, None]
+    w_rows = tl.load(dt_weight + (direction * R + rank) * C + c[None, :], mask=live[None, :] & (rank < R), other=0.0)
+    state_row = tl.arange(0, 8 * NP)[:, None]
+    column = tl.arange(0, 8)[None, :]
 
     begin = segment * chunks
     end = tl.minimum(begin + chunks, all_chunks)
+    ahead = touch_rows(rows, (end - 1) * CH, L, ROW, CH, SECTORS)
+    touched = tl.zeros(ahead.shape, tl.float32)
     for count in range(end - begin):
         chunk = end - 1 - count
         first = chunk * CH
+        touched += ahead
         slot = (image * 4 + direction) * all_chunks + chunk
-        h = tl.load(states + (slot * N + n[:, None]) * C + c[None, :], mask=state_mask, other=0.0)
-        starts = (h,)
-        deltas = ()
-        values = ()
+        h = tl.load(states + slot * N * C + own, mask=state_mask, other=0.0)
+        b = load_row(row_of(rows, first, 0, L - 1, ROW, ALIGNED) + own_b, OWN, NP)
+        pixels, values, deltas = load_chunk(x, rows, w, bias, first, direction, H, W, C, c, R, ROW, RP, CH, ALIGNED)
+        grads = ()
         for t in tl.static_range(CH):
-            pixel = visited(first, t, direction, H, W, ALIGNED)
-            row = proj + pixel * (4 * ROW)
+            grads = grads + (load_value(grad_y, pixels[t], C, c, first + t, L, ALIGNED),)
+        ahead = touch_rows(rows, tl.maximum(first - CH, 0), L, ROW, CH, SECTORS)
+        if PREFETCH:
+            before = tl.maximum(first - 2 * CH, 0)
+            prefetch_map(image_x, before, direction, H, W, C, block, BC, CH)
+            prefetch_map(image_grad, before, direction, H, W, C, block, BC, CH)
+            sector = tl.minimum(tl.arange(0, BC // 8)[None, :] * 8 + block * BC, C - 1)
+            prefetch(states + tl.maximum(slot - 2, 0) * N * C + (share * OWN + n % OWN) * C + sector)
+        history = (h,)
+        for t in tl.static_range(CH):
+            now_b = b
+            if t + 1 < CH:
+                b = load_row(row_of(rows, first, t + 1, L - 1, ROW, ALIGNED) + own_b, OWN, NP)
+            h = tl.exp2(deltas[t][None, :] * (a * LOG2E)) * h + (deltas[t] * values[t])[None, :] * now_b
+            history = history + (h,)
+        read = load_row(row_of(rows, first, CH - 1, L - 1, ROW, ALIGNED) + own_b + N, OWN, NP)
+        out = drows + first * OUT
+        logits = ()
+        tiles = ()
+        for t in tl.static_range(CH - 1, -1, -1):
+            now_b, now_read = b, read
+            if t > 0:
+                row = row_of(rows, first, t - 1, L - 1, ROW, ALIGNED) + own_b
+                b, read = load_row(row, OWN, NP), load_row(row + N, OWN, NP)
+            delta, value, gy = deltas[t], values[t], grads[t]
+            adjoint += gy[None, :] * now_read
+            through_b = sum_states(adjoint * now_b)
+            to_bc = stack(terms(adjoint * (delta * value)[None, :], EXACT), terms(history[t + 1] * gy[None, :], EXACT))
+            adjoint = tl.exp2((delta * LOG2E)[None, :] * a) * adjoint  # again, where keeping it would cost registers
+            flow = adjoint * history[t]
+            grad_a += flow * delta[None, :]
+            grad_delta = value * through_b + sum_states(flow * a)
             valid = live if ALIGNED else c < tl.where(first + t < L, C, 0)
-            delta = softplus(load_step(row, w, bias, R, RP, PAIRS))
-            value = tl.load(x + pixel * C, mask=valid, other=0.0).to(tl.float32)
-            deltas = deltas + (delta,)
-            values = values + (value,)
-            if t < CH - GROUP:
-                h = tl.exp2(delta[None, :] * a) * h + (delta * value)[None, :] * load_row(row + R, N, NP, PAIRS)
-                if t % GROUP == GROUP - 1:
-                    starts = starts + (h,)
-        for group in tl.static_range(GROUPS - 1, -1, -1):
-            h = starts[group]
-            history = (h,)
-            decays = ()
-            for j in tl.static_range(GROUP):
-                row = proj + visited(first, group * GROUP + j, direction, H, W, ALIGNED) * (4 * ROW)
-                delta = deltas[group * GROUP + j]
-                drive = (delta * values[group * GROUP + j])[None, :] * load_row(row + R, N, NP, PAIRS)
-                decay = tl.exp2(delta[None, :] * a)
-                h = decay * h + drive
-                decays = decays + (decay,)
-                history = history + (h,)
-            for j in tl.static_range(GROUP - 1, -1, -1):
-                pixel = visited(first, group * GROUP + j, direction, H, W, ALIGNED)
-                valid = live if ALIGNED else c < tl.where(first + group * GROUP + j < L, C, 0)
-                row = proj + pixel * (4 * ROW)
-                delta = deltas[group * GROUP + j]
-                value = values[group * GROUP + j]
-                gy = tl.load(grad_y + pixel * C, mask=valid, other=0.0).to(tl.float32)
-                adjoint += gy[None, :] * load_row(row + R + N, N, NP, PAIRS)
-                through_b = tl.sum(adjoint * load_row(row + R, N, NP, PAIRS), axis=0)
-                to_bc = stack(adjoint * (delta * value)[None, :], history[j + 1] * gy[None, :])
-                adjoint = decays[j] * adjoint
-                flow = adjoint * history[j]
-                grad_a += flow * delta[None, :]
-                grad_delta = value * through_b + tl.sum(flow * a, axis=0) * LN2
-                tl.store(dx + pixel * C, delta * through_b + skip * gy, mask=valid)
-                grad_skip += gy * value
-                grad_logit = grad_delta * (1.0 - tl.exp2(-delta * LOG2E))
-                grad_bias += grad_logit
-                grad_w += grad_logit[None, :] * load_row(row, R, RP, PAIRS)
-                to_dt = grad_logit[None, :] * w
-                if j % 2 == 1:
-                    later_bc = to_bc
-                    later_dt = to_dt
-                else:
-                    t = group * GROUP + j + state_row // (2 * NP)
-                    m = state_row % NP
-                    out = dproj + visited(first, t, direction, H, W, ALIGNED) * (4 * ROW) + R + state_row // NP % 2 * N
-                    sums = sum_channels(stack(to_bc, later_bc), EXACT, BC)
-                    tl.store(out + m + column, sums, mask=(column == 0) & (m < N) & (first + t < L))
-                    t = group * GROUP + j + step_row // RP
-                    m = step_row % RP
-                    out = dproj + visited(first, t, direction, H, W, ALIGNED) * (4 * ROW)
-                    sums = sum_channels(stack(to_dt, later_dt), EXACT, BC)
-                    tl.store(out + m + column, sums, mask=(column == 0) & (m < R) & (first + t < L))
-    slot = (image * segments + segment) * 4 + direction
-    r = tl.arange(0, RP)
-    tl.store(dA + (slot * N + n[:, None]) * C + c[None, :], grad_a, mask=state_mask)
-    tl.store(dW + (slot * R + r[:, None]) * C + c[None, :], grad_w, mask=(r[:, None] < R) & live[None, :])
-    tl.store(dbias + slot * C + c, grad_bias, mask=live)
-    tl.store(dD + slot * C + c, grad_skip, mask=live)
+            tl.store(dx + pixels[t] * C, delta * through_b + skip * gy, mask=valid)
+            grad_skip += gy * value
+            grad_logit = grad_delta * (1.0 - tl.exp2(-delta * LOG2E))
+            grad_bias += grad_logit
+            logits = (grad_logit[None, :],) + logits
+            tiles = (to_bc,) + tiles
+            if t % 4 == 0:
+                later = state_row // (2 * NP)
+                m = state_row % NP
+                at = out + SHARES * R + share * OWN + (t + later) * OUT + state_row // NP % 2 * N + m
+                sums = sum_channels(tiles, EXACT, BC)
+                tl.store(at + column, sums, mask=(column == 0) & (m < OWN) & (first + t + later < L))
+                tiles = ()
+        for t in tl.static_range(CH):
+            grad_w += logits[t] * load_row(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RP)
+        token = tl.arange(0, CH)[None, :]
+        kept = (rank < R) & (first + token < L)
+        tl.store(out + share * R + token * OUT + rank, project(w_rows, logits, EXACT), mask=kept)
+    keep_touches(unread, touched)
+    slot = ((image * segments + segment) * 4 + direction) * SHARES + share
+    gradients += slot * (OWN + R + 2) * C + c[None, :]
+    tl.store(gradients + n * C, grad_a, mask=state_mask)
+    tl.store(gradients + (OWN + r) * C, grad_w, mask=(r < R) & live[None, :])
+    tl.store(gradients + (OWN + R) * C, grad_bias[None, :], mask=live[None, :])
+    tl.store(gradients + (OWN + R + 1) * C, grad_skip[None, :], mask=live[None, :])
+
+
+@triton.jit
+def merge_rows_kernel(
+    drows, out, L, H, W, size,
+    R: tl.constexpr, N: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """dproj (B, H*W, 4, R + 2N) of `size` values from drows (BLOCKS, B, 4, H*W, SHARES * R + 2N), which is in the order
+    of the walks: the sum over blocks and, of the steps, over shares, in order."""
+    ROW: tl.constexpr = R + 2 * N
+    OUT: tl.constexpr = SHARES * R + 2 * N
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    column = at % ROW
+    direction = at // ROW % 4
+    pixel = at // (ROW * 4) % L
+    image = at // (ROW * 4 * L)
+    walked = tl.where(direction < 2, pixel, (W - 1 - pixel % W) * H + pixel // W)
+    step = tl.where(direction % 2 == 1, L - 1 - walked, walked)
+    live = at < size
+    source = drows + ((image * 4 + direction) * L + step) * OUT + column
+    total = tl.zeros((BLOCK,), tl.float32)
+    for _block in tl.static_range(BLOCKS):
+        for share in tl.static_range(SHARES):
+            here = live if share == SHARES - 1 else live & (column < R)
+            total += tl.load(source + share * R, mask=here, other=0.0).to(tl.float32)
+        source += size // ROW * OUT
+    tl.store(out + at, total, mask=live)

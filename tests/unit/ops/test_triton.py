@@ -20,14 +20,14 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "segments"),
+    ("shape", "dtype", "segments", "shares"),
     [
-        ((1, 3, 5, 3, 3, 3), "float16", 1),  # everything padded: states, rank, channels, the one chunk
-        ((1, 16, 1, 2, 4, 2), "bfloat16", 1),  # a chunk that fits its column, pairs of bfloat16
-        ((1, 7, 8, 2, 2, 1), "float32", 4),  # segments, the last chunk cut
+        ((1, 3, 5, 3, 3, 3), "float16", 1, 1),  # everything padded: states, rank, channels, the one chunk
+        ((1, 8, 2, 2, 8, 2), "bfloat16", 1, 2),  # chunks that fit their column, programs that share the states
+        ((1, 5, 7, 2, 2, 1), "float32", 5, 1),  # segments, the last chunk cut
     ],
 )
-def test_agrees_with_the_reference(shape: tuple[int, ...], dtype: str, segments: int) -> None:
+def test_agrees_with_the_reference(shape: tuple[int, ...], dtype: str, segments: int, shares: int) -> None:
     case = dict(zip(("B", "H", "W", "C", "N", "R"), shape, strict=True), dtype=dtype)
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.ops.triton_interpreter", json.dumps(case)],
@@ -38,22 +38,28 @@ def test_agrees_with_the_reference(shape: tuple[int, ...], dtype: str, segments:
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == {"segments": segments}
+    assert json.loads(done.stdout.splitlines()[-1]) == {"segments": segments, "shares": shares}
 
 
 @pytest.mark.parametrize("shape", [(1, 1024, 256), (24, 1024, 256), (64, 256, 768), (1, 1, 1), (3, 100, 33)])
-def test_segments_cover_every_chunk_once(shape: tuple[int, int, int]) -> None:
+def test_segments_and_shares_cover_everything_once(shape: tuple[int, int, int]) -> None:
     B, L, C = shape
     chunks = backend.state_shape(B, 1, L, C, 16)[2]
-    for tile in (backend.FORWARD_TILE, backend.BACKWARD_TILE):
-        plan = backend._plan(B, L, C, *tile)
-        assert (plan.segments - 1) * plan.chunks < chunks <= plan.segments * plan.chunks
-        assert plan.segments == 1 or plan.segments >= 3
+    for N in (16, 9, 6, 1):
+        for plan in (backend._plan_forward(B, L, C, N), backend._plan_backward(B, L, C, N)):
+            assert (plan.segments - 1) * plan.chunks < chunks <= plan.segments * plan.chunks
+            assert plan.segments == 1 or plan.segments >= 3
+            assert N % plan.own == 0
 
 
 def test_small_batches_are_segmented_and_large_ones_are_not() -> None:
-    assert backend._plan(1, 1024, 256, *backend.FORWARD_TILE).segments > 8
-    assert backend._plan(64, 1024, 256, *backend.FORWARD_TILE).segments == 1
+    assert backend._plan_forward(1, 1024, 256, 16).segments > 8
+    assert backend._plan_forward(64, 1024, 256, 16).segments == 1
+
+
+def test_two_channels_a_thread_where_there_are_warps_enough() -> None:
+    assert backend._plan_forward(64, 1024, 256, 16).channels == 64
+    assert backend._plan_forward(24, 1024, 256, 16).channels == 32
 
 
 def test_refuses_a_cpu_without_the_interpreter() -> None:

@@ -17,8 +17,8 @@ from hymunet.ops import ss2d
 from hymunet.ops import triton as backend
 from tests.unit.ops.cases import NAMES, TOLERANCE, Case, assert_agrees, expected
 
-TOLERANCE[torch.bfloat16] = 2**-7
-"""The interpreter truncates to bfloat16 where a GPU rounds."""
+TOLERANCE[torch.bfloat16] = 2**-6
+"""The interpreter truncates to bfloat16 where a GPU rounds: every direction's part, and their sum."""
 
 
 def run(case: Case) -> list[Tensor]:
@@ -36,5 +36,5 @@ if __name__ == "__main__":
     wanted, wanted_grads = expected(case)
     for name, actual, value in zip(("y", *NAMES), results, (wanted, *wanted_grads), strict=True):
         assert_agrees(name, actual, value)
-    segments = backend._plan(case.B, case.H * case.W, case.C, *backend.FORWARD_TILE).segments
-    print(json.dumps({"segments": segments}))
+    plan = backend._plan_backward(case.B, case.H * case.W, case.C, case.N)
+    print(json.dumps({"segments": plan.segments, "shares": case.N // plan.own}))

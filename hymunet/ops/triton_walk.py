@@ -1,0 +1,167 @@
+"""What the Triton kernels share: the order of the walks, and loads that nobody waits for.
+
+One thread owns one channel and keeps its states in registers; a program walks its tokens one after another. Tiles put
+the states first and the channels last, and pointers carry no alignment promise (`UNALIGNED`): so Triton spreads the
+lanes over channels and a sum over states needs no shuffle. Only `rows`, which every lane reads, is read in wide words.
+
+The compiler keeps loads and stores in the order written, and a program has few warps to hide a wait behind. So what a
+token needs is loaded while the token before it is computed, and a chunk is brought near while another is walked.
+"""
+
+# ruff: noqa: RUF005  (Triton has no starred tuples)
+# mypy: disable-error-code="assignment"
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+CHUNK = 8
+"""Tokens between two saved states. Loops over chunks are unrolled: longer ones outgrow the instruction cache."""
+
+UNALIGNED = ["x", "A", "dt_weight", "dt_bias", "D", "grad_y", "carry", "total_delta", "part", "states"]
+
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def locate(C, segments, BC: tl.constexpr, SHARES: tl.constexpr):
+    """This program's block of channels, share of the states, direction, segment and image, and the images there are."""
+    blocks = tl.cdiv(C, BC)
+    pid = tl.program_id(0)
+    image = (pid // (blocks * SHARES * 4 * segments)).to(tl.int64)
+    images = tl.num_programs(0) // (blocks * SHARES * 4 * segments)
+    direction = pid // (blocks * SHARES) % 4
+    return pid % blocks, pid // blocks % SHARES, direction, pid // (blocks * SHARES * 4) % segments, image, images
+
+
+@triton.jit
+def pixel_of(step, direction, H, W):
+    """Row-major pixel that `direction` visits at `step`."""
+    walked = tl.where(direction % 2 == 1, H * W - 1 - step, step)
+    column = walked // H
+    return tl.where(direction < 2, walked, (walked - column * H) * W + W - 1 - column)
+
+
+@triton.jit
+def stride_of(direction, W):
+    """Pixels from one step to the next within a column or a row."""
+    return tl.where(direction < 2, 1, W) * tl.where(direction % 2 == 1, -1, 1)
+
+
+@triton.jit
+def softplus(z):
+    """log(1 + exp(z)) = max(z, 0) + log(1 + e) with e = exp(-|z|) in (0, 1]. log(1 + e) / e as a minimax polynomial of
+    degree 8 (relative error 2e-7 in float32) keeps the digits of a small e, which log2(1 + e) loses."""
+    e = tl.exp2(-tl.abs(z) * LOG2E)
+    p = -0.029505137354135513 + e * 0.005232668947428465
+    p = 0.07822578400373459 + e * p
+    p = -0.13663232326507568 + e * p
+    p = 0.19106000661849976 + e * p
+    p = -0.2484298050403595 + e * p
+    p = 0.3331909775733948 + e * p
+    p = -0.4999949336051941 + e * p
+    p = 0.9999999403953552 + e * p
+    return tl.maximum(z, 0.0) + e * p
+
+
+@triton.jit
+def load_parameters(
+    A, dt_weight, dt_bias, direction, share, c, C,
+    R, N: tl.constexpr, OWN: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr,
+):  # fmt: skip
+    """A of this share's states as (NP, BC), dt_weight as (RP, BC), dt_bias as (BC,); zero beyond C, R and OWN states.
+
+    Both matrices come transposed, (4, N, C) and (4, R, C): the layout of this load becomes the layout of the state."""
+    n = tl.arange(0, NP)[:, None]
+    r = tl.arange(0, RP)[:, None]
+    a = tl.load(A + (direction * N + share * OWN + n) * C + c[None, :], mask=(c[None, :] < C) & (n < OWN), other=0.0)
+    w = tl.load(dt_weight + (direction * R + r) * C + c[None, :], mask=(c[None, :] < C) & (r < R), other=0.0)
+    bias = tl.load(dt_bias + direction * C + c, mask=c < C, other=0.0)
+    return a, w, bias
+
+
+@triton.jit
+def load_row(base, size: tl.constexpr, padded: tl.constexpr):
+    """dt, B or C of one token as a (padded, 1) column."""
+    index = tl.arange(0, padded)
+    if size == padded:
+        return tl.load(base + index)[:, None]
+    return tl.load(base + index, mask=index < size, other=0.0)[:, None]
+
+
+@triton.jit
+def row_of(rows, first, t: tl.constexpr, last, ROW: tl.constexpr, ALIGNED: tl.constexpr):
+    """Where the row of step `first + t` begins; of the last step past the end."""
+    if ALIGNED:
+        return rows + first * ROW + t * ROW
+    return rows + tl.minimum(first + t, last) * ROW
+
+
+@triton.jit
+def touch_rows(rows, first, L, ROW: tl.constexpr, CH: tl.constexpr, SECTORS: tl.constexpr):
+    """One value from each 32 bytes of a chunk's rows. To load it brings them into the first-level cache, as no prefetch
+    instruction does; a chunk later, when it is added to something, nobody waits for it."""
+    at = tl.arange(0, SECTORS) * 8
+    return tl.load(rows + tl.minimum(first * ROW + at, L * ROW - 1), mask=at < CH * ROW, other=0.0)
+
+
+@triton.jit
+def prefetch(pointer):
+    """Asks for the 32 bytes at each pointer to be brought into the second-level cache."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [pointer], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
+def prefetch_map(source, first, direction, H, W, C, block, BC: tl.constexpr, CH: tl.constexpr):
+    """The same for a chunk's (BC,) values of one image's map."""
+    SECTOR: tl.constexpr = 256 // source.dtype.element_ty.primitive_bitwidth
+    WIDE: tl.constexpr = BC // SECTOR if BC > SECTOR else 1
+    pixel = pixel_of(first, direction, H, W) + tl.arange(0, CH)[:, None] * stride_of(direction, W)
+    channel = tl.minimum(block * BC + tl.arange(0, WIDE)[None, :] * SECTOR, C - 1)
+    prefetch(source + tl.minimum(tl.maximum(pixel, 0), H * W - 1) * C + channel)
+
+
+@triton.jit
+def sum_states(tile):
+    """Sum over the states, (BC,): two chains of additions, because one would wait for itself."""
+    half: tl.constexpr = tile.shape[0] // 2
+    return tl.sum(tl.sum(tl.reshape(tile, (2, half, tile.shape[1])), axis=1), axis=0)
+
+
+@triton.jit
+def keep_touches(unread, touched):
+    """Without a store the compiler would drop the loads. Nobody reads it."""
+    tl.store(unread + tl.arange(0, touched.numel), tl.reshape(touched, (touched.numel,)))
+
+
+@triton.jit
+def load_value(source, pixel, C, c, step, L, ALIGNED: tl.constexpr):
+    """One token's (BC,) values of a map, zero beyond the channels and past the last step."""
+    valid = c < C if ALIGNED else c < tl.where(step < L, C, 0)
+    return tl.load(source + pixel * C, mask=valid, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def load_chunk(
+    source, rows, w, bias, first, direction, H, W, C, c,
+    R: tl.constexpr, ROW: tl.constexpr, RP: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr,
+):  # fmt: skip
+    """Of the chunk's tokens the pixel, the (BC,) values of a map, and the steps: the loads of all of them are on their
+    way before the first is waited for, and the chains of operations that make a step run side by side."""
+    L = H * W
+    stride = stride_of(direction, W)
+    start = pixel_of(first, direction, H, W)
+    pixels = ()
+    values = ()
+    raw = ()
+    for t in tl.static_range(CH):
+        pixel = start + t * stride if ALIGNED else pixel_of(tl.minimum(first + t, L - 1), direction, H, W)
+        pixels = pixels + (pixel,)
+        values = values + (load_value(source, pixel, C, c, first + t, L, ALIGNED),)
+        raw = raw + (load_row(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RP),)
+    deltas = ()
+    for t in tl.static_range(CH):
+        deltas = deltas + (softplus(sum_states(raw[t] * w) + bias),)
+    return pixels, values, deltas
