@@ -105,7 +105,7 @@ def demo(engine: str, pulled: None, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_demo_computes_every_step_on_the_stores_of_compose(demo: Demo) -> None:
     states = re.findall(r"^(\w+) +(computed|restored|failed|rejected) ", demo.log, re.MULTILINE)
     assert dict(states) == dict.fromkeys(STEPS, "computed")
-    print(demo.log[-3000:])
+    print(*re.findall(r"^ *exec-.* in its container$", demo.log, re.MULTILINE), demo.log[-3000:], sep="\n")
 
 
 def test_its_model_is_in_mlflow_and_mlflow_is_on_postgresql(demo: Demo) -> None:
@@ -131,7 +131,8 @@ def test_what_listens_listens_on_this_machine_alone(demo: Demo) -> None:
     assert {service["Service"]: service["Health"] for service in services} == dict.fromkeys(
         ("postgres", "s3", "mlflow"), "healthy"
     )
-    published = [port for service in services for port in service["Publishers"] if port["PublishedPort"]]
+    listed = [service["Publishers"] or [] for service in services]  # null where nothing is published: the database
+    published = [port for ports in listed for port in ports if port["PublishedPort"]]
     assert {port["URL"] for port in published} == {"127.0.0.1"}
     assert {port["PublishedPort"] for port in published} == {5000, 8333}
 
