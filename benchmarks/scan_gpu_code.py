@@ -58,8 +58,8 @@ def report(name: str, kernel: Any, tile: tuple[int, int], own: int, R: int, **co
     updates = CHUNK * own * tile[0] // (32 * tile[1])
     kinds = " ".join(f"{kind} {found[kind] / updates:.2f}" for kind in ("MUFU", "FFMA", "FMUL", "SHFL", "LDL", "STL"))
     print(
-        f"{name:9s} {tile[0]:>3d} channels {tile[1]} warps {own:>2d} states R={R:<2d} registers {registers} stack {stack} B, "
-        f"instructions per state update {sum(found.values()) / updates:.1f} ({kinds})",
+        f"{name:9s} {tile[0]:>3d} channels {tile[1]} warps {own:>2d} states R={R:<2d} registers {registers} "
+        f"stack {stack} B, instructions per state update {sum(found.values()) / updates:.1f} ({kinds})",
         flush=True,
     )
 

@@ -26,10 +26,11 @@ def run(case: Case, backend: str) -> list[Tensor]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_agrees_with_the_reference(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """In bfloat16 what is added is rounded too: the parts of the four directions, and the terms of dproj."""
     case = Case(*shape, dtype=dtype)
     wanted, wanted_grads = expected(case)
     for name, actual, value in zip(("y", *NAMES), run(case, "triton"), (wanted, *wanted_grads), strict=True):
-        assert_agrees(name, actual, value)
+        assert_agrees(name, actual, value, roundings=2 if dtype == torch.bfloat16 else 1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

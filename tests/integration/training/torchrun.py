@@ -21,7 +21,8 @@ def start(folder: Path, inputs: Inputs, ranks: int, gpu: bool = False, **changes
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     command = [sys.executable, *torchrun, "-m", "components.train", "--params", str(parameters), *inputs.arguments()]
     outputs = ["--model", str(folder / "model"), "--reports", str(folder / "reports")]
-    paths = {"PYTHONPATH": str(ROOT), "HYMUNET_CHECKPOINTS": str(folder / "checkpoints"), "HYMUNET_TRACKING": "off"}
+    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    paths = {"PYTHONPATH": search, "HYMUNET_CHECKPOINTS": str(folder / "checkpoints"), "HYMUNET_TRACKING": "off"}
     if not gpu:
         paths["CUDA_VISIBLE_DEVICES"] = ""
     return subprocess.Popen(

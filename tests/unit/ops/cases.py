@@ -56,8 +56,8 @@ def expected(case: Case) -> tuple[Tensor, list[Tensor]]:
     return y.detach(), list(torch.autograd.grad(y, inputs, case.grad_y().double()))
 
 
-def assert_agrees(name: str, actual: Tensor, wanted: Tensor) -> None:
-    """`TOLERANCE` of the tensor's own type, as a share of its largest value.
+def assert_agrees(name: str, actual: Tensor, wanted: Tensor, roundings: int = 1) -> None:
+    """`TOLERANCE` of the tensor's own type, times `roundings`, as a share of its largest value.
 
     Values below 1e-6, next to inputs of about 1, and steps of the type's subnormal numbers count as zero.
     """
@@ -65,7 +65,8 @@ def assert_agrees(name: str, actual: Tensor, wanted: Tensor) -> None:
     scale = max(wanted.abs().max().item(), 1e-6)
     info = torch.finfo(actual.dtype)
     error = (actual.double() - wanted).abs().max().item() - info.tiny * info.eps
-    assert error <= TOLERANCE[actual.dtype] * scale, f"{name}: error {error / scale:.1e} of the largest, {scale:.1e}"
+    bound = TOLERANCE[actual.dtype] * roundings * scale
+    assert error <= bound, f"{name}: error {error / scale:.1e} of the largest, {scale:.1e}"
 
 
 def cases(dtype: torch.dtype = torch.float32) -> st.SearchStrategy[Case]:
