@@ -50,6 +50,8 @@ def unavailable(device_type: str) -> str | None:
     if device_type == "cuda" and not interpreted:
         if not torch.cuda.is_available():
             return "no CUDA device is visible"
+        if torch.version.hip:
+            return "the kernels prefetch by NVIDIA's instructions; use export"
         if torch.cuda.get_device_capability() < (8, 0):
             return f"{torch.cuda.get_device_name()} is older than compute capability 8.0; use mamba_ssm or export"
     return None
