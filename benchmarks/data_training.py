@@ -14,6 +14,7 @@ from hymunet.data.augment import albumentations_transforms
 from hymunet.data.dataset import TrainingData
 from hymunet.data.split import to_csv
 from hymunet.data.synthetic import draw
+from hymunet.training.device import keep_freed_memory
 from hymunet.training.distributed import ranks
 from hymunet.training.learner import Learner
 from hymunet.training.loading import DeviceLoader, Schedule, Share, WorkerLoader
@@ -24,24 +25,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def feeding(quick: bool) -> dict[str, Any]:
     """Images per second over those of albumentations alone on one core, and the waiting share of a step on this CPU."""
-    images, steps = (60, 1) if quick else (240, 4)
+    images, steps = (60, 1) if quick else (240, 8)
+    keep_freed_memory()  # as a training does
     with TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder, images, SIZE)
         data = TrainingData(folder, folder / "split.csv")
         subset = data.subset("train")
-        schedule = Schedule(len(subset), BATCH, epochs=2 if quick else 8, seed=0)
+        schedule = Schedule(len(subset), BATCH, epochs=2 if quick else 16, seed=0)
         alone = _rate_alone([subset[position] for position in range(len(subset))], schedule.steps)
         cpu = torch.device("cpu")
         loaders: dict[str, WorkerLoader | DeviceLoader] = {
             f"{workers} loader processes": WorkerLoader(subset, DEGREES, workers, cpu) for workers in (0, 1, 2)
         }
         loaders["whole batches on the device, here the CPU"] = DeviceLoader(subset, DEGREES, cpu)
-        rates = {}
-        for label, loader in loaders.items():
-            start = time.perf_counter()
-            count = sum(len(batch[0]) for batch in loader.batches(schedule, 0, Share(0, 1)))
-            rates[label] = count / (time.perf_counter() - start)
+        rates = {label: _rate(loader, schedule) for label, loader in loaders.items()}
         waiting = {workers: _waiting(data, workers, steps) for workers in (0, 1)}
     return {
         "cores": os.cpu_count(),
@@ -70,6 +68,15 @@ def _rate_alone(samples: list[tuple[np.ndarray, np.ndarray]], batches: int) -> f
             found = transform(image=image, mask=mask)
             image, mask = found["image"], found["mask"]
     return batches * BATCH / (time.perf_counter() - start)
+
+
+def _rate(loader: WorkerLoader | DeviceLoader, schedule: Schedule) -> float:
+    """Images per second from the first batch on: loader processes start once in a training."""
+    batches = loader.batches(schedule, 0, Share(0, 1))
+    next(batches)
+    start = time.perf_counter()
+    count = sum(len(images) for images, _ in batches)
+    return count / (time.perf_counter() - start)
 
 
 def _waiting(data: TrainingData, workers: int, steps: int) -> float:
