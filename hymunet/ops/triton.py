@@ -94,11 +94,12 @@ def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, .
     call = _Call(*inputs)
     N, R = call.N, call.R
     grad_y = grad_y.contiguous()
-    exact = x.dtype != torch.bfloat16 or not x.is_cuda  # the interpreter has no bfloat16 product
+    exact = x.dtype != torch.bfloat16
+    term = torch.float32 if exact or not x.is_cuda else torch.bfloat16  # the interpreter has no bfloat16 product
     plan = _plan_backward(B, H * W, C, N)
     blocks, shares = -(-C // plan.channels), N // plan.own
     dx = x.new_empty((4 * shares, *x.shape), dtype=x.dtype)
-    drows = x.new_empty((blocks, B, 4, H * W, shares * R + 2 * N), dtype=torch.float32 if exact else torch.bfloat16)
+    drows = x.new_empty((blocks, B, 4, H * W, shares * R + 2 * N), dtype=term)
     gradients = x.new_empty((B * plan.segments, 4, shares, plan.own + R + 2, C), dtype=torch.float32)
     carry = call.carry(plan, grad_y)
     backward_kernel[call.grid(plan)](
@@ -140,8 +141,9 @@ class _Call:
     def sizes(self, plan: Plan) -> dict[str, int | bool]:
         from hymunet.ops.triton_walk import CHUNK
 
+        _, H, _, C = self.x.shape
         padded = {name: max(2, 1 << (size - 1).bit_length()) for name, size in (("RP", self.R), ("NP", plan.own))}
-        return {"R": self.R, "N": self.N, "OWN": plan.own, **padded, "ALIGNED": self.x.shape[1] % CHUNK == 0}
+        return {"R": self.R, "N": self.N, "OWN": plan.own, **padded, "ALIGNED": H % CHUNK == 0 and C % plan.channels == 0}
 
     @property
     def sectors(self) -> int:
@@ -179,12 +181,12 @@ class _Call:
 
 def _plan_forward(B: int, L: int, C: int, N: int) -> Plan:
     """Two channels a thread share the reading of B and C, where that leaves warps enough to hide latency."""
-    wide = B * 4 * -(-C // 64) >= 1.5 * SCHEDULERS
+    wide = C % 64 == 0 and B * 4 * (C // 64) >= 1.5 * SCHEDULERS
     return _plan(B, L, C, N, 64 if wide else 32, 1, N)
 
 
 def _plan_backward(B: int, L: int, C: int, N: int) -> Plan:
-    return _plan(B, L, C, N, 64, 2, BACKWARD_STATES)
+    return _plan(B, L, C, N, 32, 1, BACKWARD_STATES)
 
 
 def _plan(B: int, L: int, C: int, N: int, channels: int, warps: int, most: int) -> Plan:

@@ -15,14 +15,17 @@ from hymunet.ops.triton_walk import (
     LOG2E,
     UNALIGNED,
     keep_touches,
-    load_chunk,
+    load_deltas,
     load_parameters,
     load_row,
-    load_value,
+    load_values,
     locate,
+    pixel_of,
+    pixels_of,
     prefetch,
     prefetch_map,
     row_of,
+    store_value,
     sum_states,
     touch_rows,
 )
@@ -37,32 +40,56 @@ def stack(a, b):
 
 
 @triton.jit
-def terms(tile, EXACT: tl.constexpr):
-    """What a sum over channels adds: bfloat16 on the matrix units, unless EXACT."""
-    return tile if EXACT else tile.to(tl.bfloat16)
+def stack_eight(tiles):
+    low = stack(stack(tiles[0], tiles[1]), stack(tiles[2], tiles[3]))
+    high = stack(stack(tiles[4], tiles[5]), stack(tiles[6], tiles[7]))
+    return stack(low, high)
 
 
 @triton.jit
-def sum_channels(tiles, EXACT: tl.constexpr, BC: tl.constexpr):
-    """Row sums of four tiles, one below the other, in column 0 of a (rows, 8) result. On the matrix units a row sum is
-    a product with ones: bfloat16 terms, float32 sum. EXACT keeps float32 terms."""
-    tile = stack(stack(tiles[0], tiles[1]), stack(tiles[2], tiles[3]))
+def equal(a, b):
+    """1.0 where two integers are equal, else 0.0, by arithmetic alone."""
+    return 1.0 - tl.minimum(tl.abs(a - b), 1).to(tl.float32)
+
+
+@triton.jit
+def first_of(a, b):
+    return a
+
+
+@triton.jit
+def as_operand(tile):
+    """The same tile. Triton lays an operand of `dot` out for the narrowest type and the joins that it sees on the way to
+    it; it does not look past a reduction, and so takes the layout of the tile's own type, in which it already lies."""
+    return tl.reduce(tl.reshape(tile, (tile.shape[0], tile.shape[1], 1)), 2, first_of)
+
+
+@triton.jit
+def sum_channels(tile, TOKENS: tl.constexpr, EXACT: tl.constexpr):
+    """Sums over the 32 channels of a (TOKENS * V, 32) tile, V values of eight tokens: (V and padding, TOKENS).
+
+    Two products on the matrix units, and nothing is moved between lanes for them: lane 4g + t holds a channel's V
+    values, which is how an operand of 4V rows and 8 columns per token lies when row 8i + 2t + j is value 2i + j of
+    lanes t. The first product sums over t; its result lies as the second takes it, which sums over g. EXACT adds float32
+    terms across the lanes."""
+    V: tl.constexpr = tile.shape[0] // TOKENS
+    M: tl.constexpr = V if V > 16 else 16
     if EXACT:
-        return tl.broadcast_to(tl.sum(tile, axis=1)[:, None], (tile.shape[0], 8))
-    else:
-        return tl.dot(tile, tl.full((BC, 8), 1.0, tl.bfloat16))
+        return tl.trans(tl.reshape(tl.sum(tile, axis=1), (TOKENS, V)))
+    row = tl.arange(0, 4 * V)[None, :]
+    same_value = equal(row // 8 * 2 + row % 2, tl.arange(0, M)[:, None]).to(tile.dtype)
+    column = tl.arange(0, 8 * TOKENS)[:, None]
+    same_token = equal(column // 8, tl.arange(0, TOKENS)[None, :]).to(tile.dtype)
+    lanes = tl.permute(tl.reshape(tile, (TOKENS, V // 2, 2, 8, 4)), (1, 4, 2, 0, 3))
+    groups = tl.dot(same_value, as_operand(tl.reshape(lanes, (4 * V, 8 * TOKENS))), input_precision="ieee")
+    return tl.dot(groups.to(tile.dtype), same_token, input_precision="ieee")
 
 
 @triton.jit
-def project(w, logits, EXACT: tl.constexpr):
+def project(w, logits, TERM: tl.constexpr):
     """w (rows, BC) times the eight (1, BC) `logits` of a chunk as columns: (rows, 8)."""
-    low = stack(stack(logits[0], logits[1]), stack(logits[2], logits[3]))
-    high = stack(stack(logits[4], logits[5]), stack(logits[6], logits[7]))
-    columns = tl.trans(stack(low, high))
-    if EXACT:
-        return tl.dot(w, columns, input_precision="ieee")
-    else:
-        return tl.dot(w.to(tl.bfloat16), columns.to(tl.bfloat16))
+    columns = as_operand(stack_eight(logits).to(TERM))
+    return tl.dot(w.to(TERM), tl.trans(columns), input_precision="ieee")
 
 
 @triton.jit(do_not_specialize_on_alignment=[*UNALIGNED, "dx", "drows", "gradients"])
@@ -84,6 +111,7 @@ def backward_kernel(
     all_chunks = tl.cdiv(L, CH)
     ROW: tl.constexpr = R + 2 * N
     OUT: tl.constexpr = SHARES * R + 2 * N
+    TERM: tl.constexpr = drows.dtype.element_ty
     n = tl.arange(0, NP)[:, None]
     r = tl.arange(0, RP)[:, None]
     state_mask = (n < OWN) & live[None, :]
@@ -109,27 +137,30 @@ def backward_kernel(
     RANKS: tl.constexpr = RP if RP > 16 else 16
     rank = tl.arange(0, RANKS)[:, None]
     w_rows = tl.load(dt_weight + (direction * R + rank) * C + c[None, :], mask=live[None, :] & (rank < R), other=0.0)
-    state_row = tl.arange(0, 8 * NP)[:, None]
-    column = tl.arange(0, 8)[None, :]
 
     begin = segment * chunks
     end = tl.minimum(begin + chunks, all_chunks)
     ahead = touch_rows(rows, (end - 1) * CH, L, ROW, CH, SECTORS)
     touched = tl.zeros(ahead.shape, tl.float32)
+    start = pixel_of((end - 1) * CH, direction, H, W)
+    following = pixel_of(tl.maximum(end - 2, 0) * CH, direction, H, W)
     for count in range(end - begin):
         chunk = end - 1 - count
         first = chunk * CH
         touched += ahead
         slot = (image * 4 + direction) * all_chunks + chunk
-        h = tl.load(states + slot * N * C + own, mask=state_mask, other=0.0)
+        if ALIGNED and NP == OWN:
+            h = tl.load(states + slot * N * C + own)
+        else:
+            h = tl.load(states + slot * N * C + own, mask=state_mask, other=0.0)
         b = load_row(row_of(rows, first, 0, L - 1, ROW, ALIGNED) + own_b, OWN, NP)
-        pixels, values, deltas = load_chunk(x, rows, w, bias, first, direction, H, W, C, c, R, ROW, RP, CH, ALIGNED)
-        grads = ()
-        for t in tl.static_range(CH):
-            grads = grads + (load_value(grad_y, pixels[t], C, c, first + t, L, ALIGNED),)
+        pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
+        values = load_values(x, pixels, C, c, first, L, CH, ALIGNED)
+        grads = load_values(grad_y, pixels, C, c, first, L, CH, ALIGNED)
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RP, CH, ALIGNED)
         ahead = touch_rows(rows, tl.maximum(first - CH, 0), L, ROW, CH, SECTORS)
+        before = pixel_of(tl.maximum(first - 2 * CH, 0), direction, H, W)
         if PREFETCH:
-            before = tl.maximum(first - 2 * CH, 0)
             prefetch_map(image_x, before, direction, H, W, C, block, BC, CH)
             prefetch_map(image_grad, before, direction, H, W, C, block, BC, CH)
             sector = tl.minimum(tl.arange(0, BC // 8)[None, :] * 8 + block * BC, C - 1)
@@ -153,30 +184,27 @@ def backward_kernel(
             delta, value, gy = deltas[t], values[t], grads[t]
             adjoint += gy[None, :] * now_read
             through_b = sum_states(adjoint * now_b)
-            to_bc = stack(terms(adjoint * (delta * value)[None, :], EXACT), terms(history[t + 1] * gy[None, :], EXACT))
+            to_bc = stack((adjoint * (delta * value)[None, :]).to(TERM), (history[t + 1] * gy[None, :]).to(TERM))
             adjoint = tl.exp2((delta * LOG2E)[None, :] * a) * adjoint  # again, where keeping it would cost registers
             flow = adjoint * history[t]
             grad_a += flow * delta[None, :]
             grad_delta = value * through_b + sum_states(flow * a)
-            valid = live if ALIGNED else c < tl.where(first + t < L, C, 0)
-            tl.store(dx + pixels[t] * C, delta * through_b + skip * gy, mask=valid)
+            store_value(dx, delta * through_b + skip * gy, pixels[t], C, c, first + t, L, ALIGNED)
             grad_skip += gy * value
             grad_logit = grad_delta * (1.0 - tl.exp2(-delta * LOG2E))
             grad_bias += grad_logit
             logits = (grad_logit[None, :],) + logits
             tiles = (to_bc,) + tiles
-            if t % 4 == 0:
-                later = state_row // (2 * NP)
-                m = state_row % NP
-                at = out + SHARES * R + share * OWN + (t + later) * OUT + state_row // NP % 2 * N + m
-                sums = sum_channels(tiles, EXACT, BC)
-                tl.store(at + column, sums, mask=(column == 0) & (m < OWN) & (first + t + later < L))
-                tiles = ()
+        sums = sum_channels(stack_eight(tiles), CH, EXACT)
+        m = tl.arange(0, sums.shape[0])[:, None]
+        token = tl.arange(0, CH)[None, :]
+        at = out + SHARES * R + share * OWN + token * OUT + m // NP * N + m % NP
+        tl.store(at, sums, mask=(m < 2 * NP) & (m % NP < OWN) & (first + token < L))
         for t in tl.static_range(CH):
             grad_w += logits[t] * load_row(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RP)
-        token = tl.arange(0, CH)[None, :]
         kept = (rank < R) & (first + token < L)
-        tl.store(out + share * R + token * OUT + rank, project(w_rows, logits, EXACT), mask=kept)
+        tl.store(out + share * R + token * OUT + rank, project(w_rows, logits, TERM), mask=kept)
+        start, following = following, before
     keep_touches(unread, touched)
     slot = ((image * segments + segment) * 4 + direction) * SHARES + share
     gradients += slot * (OWN + R + 2) * C + c[None, :]

@@ -10,13 +10,16 @@ from hymunet.ops.triton_walk import (
     LOG2E,
     UNALIGNED,
     keep_touches,
-    load_chunk,
+    load_deltas,
     load_parameters,
     load_row,
+    load_values,
     locate,
     pixel_of,
+    pixels_of,
     prefetch_map,
     row_of,
+    store_value,
     sum_states,
     touch_rows,
 )
@@ -58,7 +61,9 @@ def summary_kernel(
     end = tl.minimum(begin + chunks, tl.cdiv(L, CH))
     for count in range(end - begin):
         first = (end - 1 - count if REVERSE else begin + count) * CH
-        _p, values, deltas = load_chunk(source, rows, w, bias, first, direction, H, W, C, c, R, ROW, RP, CH, ALIGNED)
+        pixels = pixels_of(pixel_of(first, direction, H, W), first, direction, H, W, CH, ALIGNED)
+        values = load_values(source, pixels, C, c, first, L, CH, ALIGNED)
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RP, CH, ALIGNED)
         b = load_row(row_of(rows, first, CH - 1 if REVERSE else 0, L - 1, ROW, ALIGNED) + across, OWN, NP)
         for i in tl.static_range(CH):
             now_b = b
@@ -141,18 +146,25 @@ def scan_kernel(
     end = tl.minimum(begin + chunks, all_chunks)
     ahead = touch_rows(rows, begin * CH, L, ROW, CH, SECTORS)
     touched = tl.zeros(ahead.shape, tl.float32)
+    start, following = pixel_of(begin * CH, direction, H, W), pixel_of((begin + 1) * CH, direction, H, W)
     for chunk in range(begin, end):
         if KEEP:
             slot = (image * 4 + direction) * all_chunks + chunk
-            tl.store(states + slot * N * C + own, h, mask=state_mask)
+            if ALIGNED and NP == OWN:
+                tl.store(states + slot * N * C + own, h)
+            else:
+                tl.store(states + slot * N * C + own, h, mask=state_mask)
         first = chunk * CH
         touched += ahead
         ahead = touch_rows(rows, tl.minimum(first + CH, L - 1), L, ROW, CH, SECTORS)
+        later = pixel_of(first + 2 * CH, direction, H, W)
         if PREFETCH:
-            prefetch_map(image_x, tl.minimum(first + 2 * CH, L - 1), direction, H, W, C, block, BC, CH)
+            prefetch_map(image_x, later, direction, H, W, C, block, BC, CH)
         row = row_of(rows, first, 0, L - 1, ROW, ALIGNED) + own_b
         b, read = load_row(row, OWN, NP), load_row(row + N, OWN, NP)
-        pixels, values, deltas = load_chunk(x, rows, w, bias, first, direction, H, W, C, c, R, ROW, RP, CH, ALIGNED)
+        pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
+        values = load_values(x, pixels, C, c, first, L, CH, ALIGNED)
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RP, CH, ALIGNED)
         for t in tl.static_range(CH):
             now_b, now_read = b, read
             if t + 1 < CH:
@@ -161,8 +173,8 @@ def scan_kernel(
             delta, value = deltas[t], values[t]
             h = tl.exp2(delta[None, :] * a) * h + (delta * value)[None, :] * now_b
             y = skip * value + sum_states(h * now_read)
-            valid = c < C if ALIGNED else c < tl.where(first + t < L, C, 0)
-            tl.store(part + pixels[t] * C, y, mask=valid)
+            store_value(part, y, pixels[t], C, c, first + t, L, ALIGNED)
+        start, following = following, later
     keep_touches(unread, touched)
 
 

@@ -3,6 +3,7 @@
 One thread owns one channel and keeps its states in registers; a program walks its tokens one after another. Tiles put
 the states first and the channels last, and pointers carry no alignment promise (`UNALIGNED`): so Triton spreads the
 lanes over channels and a sum over states needs no shuffle. Only `rows`, which every lane reads, is read in wide words.
+ALIGNED means that chunks fit the columns and blocks the channels, so that nothing needs a mask.
 
 The compiler keeps loads and stores in the order written, and a program has few warps to hide a wait behind. So what a
 token needs is loaded while the token before it is computed, and a chunk is brought near while another is walked.
@@ -114,11 +115,11 @@ def prefetch(pointer):
 
 
 @triton.jit
-def prefetch_map(source, first, direction, H, W, C, block, BC: tl.constexpr, CH: tl.constexpr):
-    """The same for a chunk's (BC,) values of one image's map."""
+def prefetch_map(source, start, direction, H, W, C, block, BC: tl.constexpr, CH: tl.constexpr):
+    """The same for the (BC,) values of one image's map in the chunk that begins at pixel `start`."""
     SECTOR: tl.constexpr = 256 // source.dtype.element_ty.primitive_bitwidth
     WIDE: tl.constexpr = BC // SECTOR if BC > SECTOR else 1
-    pixel = pixel_of(first, direction, H, W) + tl.arange(0, CH)[:, None] * stride_of(direction, W)
+    pixel = start + tl.arange(0, CH)[:, None] * stride_of(direction, W)
     channel = tl.minimum(block * BC + tl.arange(0, WIDE)[None, :] * SECTOR, C - 1)
     prefetch(source + tl.minimum(tl.maximum(pixel, 0), H * W - 1) * C + channel)
 
@@ -137,31 +138,49 @@ def keep_touches(unread, touched):
 
 
 @triton.jit
-def load_value(source, pixel, C, c, step, L, ALIGNED: tl.constexpr):
-    """One token's (BC,) values of a map, zero beyond the channels and past the last step."""
-    valid = c < C if ALIGNED else c < tl.where(step < L, C, 0)
-    return tl.load(source + pixel * C, mask=valid, other=0.0).to(tl.float32)
+def pixels_of(start, first, direction, H, W, CH: tl.constexpr, ALIGNED: tl.constexpr):
+    """The pixels of a chunk, which begins at pixel `start`; past the end the last one."""
+    pixels = ()
+    for t in tl.static_range(CH):
+        if ALIGNED:
+            pixels = pixels + (start + t * stride_of(direction, W),)
+        else:
+            pixels = pixels + (pixel_of(tl.minimum(first + t, H * W - 1), direction, H, W),)
+    return pixels
 
 
 @triton.jit
-def load_chunk(
-    source, rows, w, bias, first, direction, H, W, C, c,
-    R: tl.constexpr, ROW: tl.constexpr, RP: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr,
-):  # fmt: skip
-    """Of the chunk's tokens the pixel, the (BC,) values of a map, and the steps: the loads of all of them are on their
-    way before the first is waited for, and the chains of operations that make a step run side by side."""
-    L = H * W
-    stride = stride_of(direction, W)
-    start = pixel_of(first, direction, H, W)
-    pixels = ()
+def load_values(source, pixels, C, c, first, L, CH: tl.constexpr, ALIGNED: tl.constexpr):
+    """(BC,) values of a map at each pixel, zero beyond the channels and past the last step."""
     values = ()
+    for t in tl.static_range(CH):
+        if ALIGNED:
+            value = tl.load(source + pixels[t] * C)
+        else:
+            value = tl.load(source + pixels[t] * C, mask=c < tl.where(first + t < L, C, 0), other=0.0)
+        values = values + (value.to(tl.float32),)
+    return values
+
+
+@triton.jit
+def store_value(target, value, pixel, C, c, step, L, ALIGNED: tl.constexpr):
+    if ALIGNED:
+        tl.store(target + pixel * C, value)
+    else:
+        tl.store(target + pixel * C, value, mask=c < tl.where(step < L, C, 0))
+
+
+@triton.jit
+def load_deltas(
+    rows, w, bias, first, L, R: tl.constexpr, ROW: tl.constexpr, RP: tl.constexpr, CH: tl.constexpr,
+    ALIGNED: tl.constexpr,
+):  # fmt: skip
+    """The steps of a chunk, (BC,) each: all loads are on their way before the first is waited for, and the chains of
+    operations that make a step run side by side."""
     raw = ()
     for t in tl.static_range(CH):
-        pixel = start + t * stride if ALIGNED else pixel_of(tl.minimum(first + t, L - 1), direction, H, W)
-        pixels = pixels + (pixel,)
-        values = values + (load_value(source, pixel, C, c, first + t, L, ALIGNED),)
         raw = raw + (load_row(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RP),)
     deltas = ()
     for t in tl.static_range(CH):
         deltas = deltas + (softplus(sum_states(raw[t] * w) + bias),)
-    return pixels, values, deltas
+    return deltas
