@@ -9,7 +9,7 @@ timing can change a result.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -17,7 +17,13 @@ from torch import Tensor
 
 SCHEDULERS = 528
 """Of the 132 multiprocessors of the GPU that this plan was measured on."""
-WARPS_WANTED = 3 * SCHEDULERS
+FORWARD_PROGRAMS = 15 * SCHEDULERS // 4
+BACKWARD_PROGRAMS = 2 * SCHEDULERS
+"""How many run at the same time, one warp each, by the registers that they take."""
+LEAST_CHUNKS = 4
+"""In a segment: to begin one costs about as much as a chunk."""
+HANDOVER = 2
+"""What a segment of a relay costs beside its chunks, in chunks."""
 BACKWARD_STATES = 8
 """The most a backward program holds: each costs it a register for every step of a chunk."""
 OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
@@ -26,13 +32,14 @@ OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
 
 @dataclass(frozen=True)
 class Plan:
-    """How one launch splits the work: channels, warps and states per program, segments of `chunks` chunks per walk."""
+    """How one launch splits the work: channels and states per program, segments of `chunks` chunks per walk;
+    in a relay they are walked one after the other, else all at once."""
 
     channels: int
-    warps: int
     own: int
     segments: int
     chunks: int
+    relay: bool = False
 
 
 @cache
@@ -58,9 +65,9 @@ def unavailable(device_type: str) -> str | None:
 
 
 def state_shape(B: int, H: int, W: int, C: int, N: int) -> tuple[int, ...]:
-    from hymunet.ops.triton_walk import CHUNK
+    from hymunet.ops.triton_walk import CHUNK, STATE_BLOCK
 
-    return (B, 4, -(-H * W // CHUNK), N, C)
+    return (B, 4, -(-H * W // CHUNK), -(-C // STATE_BLOCK.value), N, STATE_BLOCK.value)
 
 
 def forward(
@@ -77,16 +84,17 @@ def forward(
     part = x.new_empty((4 * call.N // plan.own, B, H, W, C), dtype=x.dtype)
     carry = call.carry(plan, None)
     scan_kernel[call.grid(plan)](
-        call.x, call.rows, call.A, call.dt_weight, call.dt_bias, call.D, carry, part, states, call.unread,
+        call.x, call.rows, call.parameters, call.dt_bias, call.D, carry, part, states, call.unread,
         H, W, C, plan.segments, plan.chunks, **call.sizes(plan), BC=plan.channels, CH=CHUNK, KEEP=keep,
-        SEGMENTED=plan.segments > 1, SECTORS=call.sectors, PREFETCH=x.is_cuda, num_warps=plan.warps, **OPTIONS,
+        SEGMENTED=plan.segments > 1, SECTORS=call.sectors, PREFETCH=x.is_cuda, num_warps=1, **OPTIONS,
     )  # fmt: skip
     return _merge(part, x.dtype), states
 
 
 def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     """Gradients of `forward`'s six inputs, given the states that it kept."""
-    from hymunet.ops.triton_backward import backward_kernel, merge_rows_kernel
+    from hymunet.ops.triton_backward import backward_kernel
+    from hymunet.ops.triton_merge import merge_gradients_kernel, merge_rows_kernel
     from hymunet.ops.triton_walk import CHUNK
 
     x, proj, *_ = inputs
@@ -101,27 +109,26 @@ def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, .
     dx = x.new_empty((4 * shares, *x.shape), dtype=x.dtype)
     drows = x.new_empty((blocks, B, 4, H * W, shares * R + 2 * N), dtype=term)
     gradients = x.new_empty((B * plan.segments, 4, shares, plan.own + R + 2, C), dtype=torch.float32)
-    carry = call.carry(plan, grad_y)
+    if plan.relay:
+        carry = x.new_empty((B, 4, plan.segments, N, C), dtype=torch.float32)
+        turns = x.new_zeros(1 + call.grid(plan)[0] // plan.segments, dtype=torch.int32)
+    else:
+        carry = turns = call.carry(plan, grad_y)
     backward_kernel[call.grid(plan)](
-        call.x, call.rows, call.A, call.dt_weight, call.dt_bias, call.D, grad_y, carry, states,
+        call.x, call.rows, call.parameters, call.dt_bias, call.D, grad_y, carry, turns, states,
         dx, drows, gradients, call.unread, H, W, C, plan.segments, plan.chunks, **call.sizes(plan), BC=plan.channels,
-        CH=CHUNK, SEGMENTED=plan.segments > 1, EXACT=exact, SECTORS=call.sectors, PREFETCH=x.is_cuda,
-        num_warps=plan.warps, **OPTIONS,
+        CH=CHUNK, SEGMENTED=plan.segments > 1, RELAY=plan.relay, EXACT=exact, RANKS=max(16, _padded(R)),
+        SECTORS=call.sectors, PREFETCH=x.is_cuda, num_warps=1, **OPTIONS,
     )  # fmt: skip
     dproj = proj.new_empty(proj.shape)
     merge_rows_kernel[(-(-dproj.numel() // 1024),)](
         drows, dproj, H * W, H, W, dproj.numel(), R=R, N=N, SHARES=shares, BLOCKS=blocks, BLOCK=1024, num_warps=4
     )
-    total = gradients.sum(0)
-    shared = total[:, :, plan.own : -1].sum(1)
-    return (
-        _merge(dx, x.dtype),
-        dproj,
-        total[:, :, : plan.own].reshape(4, N, C).transpose(1, 2).contiguous(),
-        shared[:, :R].transpose(1, 2).contiguous(),
-        shared[:, R].contiguous(),
-        total[:, 0, -1].contiguous(),
+    dA, dweight, dbias, dD = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in inputs[2:])
+    merge_gradients_kernel[(-(-C // 32) * (N + R + 2) * 4,)](
+        gradients, dA, dweight, dbias, dD, gradients.shape[0], C, R=R, N=N, OWN=plan.own, BC=32, PARTS=16, num_warps=1
     )
+    return _merge(dx, x.dtype), dproj, dA, dweight, dbias, dD
 
 
 class _Call:
@@ -132,25 +139,26 @@ class _Call:
         self.N, self.R = A.shape[-1], dt_weight.shape[-1]
         if H * W * max(x.shape[-1] * self.N, 4 * proj.shape[-1]) >= 2**31:
             raise ValueError(f"a map of {H}x{W} with {x.shape[-1]} channels is too large for one scan; tile the image")
-        self.x = x.contiguous()
-        self.rows = _walks(proj.contiguous(), H, W)
-        self.A, self.dt_weight = A.transpose(1, 2).contiguous(), dt_weight.transpose(1, 2).contiguous()
-        self.dt_bias, self.D = dt_bias.contiguous(), D.contiguous()
+        self.x, self.dt_bias, self.D = x.contiguous(), dt_bias.contiguous(), D.contiguous()
+        self.rows, self.parameters = _arrange(proj.contiguous(), A.contiguous(), dt_weight.contiguous(), H, W)
         self.unread = x.new_empty(self.sectors, dtype=torch.float32)
 
     def sizes(self, plan: Plan) -> dict[str, int | bool]:
         from hymunet.ops.triton_walk import CHUNK
 
         _, H, _, C = self.x.shape
-        padded = {name: max(2, 1 << (size - 1).bit_length()) for name, size in (("RP", self.R), ("NP", plan.own))}
-        return {"R": self.R, "N": self.N, "OWN": plan.own, **padded, "ALIGNED": H % CHUNK == 0 and C % plan.channels == 0}
+        even = self.R + self.R % 2
+        return {
+            "R": self.R, "N": self.N, "OWN": plan.own, "RT": min(16, even & -even), "NP": max(2, _padded(plan.own)),
+            "ALIGNED": H % CHUNK == 0 and C % plan.channels == 0,
+        }  # fmt: skip
 
     @property
     def sectors(self) -> int:
         """Pieces of 32 bytes in the rows of a chunk, as a power of two."""
         from hymunet.ops.triton_walk import CHUNK
 
-        return 1 << (-(-CHUNK * (self.R + 2 * self.N) // 8) - 1).bit_length()
+        return _padded(-(-CHUNK * (self.R + 2 * self.N) // 8))
 
     def grid(self, plan: Plan) -> tuple[int]:
         B, _, _, C = self.x.shape
@@ -162,18 +170,18 @@ class _Call:
         from hymunet.ops.triton_walk import CHUNK
 
         if plan.segments == 1:
-            return self.A
+            return self.parameters
         B, H, W, C = self.x.shape
         reverse = grad_y is not None
         carry = self.x.new_empty((B, 4, plan.segments, self.N, C), dtype=torch.float32)
         total = self.x.new_empty((B, 4, plan.segments, C), dtype=torch.float32)
-        summary_kernel[self.grid(plan)](
-            self.x, self.rows, self.A, self.dt_weight, self.dt_bias, grad_y if reverse else self.x, carry, total,
+        summary_kernel[(self.grid(plan)[0] // plan.segments * (plan.segments - 1),)](
+            self.x, self.rows, self.parameters, self.dt_bias, grad_y if reverse else self.x, carry, total,
             H, W, C, plan.segments, plan.chunks, **self.sizes(plan), BC=plan.channels, CH=CHUNK, REVERSE=reverse,
-            num_warps=plan.warps, **OPTIONS,
+            num_warps=1, **OPTIONS,
         )  # fmt: skip
         combine_kernel[(-(-C // 32) * self.N * 4 * B,)](
-            self.A, carry, total, C, plan.segments, N=self.N, SP=1 << (plan.segments - 1).bit_length(), BC=32,
+            self.parameters, carry, total, C, plan.segments, R=self.R, N=self.N, SP=_padded(plan.segments), BC=32,
             REVERSE=reverse, num_warps=1, **OPTIONS,
         )  # fmt: skip
         return carry
@@ -182,42 +190,62 @@ class _Call:
 def _plan_forward(B: int, L: int, C: int, N: int) -> Plan:
     """Two channels a thread share the reading of B and C, where that leaves warps enough to hide latency."""
     wide = C % 64 == 0 and B * 4 * (C // 64) >= 1.5 * SCHEDULERS
-    return _plan(B, L, C, N, 64 if wide else 32, 1, N)
+    return _plan(B, L, C, N, 64 if wide else 32, N, FORWARD_PROGRAMS)
 
 
 def _plan_backward(B: int, L: int, C: int, N: int) -> Plan:
-    return _plan(B, L, C, N, 32, 1, BACKWARD_STATES)
+    """Where the programs are more than run at once, a relay of segments keeps the GPU full until the end."""
+    plan = _plan(B, L, C, N, 32, BACKWARD_STATES, BACKWARD_PROGRAMS)
+    programs, chunks = B * 4 * -(-C // 32) * (N // plan.own), plan.segments * plan.chunks
+    if programs <= BACKWARD_PROGRAMS:
+        return plan
+
+    def duration(segments: int) -> int:
+        return -(-programs * segments // BACKWARD_PROGRAMS) * (-(-chunks // segments) + HANDOVER)
+
+    segments = min(range(1, 9), key=duration)
+    per_segment = -(-chunks // segments)
+    segments = -(-chunks // per_segment)
+    return replace(plan, segments=segments, chunks=per_segment, relay=segments > 1)
 
 
-def _plan(B: int, L: int, C: int, N: int, channels: int, warps: int, most: int) -> Plan:
-    """At most `most` states per program, and fewer, then segments, where programs are too few."""
+def _plan(B: int, L: int, C: int, N: int, channels: int, most: int, resident: int) -> Plan:
+    """Segments until all that can run at once do; where the walk is too short for that, fewer states per program."""
     from hymunet.ops.triton_walk import CHUNK
 
-    walks = B * 4 * -(-C // channels) * warps
-    own = N
-    while own % 2 == 0 and own > 4 and (own > most or walks * (N // own) < SCHEDULERS):
-        own //= 2
     chunks = -(-L // CHUNK)
-    # A summary costs nearly as much as a scan: fewer than four segments would not pay for it.
-    wanted = min(chunks, -(-WARPS_WANTED // (walks * (N // own))))
-    per_segment = chunks if wanted < 4 else -(-chunks // wanted)
-    return Plan(channels, warps, own, -(-chunks // per_segment), per_segment)
+    walks = B * 4 * -(-C // channels)
+    own = N
+    while own % 2 == 0 and (own > most or (own > 4 and walks * (N // own) * chunks < LEAST_CHUNKS * SCHEDULERS)):
+        own //= 2
+    segments = max(1, min(resident // (walks * (N // own)), chunks // LEAST_CHUNKS))
+    per_segment = -(-chunks // segments)
+    return Plan(channels, own, -(-chunks // per_segment), per_segment)
 
 
-def _walks(proj: Tensor, H: int, W: int) -> Tensor:
-    """`proj` in float32 and in the order of the four walks, (B, 4, H*W, R + 2N)."""
-    from hymunet.ops.triton_forward import walk_kernel
+def _padded(size: int) -> int:
+    """The next power of two."""
+    return 1 << (size - 1).bit_length()
 
-    B, ROW = proj.shape[0], proj.shape[-1]
-    rows = proj.new_empty((B, 4, H * W, ROW), dtype=torch.float32)
+
+def _arrange(proj: Tensor, A: Tensor, dt_weight: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
+    """`proj` in float32 and in the order of the four walks, (B, 4, H*W, R + 2N); A and dt_weight as (4, N + R, C)."""
+    from hymunet.ops.triton_merge import arrange_kernel
+
+    _, C, N = A.shape
+    R = dt_weight.shape[-1]
+    rows = proj.new_empty((proj.shape[0], 4, H * W, R + 2 * N), dtype=torch.float32)
+    parameters = A.new_empty((4, N + R, C))
     size = rows.numel()
-    walk_kernel[(-(-size // 1024),)](proj, rows, H * W, H, W, size, ROW=ROW, BLOCK=1024, num_warps=4)
-    return rows
+    arrange_kernel[(-(-size // 1024) + -(-parameters.numel() // 1024),)](
+        proj, A, dt_weight, rows, parameters, H, W, C, size, R=R, N=N, BLOCK=1024, num_warps=4
+    )
+    return rows, parameters
 
 
 def _merge(part: Tensor, dtype: torch.dtype) -> Tensor:
     """Sum over the leading axis, in order, in float32."""
-    from hymunet.ops.triton_forward import merge_kernel
+    from hymunet.ops.triton_merge import merge_kernel
 
     if part.shape[0] == 1:
         return part[0].to(dtype)

@@ -13,10 +13,12 @@ import triton.language as tl
 
 from hymunet.ops.triton_walk import (
     LOG2E,
+    STATE_BLOCK,
     UNALIGNED,
     keep_touches,
     load_deltas,
     load_parameters,
+    load_ranks,
     load_row,
     load_values,
     locate,
@@ -25,6 +27,7 @@ from hymunet.ops.triton_walk import (
     prefetch,
     prefetch_map,
     row_of,
+    state_offset,
     store_value,
     sum_states,
     touch_rows,
@@ -59,30 +62,32 @@ def first_of(a, b):
 
 @triton.jit
 def as_operand(tile):
-    """The same tile. Triton lays an operand of `dot` out for the narrowest type and the joins that it sees on the way to
-    it; it does not look past a reduction, and so takes the layout of the tile's own type, in which it already lies."""
+    """The same tile. Triton lays an operand of `dot` out for the narrowest type and the joins that it sees on the way
+    to it; it does not look past a reduction, and so takes the layout of the tile's own type, in which it lies."""
     return tl.reduce(tl.reshape(tile, (tile.shape[0], tile.shape[1], 1)), 2, first_of)
 
 
 @triton.jit
 def sum_channels(tile, TOKENS: tl.constexpr, EXACT: tl.constexpr):
-    """Sums over the 32 channels of a (TOKENS * V, 32) tile, V values of eight tokens: (V and padding, TOKENS).
+    """Sums over the 32 channels of a (TOKENS * V, 32) tile, V values of eight tokens: (TOKENS, V), or padded to 16.
 
     Two products on the matrix units, and nothing is moved between lanes for them: lane 4g + t holds a channel's V
     values, which is how an operand of 4V rows and 8 columns per token lies when row 8i + 2t + j is value 2i + j of
-    lanes t. The first product sums over t; its result lies as the second takes it, which sums over g. EXACT adds float32
-    terms across the lanes."""
+    lanes t. The first product sums over t; its result lies as the second takes it, which sums over g. EXACT adds
+    float32 terms across the lanes."""
     V: tl.constexpr = tile.shape[0] // TOKENS
     M: tl.constexpr = V if V > 16 else 16
     if EXACT:
-        return tl.trans(tl.reshape(tl.sum(tile, axis=1), (TOKENS, V)))
-    row = tl.arange(0, 4 * V)[None, :]
-    same_value = equal(row // 8 * 2 + row % 2, tl.arange(0, M)[:, None]).to(tile.dtype)
-    column = tl.arange(0, 8 * TOKENS)[:, None]
-    same_token = equal(column // 8, tl.arange(0, TOKENS)[None, :]).to(tile.dtype)
-    lanes = tl.permute(tl.reshape(tile, (TOKENS, V // 2, 2, 8, 4)), (1, 4, 2, 0, 3))
-    groups = tl.dot(same_value, as_operand(tl.reshape(lanes, (4 * V, 8 * TOKENS))), input_precision="ieee")
-    return tl.dot(groups.to(tile.dtype), same_token, input_precision="ieee")
+        sums = tl.reshape(tl.sum(tile, axis=1), (TOKENS, V))
+    else:
+        row = tl.arange(0, 4 * V)[None, :]
+        same_value = equal(row // 8 * 2 + row % 2, tl.arange(0, M)[:, None]).to(tile.dtype)
+        column = tl.arange(0, 8 * TOKENS)[None, :]
+        same_token = equal(column // 8, tl.arange(0, 16)[:, None]).to(tile.dtype)
+        lanes = tl.permute(tl.reshape(tile, (TOKENS, V // 2, 2, 8, 4)), (1, 4, 2, 0, 3))
+        groups = tl.dot(same_value, as_operand(tl.reshape(lanes, (4 * V, 8 * TOKENS))), input_precision="ieee")
+        sums = tl.dot(same_token, as_operand(tl.trans(groups.to(tile.dtype))), input_precision="ieee")
+    return sums
 
 
 @triton.jit
@@ -92,19 +97,41 @@ def project(w, logits, TERM: tl.constexpr):
     return tl.dot(w.to(TERM), tl.trans(columns), input_precision="ieee")
 
 
+@triton.jit
+def store_rows(
+    out, sums, projected, share, first, L,
+    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, NP: tl.constexpr, CH: tl.constexpr,
+):  # fmt: skip
+    """The partial gradients of a chunk's rows: of B and C from `sums`, (tokens, states), of dt from `projected`."""
+    SHARES: tl.constexpr = N // OWN
+    OUT: tl.constexpr = SHARES * R + 2 * N
+    t = tl.arange(0, sums.shape[0])[:, None]
+    m = tl.arange(0, sums.shape[1])[None, :]
+    at = out + SHARES * R + share * OWN + t * OUT + m // NP * N + m % NP
+    tl.store(at, sums, mask=(t < CH) & (m < 2 * NP) & (m % NP < OWN) & (first + t < L))
+    rank = tl.arange(0, projected.shape[0])[:, None]
+    token = tl.arange(0, CH)[None, :]
+    tl.store(out + share * R + token * OUT + rank, projected, mask=(rank < R) & (first + token < L))
+
+
 @triton.jit(do_not_specialize_on_alignment=[*UNALIGNED, "dx", "drows", "gradients"])
 def backward_kernel(
-    x, rows, A, dt_weight, dt_bias, D, grad_y, carry, states, dx, drows, gradients, unread,
+    x, rows, parameters, dt_bias, D, grad_y, carry, turns, states, dx, drows, gradients, unread,
     H, W, C, segments, chunks,
-    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr,
-    BC: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr, SEGMENTED: tl.constexpr, EXACT: tl.constexpr,
-    SECTORS: tl.constexpr, PREFETCH: tl.constexpr,
+    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RT: tl.constexpr, NP: tl.constexpr,
+    BC: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr, SEGMENTED: tl.constexpr, RELAY: tl.constexpr,
+    EXACT: tl.constexpr, RANKS: tl.constexpr, SECTORS: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
-    """One direction of one image's segment, walked backwards, OWN of the N states. Partial gradients: dx
+    """One direction of one image's segment, walked backwards, OWN of the N states. In a RELAY a segment takes the
+    adjoint state from the program that walked the one behind it: programs take their work in the order in which they
+    start, the last segments first, so whoever is waited for has started. Partial gradients: dx
     (4 * shares, B, H*W, C), drows (channel blocks, B, H*W, 4, shares * R + 2N) and, of A, dt_weight, dt_bias and D,
     gradients (B * segments, 4, shares, OWN + R + 2, C)."""
     SHARES: tl.constexpr = N // OWN
-    block, share, direction, segment, image, images = locate(C, segments, BC, SHARES)
+    pid = tl.program_id(0)
+    if RELAY:
+        pid = tl.num_programs(0) - 1 - tl.atomic_add(turns, 1)
+    block, share, direction, segment, image, images = locate(pid, C, segments, BC, SHARES)
     c = block * BC + tl.arange(0, BC)
     live = c < C
     L = H * W
@@ -113,11 +140,10 @@ def backward_kernel(
     OUT: tl.constexpr = SHARES * R + 2 * N
     TERM: tl.constexpr = drows.dtype.element_ty
     n = tl.arange(0, NP)[:, None]
-    r = tl.arange(0, RP)[:, None]
     state_mask = (n < OWN) & live[None, :]
     own = (share * OWN + n) * C + c[None, :]
     own_b = R + share * OWN
-    a, w, bias = load_parameters(A, dt_weight, dt_bias, direction, share, c, C, R, N, OWN, RP, NP)
+    a, w, bias = load_parameters(parameters, dt_bias, direction, share, c, C, R, N, OWN, RT, NP)
     skip = tl.load(D + direction * C + c, mask=c < tl.where(share == 0, C, 0), other=0.0)
     image_x = x + image * L * C
     image_grad = grad_y + image * L * C
@@ -129,42 +155,56 @@ def backward_kernel(
     adjoint = tl.zeros((NP, BC), tl.float32)
     if SEGMENTED:
         slot = (image * 4 + direction) * segments + segment
-        adjoint = tl.load(carry + slot * N * C + own, mask=state_mask, other=0.0)
+        mask = state_mask
+        if RELAY:
+            turn = turns + 1 + pid % (tl.num_programs(0) // segments)
+            mask = state_mask & (segment < segments - 1)
+            while tl.atomic_add(turn, 0, sem="acquire") < segments - 1 - segment:
+                pass
+        adjoint = tl.load(carry + slot * N * C + own, mask=mask, other=0.0, cache_modifier=".cg")
     grad_a = tl.zeros((NP, BC), tl.float32)
-    grad_w = tl.zeros((RP, BC), tl.float32)
+    grad_w = ()
+    for _ in tl.static_range((R + RT - 1) // RT):
+        grad_w = grad_w + (tl.zeros((RT, BC), tl.float32),)
     grad_bias = tl.zeros((BC,), tl.float32)
     grad_skip = tl.zeros((BC,), tl.float32)
-    RANKS: tl.constexpr = RP if RP > 16 else 16
     rank = tl.arange(0, RANKS)[:, None]
-    w_rows = tl.load(dt_weight + (direction * R + rank) * C + c[None, :], mask=live[None, :] & (rank < R), other=0.0)
+    w_rows = tl.load(
+        parameters + (direction * (N + R) + N + rank) * C + c[None, :], mask=live[None, :] & (rank < R), other=0.0
+    )
 
+    state_size = tl.cdiv(C, STATE_BLOCK) * (N * STATE_BLOCK)
+    kept = state_offset(block, share, n, C, N, OWN, BC)
     begin = segment * chunks
     end = tl.minimum(begin + chunks, all_chunks)
     ahead = touch_rows(rows, (end - 1) * CH, L, ROW, CH, SECTORS)
     touched = tl.zeros(ahead.shape, tl.float32)
     start = pixel_of((end - 1) * CH, direction, H, W)
     following = pixel_of(tl.maximum(end - 2, 0) * CH, direction, H, W)
+    out = drows
+    sums = tl.zeros((16, 2 * NP if NP > 8 else 16) if not EXACT else (CH, 2 * NP), TERM)
+    projected = tl.zeros((RANKS, CH), TERM)
     for count in range(end - begin):
         chunk = end - 1 - count
         first = chunk * CH
         touched += ahead
-        slot = (image * 4 + direction) * all_chunks + chunk
+        saved = states + ((image * 4 + direction) * all_chunks + chunk) * state_size
         if ALIGNED and NP == OWN:
-            h = tl.load(states + slot * N * C + own)
+            h = tl.load(saved + kept)
         else:
-            h = tl.load(states + slot * N * C + own, mask=state_mask, other=0.0)
+            h = tl.load(saved + kept, mask=state_mask, other=0.0)
         b = load_row(row_of(rows, first, 0, L - 1, ROW, ALIGNED) + own_b, OWN, NP)
         pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
         values = load_values(x, pixels, C, c, first, L, CH, ALIGNED)
         grads = load_values(grad_y, pixels, C, c, first, L, CH, ALIGNED)
-        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RP, CH, ALIGNED)
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         ahead = touch_rows(rows, tl.maximum(first - CH, 0), L, ROW, CH, SECTORS)
         before = pixel_of(tl.maximum(first - 2 * CH, 0), direction, H, W)
         if PREFETCH:
             prefetch_map(image_x, before, direction, H, W, C, block, BC, CH)
             prefetch_map(image_grad, before, direction, H, W, C, block, BC, CH)
-            sector = tl.minimum(tl.arange(0, BC // 8)[None, :] * 8 + block * BC, C - 1)
-            prefetch(states + tl.maximum(slot - 2, 0) * N * C + (share * OWN + n % OWN) * C + sector)
+            sector = (block * N + share * OWN) * STATE_BLOCK + tl.arange(0, OWN * STATE_BLOCK // 8) * 8
+            prefetch(tl.where(chunk > 1, saved - 2 * state_size, saved) + sector)
         history = (h,)
         for t in tl.static_range(CH):
             now_b = b
@@ -173,6 +213,7 @@ def backward_kernel(
             h = tl.exp2(deltas[t][None, :] * (a * LOG2E)) * h + (deltas[t] * values[t])[None, :] * now_b
             history = history + (h,)
         read = load_row(row_of(rows, first, CH - 1, L - 1, ROW, ALIGNED) + own_b + N, OWN, NP)
+        store_rows(out, sums, projected, share, first + CH, tl.where(count > 0, L, 0), R, N, OWN, NP, CH)
         out = drows + first * OUT
         logits = ()
         tiles = ()
@@ -195,47 +236,27 @@ def backward_kernel(
             grad_bias += grad_logit
             logits = (grad_logit[None, :],) + logits
             tiles = (to_bc,) + tiles
-        sums = sum_channels(stack_eight(tiles), CH, EXACT)
-        m = tl.arange(0, sums.shape[0])[:, None]
-        token = tl.arange(0, CH)[None, :]
-        at = out + SHARES * R + share * OWN + token * OUT + m // NP * N + m % NP
-        tl.store(at, sums, mask=(m < 2 * NP) & (m % NP < OWN) & (first + token < L))
         for t in tl.static_range(CH):
-            grad_w += logits[t] * load_row(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RP)
-        kept = (rank < R) & (first + token < L)
-        tl.store(out + share * R + token * OUT + rank, project(w_rows, logits, TERM), mask=kept)
+            raw = load_ranks(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RT)
+            added = ()
+            for i in tl.static_range((R + RT - 1) // RT):
+                added = added + (grad_w[i] + logits[t] * raw[i],)
+            grad_w = added
+        sums = sum_channels(stack_eight(tiles), CH, EXACT).to(TERM)
+        projected = project(w_rows, logits, TERM).to(TERM)
         start, following = following, before
+    store_rows(out, sums, projected, share, begin * CH, L, R, N, OWN, NP, CH)
+    if RELAY:
+        before = (image * 4 + direction) * segments + tl.maximum(segment - 1, 0)
+        tl.store(carry + before * N * C + own, adjoint, mask=state_mask & (segment > 0))
+        tl.debug_barrier()
+        tl.atomic_add(turn, 1, sem="release")
     keep_touches(unread, touched)
     slot = ((image * segments + segment) * 4 + direction) * SHARES + share
     gradients += slot * (OWN + R + 2) * C + c[None, :]
     tl.store(gradients + n * C, grad_a, mask=state_mask)
-    tl.store(gradients + (OWN + r) * C, grad_w, mask=(r < R) & live[None, :])
+    for i in tl.static_range((R + RT - 1) // RT):
+        r = i * RT + tl.arange(0, RT)[:, None]
+        tl.store(gradients + (OWN + r) * C, grad_w[i], mask=(r < R) & live[None, :])
     tl.store(gradients + (OWN + R) * C, grad_bias[None, :], mask=live[None, :])
     tl.store(gradients + (OWN + R + 1) * C, grad_skip[None, :], mask=live[None, :])
-
-
-@triton.jit
-def merge_rows_kernel(
-    drows, out, L, H, W, size,
-    R: tl.constexpr, N: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """dproj (B, H*W, 4, R + 2N) of `size` values from drows (BLOCKS, B, 4, H*W, SHARES * R + 2N), which is in the order
-    of the walks: the sum over blocks and, of the steps, over shares, in order."""
-    ROW: tl.constexpr = R + 2 * N
-    OUT: tl.constexpr = SHARES * R + 2 * N
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    column = at % ROW
-    direction = at // ROW % 4
-    pixel = at // (ROW * 4) % L
-    image = at // (ROW * 4 * L)
-    walked = tl.where(direction < 2, pixel, (W - 1 - pixel % W) * H + pixel // W)
-    step = tl.where(direction % 2 == 1, L - 1 - walked, walked)
-    live = at < size
-    source = drows + ((image * 4 + direction) * L + step) * OUT + column
-    total = tl.zeros((BLOCK,), tl.float32)
-    for _block in tl.static_range(BLOCKS):
-        for share in tl.static_range(SHARES):
-            here = live if share == SHARES - 1 else live & (column < R)
-            total += tl.load(source + share * R, mask=here, other=0.0).to(tl.float32)
-        source += size // ROW * OUT
-    tl.store(out + at, total, mask=live)

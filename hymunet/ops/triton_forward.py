@@ -1,5 +1,5 @@
 """Triton kernels of the forward scan: the walk in one pass, or in segments that are summarised, combined and then run
-at once; and the sum over directions."""
+at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import triton.language as tl
 
 from hymunet.ops.triton_walk import (
     LOG2E,
+    STATE_BLOCK,
     UNALIGNED,
     keep_touches,
     load_deltas,
@@ -19,38 +20,30 @@ from hymunet.ops.triton_walk import (
     pixels_of,
     prefetch_map,
     row_of,
+    state_offset,
     store_value,
     sum_states,
     touch_rows,
 )
 
 
-@triton.jit
-def walk_kernel(proj, rows, L, H, W, size, ROW: tl.constexpr, BLOCK: tl.constexpr):
-    """`proj` (B, H*W, 4, ROW) as float32 in the order of each walk, (B, 4, H*W, ROW), of `size` values."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    step = (at // ROW % L).to(tl.int32)
-    walk = at // (ROW * L)
-    direction = (walk % 4).to(tl.int32)
-    source = ((walk // 4 * L + pixel_of(step, direction, H, W)) * 4 + direction) * ROW + at % ROW
-    tl.store(rows + at, tl.load(proj + source, mask=at < size, other=0.0).to(tl.float32), mask=at < size)
-
-
 @triton.jit(do_not_specialize_on_alignment=UNALIGNED)
 def summary_kernel(
-    x, rows, A, dt_weight, dt_bias, grad_y, carry, total_delta,
+    x, rows, parameters, dt_bias, grad_y, carry, total_delta,
     H, W, C, segments, chunks,
-    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr,
+    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RT: tl.constexpr, NP: tl.constexpr,
     BC: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
-    """What one segment of the walk does to the state that enters it: the state it leaves when it starts from zero,
-    and the sum of its steps (its decay is exp(A * sum)). REVERSE: the same of the adjoint state, walking backwards."""
-    block, share, direction, segment, image, _ = locate(C, segments, BC, N // OWN)
+    """What a segment of the walk, each but the last, does to the state that enters it: the state it leaves when it
+    starts from zero, and the sum of its steps (its decay is exp(A * sum)). REVERSE: the same of the adjoint state,
+    walking backwards, each but the first."""
+    block, share, direction, segment, image, _ = locate(tl.program_id(0), C, segments - 1, BC, N // OWN)
+    segment += REVERSE
     c = block * BC + tl.arange(0, BC)
     L = H * W
     ROW: tl.constexpr = R + 2 * N
     n = tl.arange(0, NP)
-    a, w, bias = load_parameters(A, dt_weight, dt_bias, direction, share, c, C, R, N, OWN, RP, NP)
+    a, w, bias = load_parameters(parameters, dt_bias, direction, share, c, C, R, N, OWN, RT, NP)
     a *= LOG2E
     h = tl.zeros((NP, BC), tl.float32)
     total = tl.zeros((BC,), tl.float32)
@@ -63,7 +56,7 @@ def summary_kernel(
         first = (end - 1 - count if REVERSE else begin + count) * CH
         pixels = pixels_of(pixel_of(first, direction, H, W), first, direction, H, W, CH, ALIGNED)
         values = load_values(source, pixels, C, c, first, L, CH, ALIGNED)
-        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RP, CH, ALIGNED)
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         b = load_row(row_of(rows, first, CH - 1 if REVERSE else 0, L - 1, ROW, ALIGNED) + across, OWN, NP)
         for i in tl.static_range(CH):
             now_b = b
@@ -89,8 +82,9 @@ def then(decay, state, later_decay, later_state):
 
 @triton.jit(do_not_specialize_on_alignment=UNALIGNED)
 def combine_kernel(
-    A, carry, total_delta, C, segments, N: tl.constexpr, SP: tl.constexpr, BC: tl.constexpr, REVERSE: tl.constexpr
-):
+    parameters, carry, total_delta, C, segments,
+    R: tl.constexpr, N: tl.constexpr, SP: tl.constexpr, BC: tl.constexpr, REVERSE: tl.constexpr,
+):  # fmt: skip
     """Replaces each segment's own result by the state that enters it, for one state of BC channels of one walk."""
     blocks = tl.cdiv(C, BC)
     pid = tl.program_id(0)
@@ -101,28 +95,29 @@ def combine_kernel(
     count = tl.arange(0, SP)[:, None]
     segment = segments - 1 - count if REVERSE else count
     slot = (image * 4 + direction) * segments + segment
-    mask = (count < segments) & (c < C)
+    mask = (count < segments - 1) & (c < C)
     own = tl.load(carry + (slot * N + n) * C + c, mask=mask, other=0.0)
     total = tl.load(total_delta + slot * C + c, mask=mask, other=0.0)
-    a = tl.load(A + (direction * N + n) * C + c, mask=c < C, other=0.0) * LOG2E
+    a = tl.load(parameters + (direction * (N + R) + n) * C + c, mask=c < C, other=0.0) * LOG2E
     _, left = tl.associative_scan((tl.exp2(total * a), own), 0, then)
     following = slot - 1 if REVERSE else slot + 1
-    tl.store(carry + (following * N + n) * C + c, left, mask=(count < segments - 1) & (c < C))
+    tl.store(carry + (following * N + n) * C + c, left, mask=mask)
     tl.store(carry + (slot * N + n) * C + c, tl.zeros((SP, BC), tl.float32), mask=(count == 0) & (c < C))
 
 
 @triton.jit(do_not_specialize_on_alignment=UNALIGNED)
 def scan_kernel(
-    x, rows, A, dt_weight, dt_bias, D, carry, part, states, unread,
+    x, rows, parameters, dt_bias, D, carry, part, states, unread,
     H, W, C, segments, chunks,
-    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr,
+    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RT: tl.constexpr, NP: tl.constexpr,
     BC: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr, SEGMENTED: tl.constexpr, KEEP: tl.constexpr,
     SECTORS: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
     """One direction of one image's segment, OWN of the N states: their part of y_k into `part` (4 * shares, B, H*W, C)
-    and, to KEEP them for a backward, the state that enters each chunk into `states` (B, 4, chunks, N, C)."""
+    and, to KEEP them for a backward, the state that enters each chunk into `states` (B, 4, chunks, blocks of channels,
+    N, 32)."""
     SHARES: tl.constexpr = N // OWN
-    block, share, direction, segment, image, images = locate(C, segments, BC, SHARES)
+    block, share, direction, segment, image, images = locate(tl.program_id(0), C, segments, BC, SHARES)
     c = block * BC + tl.arange(0, BC)
     L = H * W
     all_chunks = tl.cdiv(L, CH)
@@ -130,7 +125,7 @@ def scan_kernel(
     n = tl.arange(0, NP)[:, None]
     state_mask = (n < OWN) & (c[None, :] < C)
     own = (share * OWN + n) * C + c[None, :]
-    a, w, bias = load_parameters(A, dt_weight, dt_bias, direction, share, c, C, R, N, OWN, RP, NP)
+    a, w, bias = load_parameters(parameters, dt_bias, direction, share, c, C, R, N, OWN, RT, NP)
     a *= LOG2E
     skip = tl.load(D + direction * C + c, mask=c < tl.where(share == 0, C, 0), other=0.0)
     h = tl.zeros((NP, BC), tl.float32)
@@ -142,6 +137,8 @@ def scan_kernel(
     part += ((direction * SHARES + share) * images + image) * L * C + c
     rows += (image * 4 + direction) * L * ROW
     own_b = R + share * OWN
+    state_size = tl.cdiv(C, STATE_BLOCK) * (N * STATE_BLOCK)
+    kept = state_offset(block, share, n, C, N, OWN, BC)
     begin = segment * chunks
     end = tl.minimum(begin + chunks, all_chunks)
     ahead = touch_rows(rows, begin * CH, L, ROW, CH, SECTORS)
@@ -149,11 +146,11 @@ def scan_kernel(
     start, following = pixel_of(begin * CH, direction, H, W), pixel_of((begin + 1) * CH, direction, H, W)
     for chunk in range(begin, end):
         if KEEP:
-            slot = (image * 4 + direction) * all_chunks + chunk
+            saved = states + ((image * 4 + direction) * all_chunks + chunk) * state_size
             if ALIGNED and NP == OWN:
-                tl.store(states + slot * N * C + own, h)
+                tl.store(saved + kept, h)
             else:
-                tl.store(states + slot * N * C + own, h, mask=state_mask)
+                tl.store(saved + kept, h, mask=state_mask)
         first = chunk * CH
         touched += ahead
         ahead = touch_rows(rows, tl.minimum(first + CH, L - 1), L, ROW, CH, SECTORS)
@@ -164,7 +161,7 @@ def scan_kernel(
         b, read = load_row(row, OWN, NP), load_row(row + N, OWN, NP)
         pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
         values = load_values(x, pixels, C, c, first, L, CH, ALIGNED)
-        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RP, CH, ALIGNED)
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         for t in tl.static_range(CH):
             now_b, now_read = b, read
             if t + 1 < CH:
@@ -176,14 +173,3 @@ def scan_kernel(
             store_value(part, y, pixels[t], C, c, first + t, L, ALIGNED)
         start, following = following, later
     keep_touches(unread, touched)
-
-
-@triton.jit
-def merge_kernel(part, out, size, PARTS: tl.constexpr, BLOCK: tl.constexpr):
-    """out = part[0] + part[1] + ..., always in that order, in out's type."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = at < size
-    total = tl.load(part + at, mask=mask, other=0.0).to(tl.float32)
-    for p in tl.static_range(1, PARTS):
-        total += tl.load(part + p * size + at, mask=mask, other=0.0).to(tl.float32)
-    tl.store(out + at, total, mask=mask)

@@ -19,20 +19,31 @@ import triton.language as tl
 CHUNK = 8
 """Tokens between two saved states. Loops over chunks are unrolled: longer ones outgrow the instruction cache."""
 
-UNALIGNED = ["x", "A", "dt_weight", "dt_bias", "D", "grad_y", "carry", "total_delta", "part", "states"]
+STATE_BLOCK = tl.constexpr(32)
+"""Channels that lie side by side in the saved states, so that a state's address is a constant away from the next."""
+
+UNALIGNED = ["x", "parameters", "dt_bias", "D", "grad_y", "carry", "total_delta", "part", "states", "unread"]
 
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def locate(C, segments, BC: tl.constexpr, SHARES: tl.constexpr):
+def locate(pid, C, segments, BC: tl.constexpr, SHARES: tl.constexpr):
     """This program's block of channels, share of the states, direction, segment and image, and the images there are."""
     blocks = tl.cdiv(C, BC)
-    pid = tl.program_id(0)
-    image = (pid // (blocks * SHARES * 4 * segments)).to(tl.int64)
     images = tl.num_programs(0) // (blocks * SHARES * 4 * segments)
     direction = pid // (blocks * SHARES) % 4
-    return pid % blocks, pid // blocks % SHARES, direction, pid // (blocks * SHARES * 4) % segments, image, images
+    image = pid // (blocks * SHARES * 4) % images
+    segment = pid // (blocks * SHARES * 4 * images)
+    return pid % blocks, pid // blocks % SHARES, direction, segment, image.to(tl.int64), images
+
+
+@triton.jit
+def state_offset(block, share, n, C, N: tl.constexpr, OWN: tl.constexpr, BC: tl.constexpr):
+    """Where (NP, BC) saved states lie in those of one chunk, (blocks of 32 channels, N, 32)."""
+    c = block * BC + tl.arange(0, BC)[None, :]
+    first = c // STATE_BLOCK * (N * STATE_BLOCK) + c % STATE_BLOCK + share * OWN * STATE_BLOCK
+    return first.to(tl.int64) + n * STATE_BLOCK
 
 
 @triton.jit
@@ -67,27 +78,39 @@ def softplus(z):
 
 @triton.jit
 def load_parameters(
-    A, dt_weight, dt_bias, direction, share, c, C,
-    R, N: tl.constexpr, OWN: tl.constexpr, RP: tl.constexpr, NP: tl.constexpr,
+    parameters, dt_bias, direction, share, c, C,
+    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RT: tl.constexpr, NP: tl.constexpr,
 ):  # fmt: skip
-    """A of this share's states as (NP, BC), dt_weight as (RP, BC), dt_bias as (BC,); zero beyond C, R and OWN states.
+    """A of this share's states as (NP, BC), dt_weight as tiles of (RT, BC), dt_bias as (BC,); zero beyond C, R and OWN.
 
-    Both matrices come transposed, (4, N, C) and (4, R, C): the layout of this load becomes the layout of the state."""
+    `parameters` is (4, N + R, C), both matrices transposed: the layout of this load becomes the layout of the state."""
     n = tl.arange(0, NP)[:, None]
-    r = tl.arange(0, RP)[:, None]
-    a = tl.load(A + (direction * N + share * OWN + n) * C + c[None, :], mask=(c[None, :] < C) & (n < OWN), other=0.0)
-    w = tl.load(dt_weight + (direction * R + r) * C + c[None, :], mask=(c[None, :] < C) & (r < R), other=0.0)
-    bias = tl.load(dt_bias + direction * C + c, mask=c < C, other=0.0)
-    return a, w, bias
+    parameters += direction * (N + R) * C + c[None, :]
+    live = c[None, :] < C
+    a = tl.load(parameters + (share * OWN + n) * C, mask=live & (n < OWN), other=0.0)
+    w = ()
+    for i in tl.static_range((R + RT - 1) // RT):
+        r = i * RT + tl.arange(0, RT)[:, None]
+        w = w + (tl.load(parameters + (N + r) * C, mask=live & (r < R), other=0.0),)
+    return a, w, tl.load(dt_bias + direction * C + c, mask=c < C, other=0.0)
 
 
 @triton.jit
 def load_row(base, size: tl.constexpr, padded: tl.constexpr):
-    """dt, B or C of one token as a (padded, 1) column."""
+    """B or C of one token as a (padded, 1) column."""
     index = tl.arange(0, padded)
     if size == padded:
         return tl.load(base + index)[:, None]
     return tl.load(base + index, mask=index < size, other=0.0)[:, None]
+
+
+@triton.jit
+def load_ranks(base, R: tl.constexpr, RT: tl.constexpr):
+    """dt of one token as (RT, 1) columns."""
+    tiles = ()
+    for i in tl.static_range((R + RT - 1) // RT):
+        tiles = tiles + (load_row(base + i * RT, RT if (i + 1) * RT <= R else R - i * RT, RT),)
+    return tiles
 
 
 @triton.jit
@@ -172,15 +195,18 @@ def store_value(target, value, pixel, C, c, step, L, ALIGNED: tl.constexpr):
 
 @triton.jit
 def load_deltas(
-    rows, w, bias, first, L, R: tl.constexpr, ROW: tl.constexpr, RP: tl.constexpr, CH: tl.constexpr,
+    rows, w, bias, first, L, R: tl.constexpr, ROW: tl.constexpr, RT: tl.constexpr, CH: tl.constexpr,
     ALIGNED: tl.constexpr,
 ):  # fmt: skip
     """The steps of a chunk, (BC,) each: all loads are on their way before the first is waited for, and the chains of
     operations that make a step run side by side."""
     raw = ()
     for t in tl.static_range(CH):
-        raw = raw + (load_row(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RP),)
+        raw = raw + (load_ranks(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RT),)
     deltas = ()
     for t in tl.static_range(CH):
-        deltas = deltas + (softplus(sum_states(raw[t] * w) + bias),)
+        logit = bias
+        for i in tl.static_range((R + RT - 1) // RT):
+            logit += sum_states(raw[t][i] * w[i])
+        deltas = deltas + (softplus(logit),)
     return deltas

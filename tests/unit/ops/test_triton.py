@@ -19,18 +19,25 @@ pytest.importorskip("triton", reason="triton is not installed")
 ROOT = Path(__file__).parents[3]
 
 
+ALL_AT_ONCE = {"LEAST_CHUNKS": 1}
+IN_RELAY = {"BACKWARD_PROGRAMS": 7, "HANDOVER": 0}
+
+
 @pytest.mark.parametrize(
-    ("shape", "dtype", "segments", "shares"),
+    ("shape", "dtype", "settings", "segments", "shares"),
     [
-        ((1, 3, 5, 3, 3, 3), "float16", 1, 1),  # everything padded: states, rank, channels, the one chunk
-        ((1, 8, 2, 2, 8, 2), "bfloat16", 1, 2),  # chunks that fit their column, programs that share the states
-        ((1, 5, 7, 2, 2, 1), "float32", 5, 1),  # segments, the last chunk cut
+        ((1, 3, 5, 3, 3, 3), "float16", {}, 1, 1),  # everything padded: states, rank, channels, the one chunk
+        ((1, 8, 2, 32, 8, 6), "bfloat16", {}, 1, 2),  # nothing padded, three tiles of ranks, states shared
+        ((1, 5, 7, 2, 2, 1), "float32", ALL_AT_ONCE, 5, 1),  # segments, the last chunk cut
+        ((1, 5, 7, 34, 2, 1), "bfloat16", IN_RELAY, 5, 1),
     ],
 )
-def test_agrees_with_the_reference(shape: tuple[int, ...], dtype: str, segments: int, shares: int) -> None:
+def test_agrees_with_the_reference(
+    shape: tuple[int, ...], dtype: str, settings: dict[str, int], segments: int, shares: int
+) -> None:
     case = dict(zip(("B", "H", "W", "C", "N", "R"), shape, strict=True), dtype=dtype)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.unit.ops.triton_interpreter", json.dumps(case)],
+        [sys.executable, "-m", "tests.unit.ops.triton_interpreter", json.dumps(case), json.dumps(settings)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -38,7 +45,9 @@ def test_agrees_with_the_reference(shape: tuple[int, ...], dtype: str, segments:
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == {"segments": segments, "shares": shares}
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "segments": segments, "shares": shares, "relay": settings is IN_RELAY
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(1, 1024, 256), (24, 1024, 256), (64, 256, 768), (1, 1, 1), (3, 100, 33)])
@@ -48,13 +57,19 @@ def test_segments_and_shares_cover_everything_once(shape: tuple[int, int, int]) 
     for N in (16, 9, 6, 1):
         for plan in (backend._plan_forward(B, L, C, N), backend._plan_backward(B, L, C, N)):
             assert (plan.segments - 1) * plan.chunks < chunks <= plan.segments * plan.chunks
-            assert plan.segments == 1 or plan.segments >= 3
             assert N % plan.own == 0
 
 
 def test_small_batches_are_segmented_and_large_ones_are_not() -> None:
     assert backend._plan_forward(1, 1024, 256, 16).segments > 8
+    assert backend._plan_backward(1, 1024, 256, 16).segments > 8
     assert backend._plan_forward(64, 1024, 256, 16).segments == 1
+
+
+def test_a_relay_where_programs_do_not_fill_their_last_round() -> None:
+    assert backend._plan_backward(24, 1024, 256, 16).relay
+    assert not backend._plan_backward(64, 1024, 256, 16).relay
+    assert not backend._plan_backward(1, 1024, 256, 16).relay
 
 
 def test_two_channels_a_thread_where_there_are_warps_enough() -> None:
