@@ -203,7 +203,7 @@ def backward_kernel(
         if PREFETCH:
             prefetch_map(image_x, before, direction, H, W, C, block, BC, CH)
             prefetch_map(image_grad, before, direction, H, W, C, block, BC, CH)
-            sector = (block * N + share * OWN) * STATE_BLOCK + tl.arange(0, OWN * STATE_BLOCK // 8) * 8
+            sector = (block * N + share * OWN + n % OWN) * STATE_BLOCK + tl.arange(0, STATE_BLOCK // 8)[None, :] * 8
             prefetch(tl.where(chunk > 1, saved - 2 * state_size, saved) + sector)
         history = (h,)
         for t in tl.static_range(CH):

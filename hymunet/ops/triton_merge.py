@@ -1,5 +1,5 @@
-"""Triton kernels around a scan: its inputs in the order in which it reads them, and the sums of what its programs wrote,
-always in the same order, so that two runs give the same bits."""
+"""Triton kernels around a scan: its inputs in the order in which it reads them, and sums of what its programs wrote.
+They are always taken in the same order, so that two runs give the same bits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def arrange_kernel(
     pid = tl.program_id(0)
     of_rows = tl.cdiv(size, BLOCK)
     if pid < of_rows:
-        at = pid.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        step = (at // ROW % L).to(tl.int32)
-        walk = at // (ROW * L)
+        value = pid.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        step = (value // ROW % L).to(tl.int32)
+        walk = value // (ROW * L)
         direction = (walk % 4).to(tl.int32)
-        source = ((walk // 4 * L + pixel_of(step, direction, H, W)) * 4 + direction) * ROW + at % ROW
-        tl.store(rows + at, tl.load(proj + source, mask=at < size, other=0.0).to(tl.float32), mask=at < size)
+        source = ((walk // 4 * L + pixel_of(step, direction, H, W)) * 4 + direction) * ROW + value % ROW
+        inside = value < size
+        tl.store(rows + value, tl.load(proj + source, mask=inside, other=0.0).to(tl.float32), mask=inside)
     else:
         at = (pid - of_rows) * BLOCK + tl.arange(0, BLOCK)
         row = at // C % (N + R)
