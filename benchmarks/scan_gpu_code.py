@@ -2,8 +2,8 @@
 
     python -m benchmarks.scan_gpu_code
 
-Registers, bytes of stack (spills), and the instructions of the whole kernel over the state updates of one chunk: the
-loop body is one chunk, unrolled, and nearly all of the kernel.
+Registers, bytes of stack (spills), and the instructions of the loop over chunks, which is unrolled within a chunk, over
+the state updates of one chunk.
 """
 
 from __future__ import annotations
@@ -20,32 +20,38 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from hymunet.ops import triton as backend
 from hymunet.ops.triton_backward import backward_kernel
 from hymunet.ops.triton_forward import scan_kernel
 from hymunet.ops.triton_walk import CHUNK
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 N = 16
+BFLOAT16 = dict.fromkeys(("x", "proj", "grad_y", "part", "dx", "drows", "out", "dproj"), "*bf16")
 
 
-def report(name: str, kernel: Any, tile: tuple[int, int], own: int, R: int, **constants: Any) -> None:
-    rank = 1 << (R - 1).bit_length()
-    sectors = 1 << (R + 2 * N - 1).bit_length()
-    constants |= {"R": R, "N": N, "OWN": own, "RP": rank, "NP": own, "BC": tile[0], "CH": CHUNK, "ALIGNED": True}
-    constants |= {"SEGMENTED": False, "SECTORS": sectors, "PREFETCH": True}
-    types = dict.fromkeys(("x", "grad_y", "part", "dx", "drows"), "*bf16")
-    integers = ("H", "W", "C", "segments", "chunks")
-    signature = {
-        a: "constexpr" if a in constants else "i32" if a in integers else types.get(a, "*fp32")
-        for a in kernel.arg_names
-    }
-    hints = {(kernel.arg_names.index(a),): [["tt.divisibility", 16]] for a in ("rows", "H", "W", "C")}
+def compiled(kernel: Any, types: dict[str, str], warps: int = 1, **constants: Any) -> Any:
+    """`kernel` with the promises of alignment that a launch makes for tensors from torch and sizes that 16 divides.
+    `types` names the pointers that are not to float32."""
+    integers = ("H", "W", "C", "L", "size", "parts", "segments", "chunks")
+    types = {"turns": "*i32"} | dict.fromkeys(integers, "i32") | types
+    signature = {a: "constexpr" if a in constants else types.get(a, "*fp32") for a in kernel.arg_names}
+    unaligned = {p.name for p in kernel.params if p.do_not_specialize_on_alignment} | {"segments", "chunks", *constants}
+    hints = {(i,): [["tt.divisibility", 16]] for i, a in enumerate(kernel.arg_names) if a not in unaligned}
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=hints)
-    code = triton.compile(
-        source,
-        target=GPUTarget("cuda", 90, 32),
-        options={"num_warps": tile[1], "num_stages": 1, "enable_fp_fusion": True},
-    )
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, **backend.OPTIONS})
+
+
+def sizes(R: int, states: int, own: int, *, aligned: bool = True) -> dict[str, Any]:
+    """The constants that the kernels which walk have in common."""
+    padded = max(2, backend.padded(own))
+    sectors = backend.padded(-(-CHUNK * (R + 2 * states) // 8))
+    shape = {"R": R, "N": states, "OWN": own, "RT": backend.rank_tile(R), "NP": padded, "SECTORS": sectors}
+    return shape | {"CH": CHUNK, "ALIGNED": aligned, "PREFETCH": True}
+
+
+def report(name: str, kernel: Any, channels: int, own: int, R: int, **constants: Any) -> None:
+    code = compiled(kernel, BFLOAT16, BC=channels, SEGMENTED=False, **sizes(R, N, own), **constants)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code.asm["cubin"])
         file.flush()
@@ -54,22 +60,35 @@ def report(name: str, kernel: Any, tile: tuple[int, int], own: int, R: int, **co
             for flag in ("-res-usage", "-sass")
         )
     registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", usage)[-1]
-    found = Counter(re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d+ )?([A-Z0-9]+)", listing))
-    updates = CHUNK * own * tile[0] // (32 * tile[1])
+    loop = longest_loop(listing)
+    updates = CHUNK * own * channels // 32
+    found = Counter(loop)
     kinds = " ".join(f"{kind} {found[kind] / updates:.2f}" for kind in ("MUFU", "FFMA", "FMUL", "SHFL", "LDL", "STL"))
     print(
-        f"{name:9s} {tile[0]:>3d} channels {tile[1]} warps {own:>2d} states R={R:<2d} registers {registers} "
-        f"stack {stack} B, instructions per state update {sum(found.values()) / updates:.1f} ({kinds})",
+        f"{name:9s} {channels:>3d} channels {own:>2d} states R={R:<2d} registers {registers} stack {stack} B, "
+        f"{len(loop)} instructions a chunk, per state update {len(loop) / updates:.1f} ({kinds})",
         flush=True,
     )
 
 
+def longest_loop(listing: str) -> list[str]:
+    """The names of the instructions from the target of the branch that jumps back furthest to that branch."""
+    lines = re.findall(r"/\*([0-9a-f]{4,5})\*/\s+(?:@!?U?P\d+ )?\s*([A-Z0-9]+)[^;]*?(?:(0x[0-9a-f]+) )?;", listing)
+    at = {int(address, 16): index for index, (address, _, _) in enumerate(lines)}
+    jumps = [
+        (at[int(target, 16)], index)
+        for index, (_, name, target) in enumerate(lines)
+        if name == "BRA" and target and int(target, 16) in at
+    ]
+    first, last = max(jumps, key=lambda jump: jump[1] - jump[0])
+    return [name for _, name, _ in lines[first : last + 1]]
+
+
 def main() -> int:
-    for R in (8, 16):
-        report("forward", scan_kernel, (32, 1), N, R, KEEP=True)
-    report("forward", scan_kernel, (64, 1), N, 8, KEEP=True)
-    for R in (8, 16):
-        report("backward", backward_kernel, (64, 2), 8, R, EXACT=False)
+    for channels in (32, 64):
+        report("forward", scan_kernel, channels, N, 8, KEEP=True)
+    for R in (8, 12, 24):
+        report("backward", backward_kernel, 32, 8, R, RELAY=False, EXACT=False, RANKS=backend.padded(max(16, R)))
     return 0
 
 

@@ -22,6 +22,8 @@ BACKWARD_PROGRAMS = 2 * SCHEDULERS
 """How many run at the same time, one warp each, by the registers that they take."""
 LEAST_CHUNKS = 4
 """In a segment: to begin one costs about as much as a chunk."""
+LEAST_SEGMENTS = 4
+"""Of a walk in all: fewer gain less than their summaries cost."""
 HANDOVER = 2
 """What a segment of a relay costs beside its chunks, in chunks."""
 BACKWARD_STATES = 8
@@ -117,7 +119,7 @@ def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, .
     backward_kernel[call.grid(plan)](
         call.x, call.rows, call.parameters, call.dt_bias, call.D, grad_y, carry, turns, states,
         dx, drows, gradients, call.unread, H, W, C, plan.segments, plan.chunks, **call.sizes(plan), BC=plan.channels,
-        CH=CHUNK, SEGMENTED=plan.segments > 1, RELAY=plan.relay, EXACT=exact, RANKS=max(16, _padded(R)),
+        CH=CHUNK, SEGMENTED=plan.segments > 1, RELAY=plan.relay, EXACT=exact, RANKS=max(16, padded(R)),
         SECTORS=call.sectors, PREFETCH=x.is_cuda, num_warps=1, **OPTIONS,
     )  # fmt: skip
     dproj = proj.new_empty(proj.shape)
@@ -147,9 +149,8 @@ class _Call:
         from hymunet.ops.triton_walk import CHUNK
 
         _, H, _, C = self.x.shape
-        even = self.R + self.R % 2
         return {
-            "R": self.R, "N": self.N, "OWN": plan.own, "RT": min(16, even & -even), "NP": max(2, _padded(plan.own)),
+            "R": self.R, "N": self.N, "OWN": plan.own, "RT": rank_tile(self.R), "NP": max(2, padded(plan.own)),
             "ALIGNED": H % CHUNK == 0 and C % plan.channels == 0,
         }  # fmt: skip
 
@@ -158,7 +159,7 @@ class _Call:
         """Pieces of 32 bytes in the rows of a chunk, as a power of two."""
         from hymunet.ops.triton_walk import CHUNK
 
-        return _padded(-(-CHUNK * (self.R + 2 * self.N) // 8))
+        return padded(-(-CHUNK * (self.R + 2 * self.N) // 8))
 
     def grid(self, plan: Plan) -> tuple[int]:
         B, _, _, C = self.x.shape
@@ -177,11 +178,11 @@ class _Call:
         total = self.x.new_empty((B, 4, plan.segments, C), dtype=torch.float32)
         summary_kernel[(self.grid(plan)[0] // plan.segments * (plan.segments - 1),)](
             self.x, self.rows, self.parameters, self.dt_bias, grad_y if reverse else self.x, carry, total,
-            H, W, C, plan.segments, plan.chunks, **self.sizes(plan), BC=plan.channels, CH=CHUNK, REVERSE=reverse,
-            num_warps=1, **OPTIONS,
+            self.unread, H, W, C, plan.segments, plan.chunks, **self.sizes(plan), BC=plan.channels, CH=CHUNK,
+            REVERSE=reverse, SECTORS=self.sectors, PREFETCH=self.x.is_cuda, num_warps=1, **OPTIONS,
         )  # fmt: skip
         combine_kernel[(-(-C // 32) * self.N * 4 * B,)](
-            self.parameters, carry, total, C, plan.segments, R=self.R, N=self.N, SP=_padded(plan.segments), BC=32,
+            self.parameters, carry, total, C, plan.segments, R=self.R, N=self.N, SP=padded(plan.segments), BC=32,
             REVERSE=reverse, num_warps=1, **OPTIONS,
         )  # fmt: skip
         return carry
@@ -218,14 +219,22 @@ def _plan(B: int, L: int, C: int, N: int, channels: int, most: int, resident: in
     own = N
     while own % 2 == 0 and (own > most or (own > 4 and walks * (N // own) * chunks < LEAST_CHUNKS * SCHEDULERS)):
         own //= 2
-    segments = max(1, min(resident // (walks * (N // own)), chunks // LEAST_CHUNKS))
+    segments = min(resident // (walks * (N // own)), chunks // LEAST_CHUNKS)
+    if segments < LEAST_SEGMENTS:
+        segments = 1
     per_segment = -(-chunks // segments)
     return Plan(channels, own, -(-chunks // per_segment), per_segment)
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
     """The next power of two."""
     return 1 << (size - 1).bit_length()
+
+
+def rank_tile(R: int) -> int:
+    """How many ranks lie in a tile: a power of two that divides them, after at most one of padding."""
+    even = R + R % 2
+    return min(16, even & -even)
 
 
 def _arrange(proj: Tensor, A: Tensor, dt_weight: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:

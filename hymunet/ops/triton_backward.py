@@ -97,23 +97,6 @@ def project(w, logits, TERM: tl.constexpr):
     return tl.dot(w.to(TERM), tl.trans(columns), input_precision="ieee")
 
 
-@triton.jit
-def store_rows(
-    out, sums, projected, share, first, L,
-    R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, NP: tl.constexpr, CH: tl.constexpr,
-):  # fmt: skip
-    """The partial gradients of a chunk's rows: of B and C from `sums`, (tokens, states), of dt from `projected`."""
-    SHARES: tl.constexpr = N // OWN
-    OUT: tl.constexpr = SHARES * R + 2 * N
-    t = tl.arange(0, sums.shape[0])[:, None]
-    m = tl.arange(0, sums.shape[1])[None, :]
-    at = out + SHARES * R + share * OWN + t * OUT + m // NP * N + m % NP
-    tl.store(at, sums, mask=(t < CH) & (m < 2 * NP) & (m % NP < OWN) & (first + t < L))
-    rank = tl.arange(0, projected.shape[0])[:, None]
-    token = tl.arange(0, CH)[None, :]
-    tl.store(out + share * R + token * OUT + rank, projected, mask=(rank < R) & (first + token < L))
-
-
 @triton.jit(do_not_specialize_on_alignment=[*UNALIGNED, "dx", "drows", "gradients"])
 def backward_kernel(
     x, rows, parameters, dt_bias, D, grad_y, carry, turns, states, dx, drows, gradients, unread,
@@ -181,9 +164,6 @@ def backward_kernel(
     touched = tl.zeros(ahead.shape, tl.float32)
     start = pixel_of((end - 1) * CH, direction, H, W)
     following = pixel_of(tl.maximum(end - 2, 0) * CH, direction, H, W)
-    out = drows
-    sums = tl.zeros((16, 2 * NP if NP > 8 else 16) if not EXACT else (CH, 2 * NP), TERM)
-    projected = tl.zeros((RANKS, CH), TERM)
     for count in range(end - begin):
         chunk = end - 1 - count
         first = chunk * CH
@@ -213,7 +193,6 @@ def backward_kernel(
             h = tl.exp2(deltas[t][None, :] * (a * LOG2E)) * h + (deltas[t] * values[t])[None, :] * now_b
             history = history + (h,)
         read = load_row(row_of(rows, first, CH - 1, L - 1, ROW, ALIGNED) + own_b + N, OWN, NP)
-        store_rows(out, sums, projected, share, first + CH, tl.where(count > 0, L, 0), R, N, OWN, NP, CH)
         out = drows + first * OUT
         logits = ()
         tiles = ()
@@ -236,16 +215,21 @@ def backward_kernel(
             grad_bias += grad_logit
             logits = (grad_logit[None, :],) + logits
             tiles = (to_bc,) + tiles
+        sums = sum_channels(stack_eight(tiles), CH, EXACT)
+        t = tl.arange(0, sums.shape[0])[:, None]
+        m = tl.arange(0, sums.shape[1])[None, :]
+        at = out + SHARES * R + share * OWN + t * OUT + m // NP * N + m % NP
+        tl.store(at, sums, mask=(t < CH) & (m < 2 * NP) & (m % NP < OWN) & (first + t < L))
+        token = tl.arange(0, CH)[None, :]
         for t in tl.static_range(CH):
             raw = load_ranks(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RT)
             added = ()
             for i in tl.static_range((R + RT - 1) // RT):
                 added = added + (grad_w[i] + logits[t] * raw[i],)
             grad_w = added
-        sums = sum_channels(stack_eight(tiles), CH, EXACT).to(TERM)
-        projected = project(w_rows, logits, TERM).to(TERM)
+        live_rank = (rank < R) & (first + token < L)
+        tl.store(out + share * R + token * OUT + rank, project(w_rows, logits, TERM), mask=live_rank)
         start, following = following, before
-    store_rows(out, sums, projected, share, begin * CH, L, R, N, OWN, NP, CH)
     if RELAY:
         before = (image * 4 + direction) * segments + tl.maximum(segment - 1, 0)
         tl.store(carry + before * N * C + own, adjoint, mask=state_mask & (segment > 0))

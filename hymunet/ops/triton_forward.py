@@ -29,10 +29,11 @@ from hymunet.ops.triton_walk import (
 
 @triton.jit(do_not_specialize_on_alignment=UNALIGNED)
 def summary_kernel(
-    x, rows, parameters, dt_bias, grad_y, carry, total_delta,
+    x, rows, parameters, dt_bias, grad_y, carry, total_delta, unread,
     H, W, C, segments, chunks,
     R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RT: tl.constexpr, NP: tl.constexpr,
     BC: tl.constexpr, CH: tl.constexpr, ALIGNED: tl.constexpr, REVERSE: tl.constexpr,
+    SECTORS: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
     """What a segment of the walk, each but the last, does to the state that enters it: the state it leaves when it
     starts from zero, and the sum of its steps (its decay is exp(A * sum)). REVERSE: the same of the adjoint state,
@@ -47,14 +48,24 @@ def summary_kernel(
     a *= LOG2E
     h = tl.zeros((NP, BC), tl.float32)
     total = tl.zeros((BC,), tl.float32)
-    source = (grad_y if REVERSE else x) + image * L * C + c
+    image_map = (grad_y if REVERSE else x) + image * L * C
+    source = image_map + c
     rows += (image * 4 + direction) * L * ROW
     across = R + share * OWN + (N if REVERSE else 0)
     begin = segment * chunks
     end = tl.minimum(begin + chunks, tl.cdiv(L, CH))
-    for count in range(end - begin):
-        first = (end - 1 - count if REVERSE else begin + count) * CH
-        pixels = pixels_of(pixel_of(first, direction, H, W), first, direction, H, W, CH, ALIGNED)
+    stride = -CH if REVERSE else CH
+    first = (end - 1 if REVERSE else begin) * CH
+    ahead = touch_rows(rows, first, L, ROW, CH, SECTORS)
+    touched = tl.zeros(ahead.shape, tl.float32)
+    start, following = pixel_of(first, direction, H, W), pixel_of(tl.maximum(first + stride, 0), direction, H, W)
+    for _ in range(end - begin):
+        touched += ahead
+        ahead = touch_rows(rows, tl.minimum(tl.maximum(first + stride, 0), L - 1), L, ROW, CH, SECTORS)
+        later = pixel_of(tl.maximum(first + 2 * stride, 0), direction, H, W)
+        if PREFETCH:
+            prefetch_map(image_map, later, direction, H, W, C, block, BC, CH)
+        pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
         values = load_values(source, pixels, C, c, first, L, CH, ALIGNED)
         deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         b = load_row(row_of(rows, first, CH - 1 if REVERSE else 0, L - 1, ROW, ALIGNED) + across, OWN, NP)
@@ -68,6 +79,9 @@ def summary_kernel(
             total += delta
             decay = tl.exp2(delta[None, :] * a)
             h = decay * (h + value[None, :] * now_b) if REVERSE else decay * h + (delta * value)[None, :] * now_b
+        first += stride
+        start, following = following, later
+    keep_touches(unread, touched)
     slot = (image * 4 + direction) * segments + segment
     out = carry + (slot * N + share * OWN + n[:, None]) * C + c[None, :]
     tl.store(out, h, mask=(n[:, None] < OWN) & (c[None, :] < C))

@@ -85,13 +85,13 @@ def load_parameters(
 
     `parameters` is (4, N + R, C), both matrices transposed: the layout of this load becomes the layout of the state."""
     n = tl.arange(0, NP)[:, None]
-    parameters += direction * (N + R) * C + c[None, :]
     live = c[None, :] < C
-    a = tl.load(parameters + (share * OWN + n) * C, mask=live & (n < OWN), other=0.0)
+    first = direction * (N + R)
+    a = tl.load(parameters + (first + share * OWN + n) * C + c[None, :], mask=live & (n < OWN), other=0.0)
     w = ()
     for i in tl.static_range((R + RT - 1) // RT):
         r = i * RT + tl.arange(0, RT)[:, None]
-        w = w + (tl.load(parameters + (N + r) * C, mask=live & (r < R), other=0.0),)
+        w = w + (tl.load(parameters + (first + N + r) * C + c[None, :], mask=live & (r < R), other=0.0),)
     return a, w, tl.load(dt_bias + direction * C + c, mask=c < C, other=0.0)
 
 
