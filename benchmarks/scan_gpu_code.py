@@ -23,7 +23,6 @@ from triton.compiler import ASTSource
 from hymunet.ops import triton as backend
 from hymunet.ops.triton_backward import backward_kernel
 from hymunet.ops.triton_forward import scan_kernel
-from hymunet.ops.triton_walk import CHUNK
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 N = 16
@@ -42,16 +41,9 @@ def compiled(kernel: Any, types: dict[str, str], warps: int = 1, **constants: An
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, **backend.OPTIONS})
 
 
-def sizes(R: int, states: int, own: int, *, aligned: bool = True) -> dict[str, Any]:
-    """The constants that the kernels which walk have in common."""
-    padded = max(2, backend.padded(own))
-    sectors = backend.padded(-(-CHUNK * (R + 2 * states) // 8))
-    shape = {"R": R, "N": states, "OWN": own, "RT": backend.rank_tile(R), "NP": padded, "SECTORS": sectors}
-    return shape | {"CH": CHUNK, "ALIGNED": aligned, "PREFETCH": True}
-
-
 def report(name: str, kernel: Any, channels: int, own: int, R: int, **constants: Any) -> None:
-    code = compiled(kernel, BFLOAT16, BC=channels, SEGMENTED=False, **sizes(R, N, own), **constants)
+    constants |= backend.constants(R, N, own, channels, aligned=True, prefetch=True) | {"SEGMENTED": False}
+    code = compiled(kernel, BFLOAT16, **constants)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code.asm["cubin"])
         file.flush()
@@ -61,7 +53,7 @@ def report(name: str, kernel: Any, channels: int, own: int, R: int, **constants:
         )
     registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", usage)[-1]
     loop = longest_loop(listing)
-    updates = CHUNK * own * channels // 32
+    updates = backend.CHUNK * own * channels // 32
     found = Counter(loop)
     kinds = " ".join(f"{kind} {found[kind] / updates:.2f}" for kind in ("MUFU", "FFMA", "FMUL", "SHFL", "LDL", "STL"))
     print(

@@ -15,6 +15,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+CHUNK = 8
+"""Tokens between two saved states. Loops over chunks are unrolled: longer ones outgrow the instruction cache."""
 SCHEDULERS = 528
 """Of the 132 multiprocessors of the GPU that this plan was measured on."""
 FORWARD_PROGRAMS = 15 * SCHEDULERS // 4
@@ -67,7 +69,7 @@ def unavailable(device_type: str) -> str | None:
 
 
 def state_shape(B: int, H: int, W: int, C: int, N: int) -> tuple[int, ...]:
-    from hymunet.ops.triton_walk import CHUNK, STATE_BLOCK
+    from hymunet.ops.triton_walk import STATE_BLOCK
 
     return (B, 4, -(-H * W // CHUNK), -(-C // STATE_BLOCK.value), N, STATE_BLOCK.value)
 
@@ -77,7 +79,6 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """y and the states for a backward, none without `keep`."""
     from hymunet.ops.triton_forward import scan_kernel
-    from hymunet.ops.triton_walk import CHUNK
 
     B, H, W, C = x.shape
     call = _Call(x, proj, A, dt_weight, dt_bias, D)
@@ -87,8 +88,8 @@ def forward(
     carry = call.carry(plan, None)
     scan_kernel[call.grid(plan)](
         call.x, call.rows, call.parameters, call.dt_bias, call.D, carry, part, states, call.unread,
-        H, W, C, plan.segments, plan.chunks, **call.sizes(plan), BC=plan.channels, CH=CHUNK, KEEP=keep,
-        SEGMENTED=plan.segments > 1, SECTORS=call.sectors, PREFETCH=x.is_cuda, num_warps=1, **OPTIONS,
+        H, W, C, plan.segments, plan.chunks, **call.constants(plan), KEEP=keep, SEGMENTED=plan.segments > 1,
+        num_warps=1, **OPTIONS,
     )  # fmt: skip
     return _merge(part, x.dtype), states
 
@@ -97,7 +98,6 @@ def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, .
     """Gradients of `forward`'s six inputs, given the states that it kept."""
     from hymunet.ops.triton_backward import backward_kernel
     from hymunet.ops.triton_merge import merge_gradients_kernel, merge_rows_kernel
-    from hymunet.ops.triton_walk import CHUNK
 
     x, proj, *_ = inputs
     B, H, W, C = x.shape
@@ -118,9 +118,8 @@ def backward(grad_y: Tensor, states: Tensor, *inputs: Tensor) -> tuple[Tensor, .
         carry = turns = call.carry(plan, grad_y)
     backward_kernel[call.grid(plan)](
         call.x, call.rows, call.parameters, call.dt_bias, call.D, grad_y, carry, turns, states,
-        dx, drows, gradients, call.unread, H, W, C, plan.segments, plan.chunks, **call.sizes(plan), BC=plan.channels,
-        CH=CHUNK, SEGMENTED=plan.segments > 1, RELAY=plan.relay, EXACT=exact, RANKS=max(16, padded(R)),
-        SECTORS=call.sectors, PREFETCH=x.is_cuda, num_warps=1, **OPTIONS,
+        dx, drows, gradients, call.unread, H, W, C, plan.segments, plan.chunks, **call.constants(plan),
+        SEGMENTED=plan.segments > 1, RELAY=plan.relay, EXACT=exact, RANKS=max(16, padded(R)), num_warps=1, **OPTIONS,
     )  # fmt: skip
     dproj = proj.new_empty(proj.shape)
     merge_rows_kernel[(-(-dproj.numel() // 1024),)](
@@ -143,32 +142,20 @@ class _Call:
             raise ValueError(f"a map of {H}x{W} with {x.shape[-1]} channels is too large for one scan; tile the image")
         self.x, self.dt_bias, self.D = x.contiguous(), dt_bias.contiguous(), D.contiguous()
         self.rows, self.parameters = _arrange(proj.contiguous(), A.contiguous(), dt_weight.contiguous(), H, W)
-        self.unread = x.new_empty(self.sectors, dtype=torch.float32)
+        self.unread = x.new_empty(_sectors(self.R, self.N), dtype=torch.float32)
 
-    def sizes(self, plan: Plan) -> dict[str, int | bool]:
-        from hymunet.ops.triton_walk import CHUNK
-
+    def constants(self, plan: Plan) -> dict[str, int | bool]:
         _, H, _, C = self.x.shape
-        return {
-            "R": self.R, "N": self.N, "OWN": plan.own, "RT": rank_tile(self.R), "NP": max(2, padded(plan.own)),
-            "ALIGNED": H % CHUNK == 0 and C % plan.channels == 0,
-        }  # fmt: skip
-
-    @property
-    def sectors(self) -> int:
-        """Pieces of 32 bytes in the rows of a chunk, as a power of two."""
-        from hymunet.ops.triton_walk import CHUNK
-
-        return padded(-(-CHUNK * (self.R + 2 * self.N) // 8))
+        aligned = H % CHUNK == 0 and C % plan.channels == 0
+        return constants(self.R, self.N, plan.own, plan.channels, aligned=aligned, prefetch=self.x.is_cuda)
 
     def grid(self, plan: Plan) -> tuple[int]:
         B, _, _, C = self.x.shape
-        return (-(-C // plan.channels) * self.N // plan.own * 4 * plan.segments * B,)
+        return (_programs(B, C, self.N, plan.channels, plan.own) * plan.segments,)
 
     def carry(self, plan: Plan, grad_y: Tensor | None) -> Tensor:
         """(B, 4, segments, N, C): the state (the adjoint state when `grad_y` is given) that enters each segment."""
         from hymunet.ops.triton_forward import combine_kernel, summary_kernel
-        from hymunet.ops.triton_walk import CHUNK
 
         if plan.segments == 1:
             return self.parameters
@@ -178,8 +165,8 @@ class _Call:
         total = self.x.new_empty((B, 4, plan.segments, C), dtype=torch.float32)
         summary_kernel[(self.grid(plan)[0] // plan.segments * (plan.segments - 1),)](
             self.x, self.rows, self.parameters, self.dt_bias, grad_y if reverse else self.x, carry, total,
-            self.unread, H, W, C, plan.segments, plan.chunks, **self.sizes(plan), BC=plan.channels, CH=CHUNK,
-            REVERSE=reverse, SECTORS=self.sectors, PREFETCH=self.x.is_cuda, num_warps=1, **OPTIONS,
+            self.unread, H, W, C, plan.segments, plan.chunks, **self.constants(plan), REVERSE=reverse,
+            num_warps=1, **OPTIONS,
         )  # fmt: skip
         combine_kernel[(-(-C // 32) * self.N * 4 * B,)](
             self.parameters, carry, total, C, plan.segments, R=self.R, N=self.N, SP=padded(plan.segments), BC=32,
@@ -197,44 +184,55 @@ def _plan_forward(B: int, L: int, C: int, N: int) -> Plan:
 def _plan_backward(B: int, L: int, C: int, N: int) -> Plan:
     """Where the programs are more than run at once, a relay of segments keeps the GPU full until the end."""
     plan = _plan(B, L, C, N, 32, BACKWARD_STATES, BACKWARD_PROGRAMS)
-    programs, chunks = B * 4 * -(-C // 32) * (N // plan.own), plan.segments * plan.chunks
+    programs = _programs(B, C, N, plan.channels, plan.own)
     if programs <= BACKWARD_PROGRAMS:
         return plan
 
     def duration(segments: int) -> int:
-        return -(-programs * segments // BACKWARD_PROGRAMS) * (-(-chunks // segments) + HANDOVER)
+        return -(-programs * segments // BACKWARD_PROGRAMS) * (-(-plan.chunks // segments) + HANDOVER)
 
-    segments = min(range(1, 9), key=duration)
-    per_segment = -(-chunks // segments)
-    segments = -(-chunks // per_segment)
+    per_segment = -(-plan.chunks // min(range(1, 9), key=duration))
+    segments = -(-plan.chunks // per_segment)
     return replace(plan, segments=segments, chunks=per_segment, relay=segments > 1)
 
 
 def _plan(B: int, L: int, C: int, N: int, channels: int, most: int, resident: int) -> Plan:
     """Segments until all that can run at once do; where the walk is too short for that, fewer states per program."""
-    from hymunet.ops.triton_walk import CHUNK
 
     chunks = -(-L // CHUNK)
-    walks = B * 4 * -(-C // channels)
-    own = N
-    while own % 2 == 0 and (own > most or (own > 4 and walks * (N // own) * chunks < LEAST_CHUNKS * SCHEDULERS)):
-        own //= 2
-    segments = min(resident // (walks * (N // own)), chunks // LEAST_CHUNKS)
+    own, programs = N, _programs(B, C, N, channels, N)
+    while own % 2 == 0 and (own > most or (own > 4 and programs * chunks < LEAST_CHUNKS * SCHEDULERS)):
+        own, programs = own // 2, programs * 2
+    segments = min(resident // programs, chunks // LEAST_CHUNKS)
     if segments < LEAST_SEGMENTS:
         segments = 1
     per_segment = -(-chunks // segments)
     return Plan(channels, own, -(-chunks // per_segment), per_segment)
 
 
+def _programs(B: int, C: int, N: int, channels: int, own: int) -> int:
+    """Of one segment."""
+    return B * 4 * -(-C // channels) * (N // own)
+
+
+def constants(R: int, N: int, own: int, channels: int, *, aligned: bool, prefetch: bool) -> dict[str, int | bool]:
+    """What all kernels that walk are compiled for. RT ranks lie in a tile: a power of two that divides them, after at
+    most one of padding; NP and SECTORS are powers of two, too."""
+    even = R + R % 2
+    return {
+        "R": R, "N": N, "OWN": own, "RT": min(16, even & -even), "NP": max(2, padded(own)), "BC": channels, "CH": CHUNK,
+        "ALIGNED": aligned, "SECTORS": _sectors(R, N), "PREFETCH": prefetch,
+    }  # fmt: skip
+
+
+def _sectors(R: int, N: int) -> int:
+    """Pieces of 32 bytes in the rows of a chunk, as a power of two."""
+    return padded(-(-CHUNK * (R + 2 * N) // 8))
+
+
 def padded(size: int) -> int:
     """The next power of two."""
     return 1 << (size - 1).bit_length()
-
-
-def rank_tile(R: int) -> int:
-    """How many ranks lie in a tile: a power of two that divides them, after at most one of padding."""
-    even = R + R % 2
-    return min(16, even & -even)
 
 
 def _arrange(proj: Tensor, A: Tensor, dt_weight: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:

@@ -157,7 +157,7 @@ def backward_kernel(
     )
 
     state_size = tl.cdiv(C, STATE_BLOCK) * (N * STATE_BLOCK)
-    kept = state_offset(block, share, n, C, N, OWN, BC)
+    kept = state_offset(block, share, n, N, OWN, BC)
     begin = segment * chunks
     end = tl.minimum(begin + chunks, all_chunks)
     ahead = touch_rows(rows, (end - 1) * CH, L, ROW, CH, SECTORS)

@@ -152,7 +152,7 @@ def scan_kernel(
     rows += (image * 4 + direction) * L * ROW
     own_b = R + share * OWN
     state_size = tl.cdiv(C, STATE_BLOCK) * (N * STATE_BLOCK)
-    kept = state_offset(block, share, n, C, N, OWN, BC)
+    kept = state_offset(block, share, n, N, OWN, BC)
     begin = segment * chunks
     end = tl.minimum(begin + chunks, all_chunks)
     ahead = touch_rows(rows, begin * CH, L, ROW, CH, SECTORS)

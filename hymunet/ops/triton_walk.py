@@ -16,9 +16,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-CHUNK = 8
-"""Tokens between two saved states. Loops over chunks are unrolled: longer ones outgrow the instruction cache."""
-
 STATE_BLOCK = tl.constexpr(32)
 """Channels that lie side by side in the saved states, so that a state's address is a constant away from the next."""
 
@@ -39,7 +36,7 @@ def locate(pid, C, segments, BC: tl.constexpr, SHARES: tl.constexpr):
 
 
 @triton.jit
-def state_offset(block, share, n, C, N: tl.constexpr, OWN: tl.constexpr, BC: tl.constexpr):
+def state_offset(block, share, n, N: tl.constexpr, OWN: tl.constexpr, BC: tl.constexpr):
     """Where (NP, BC) saved states lie in those of one chunk, (blocks of 32 channels, N, 32)."""
     c = block * BC + tl.arange(0, BC)[None, :]
     first = c // STATE_BLOCK * (N * STATE_BLOCK) + c % STATE_BLOCK + share * OWN * STATE_BLOCK

@@ -8,13 +8,16 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from benchmarks.scan_gpu_code import BFLOAT16, compiled, sizes
+from benchmarks.scan_gpu_code import BFLOAT16, compiled
+from hymunet.ops import triton as backend
 from hymunet.ops import triton_merge
 from hymunet.ops.triton_backward import backward_kernel
 from hymunet.ops.triton_forward import combine_kernel, scan_kernel, summary_kernel
 
-WALK = {"BC": 32}
-SHAPES = {"aligned": sizes(8, 16, 8), "padded": sizes(3, 5, 5, aligned=False)}
+SHAPES = {
+    "aligned": backend.constants(8, 16, 8, 32, aligned=True, prefetch=True),
+    "padded": backend.constants(3, 5, 5, 32, aligned=False, prefetch=True),
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -28,7 +31,7 @@ SHAPES = {"aligned": sizes(8, 16, 8), "padded": sizes(3, 5, 5, aligned=False)}
 )
 def test_a_walk_keeps_its_sums_inside_a_thread(kernel: Any, constants: dict[str, bool], shape: str) -> None:
     """Lanes lie over channels: a shuffle would mean that they had come to lie over states."""
-    assert "shfl.sync" not in compiled(kernel, BFLOAT16, **WALK, **SHAPES[shape], **constants).asm["ptx"]
+    assert "shfl.sync" not in compiled(kernel, BFLOAT16, **SHAPES[shape], **constants).asm["ptx"]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,7 @@ def test_a_walk_keeps_its_sums_inside_a_thread(kernel: Any, constants: dict[str,
 )
 def test_the_backward_compiles(shape: str, relay: bool, exact: bool) -> None:
     types = {} if exact else BFLOAT16
-    constants = {**WALK, **SHAPES[shape], "SEGMENTED": relay or exact, "RELAY": relay, "EXACT": exact, "RANKS": 16}
+    constants = {**SHAPES[shape], "SEGMENTED": relay or exact, "RELAY": relay, "EXACT": exact, "RANKS": 16}
     ptx = compiled(backward_kernel, types, **constants).asm["ptx"]
     assert ("mma.sync" in ptx) == (not exact)
 
