@@ -44,8 +44,9 @@ def merge_kernel(part, out, size, PARTS: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = at < size
     total = tl.load(part + at, mask=mask, other=0.0).to(tl.float32)
-    for p in tl.static_range(1, PARTS):
-        total += tl.load(part + p * size + at, mask=mask, other=0.0).to(tl.float32)
+    for _ in tl.static_range(1, PARTS):
+        part += size  # a product of both may not fit 32 bits
+        total += tl.load(part + at, mask=mask, other=0.0).to(tl.float32)
     tl.store(out + at, total, mask=mask)
 
 
@@ -72,7 +73,7 @@ def merge_rows_kernel(
         for share in tl.static_range(SHARES):
             here = live if share == SHARES - 1 else live & (column < R)
             total += tl.load(source + share * R, mask=here, other=0.0).to(tl.float32)
-        source += size // ROW * OUT
+        source += (size // ROW).to(tl.int64) * OUT
     tl.store(out + at, total, mask=live)
 
 
