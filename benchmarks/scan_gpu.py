@@ -33,8 +33,15 @@ from hymunet.ops import reference, ss2d
 N = 16
 SHAPES = ((256, 32, 32), (512, 16, 16), (384, 32, 32), (768, 16, 16))
 BATCHES = (1, 24, 64)
-CASES = ((2, 16, 16, 256, 8, 16), (1, 32, 32, 256, 8, 16), (1, 7, 11, 40, 3, 5), (3, 16, 5, 130, 16, 16))
-"""B, H, W, C, R, N of the checks: one pass and segmented, chunks that fit the columns and chunks that do not."""
+CASES = (
+    (2, 16, 16, 256, 8, 16),
+    (1, 32, 32, 256, 8, 16),
+    (1, 7, 11, 40, 3, 5),
+    (3, 16, 5, 130, 16, 16),
+    (2, 16, 9, 96, 24, 16),
+)
+"""B, H, W, C, R, N of the checks: one pass and segmented, chunks that fit the columns and chunks that do not, steps by
+multiply-adds and by the matrix units."""
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 """Relative error, in the norm, against float64."""
 

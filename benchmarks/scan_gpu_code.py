@@ -29,7 +29,7 @@ N = 16
 BFLOAT16 = dict.fromkeys(("x", "proj", "grad_y", "part", "dx", "drows", "out", "dproj"), "*bf16")
 
 
-def compiled(kernel: Any, types: dict[str, str], warps: int = 1, **constants: Any) -> Any:
+def compiled(kernel: Any, types: dict[str, str], options: dict[str, Any] | None = None, **constants: Any) -> Any:
     """`kernel` with the promises of alignment that a launch makes for tensors from torch and sizes that 16 divides.
     `types` names the pointers that are not to float32."""
     integers = ("H", "W", "C", "L", "size", "parts", "segments", "chunks")
@@ -38,12 +38,15 @@ def compiled(kernel: Any, types: dict[str, str], warps: int = 1, **constants: An
     unaligned = {p.name for p in kernel.params if p.do_not_specialize_on_alignment} | {"segments", "chunks", *constants}
     hints = {(i,): [["tt.divisibility", 16]] for i, a in enumerate(kernel.arg_names) if a not in unaligned}
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=hints)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, **backend.OPTIONS})
+    options = options or {"num_warps": 1, **backend.OPTIONS}
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
 
-def report(name: str, kernel: Any, channels: int, own: int, R: int, **constants: Any) -> None:
+def report(
+    name: str, kernel: Any, channels: int, own: int, R: int, options: dict[str, Any] | None = None, **constants: Any
+) -> None:
     constants |= backend.constants(R, N, own, channels, aligned=True, prefetch=True) | {"SEGMENTED": False}
-    code = compiled(kernel, BFLOAT16, **constants)
+    code = compiled(kernel, BFLOAT16, options, **constants)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code.asm["cubin"])
         file.flush()
@@ -77,8 +80,8 @@ def longest_loop(listing: str) -> list[str]:
 
 
 def main() -> int:
-    for channels in (32, 64):
-        report("forward", scan_kernel, channels, N, 8, KEEP=True)
+    for channels, R in ((32, 8), (32, 24), (64, 8)):
+        report("forward", scan_kernel, channels, N, R, backend.options(channels, 1), KEEP=True)
     for R in (8, 12, 24):
         report("backward", backward_kernel, 32, 8, R, RELAY=False, EXACT=False, RANKS=backend.padded(max(16, R)))
     return 0

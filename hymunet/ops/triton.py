@@ -8,9 +8,11 @@ timing can change a result.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ CHUNK = 8
 """Tokens between two saved states. Loops over chunks are unrolled: longer ones outgrow the instruction cache."""
 SCHEDULERS = 528
 """Of the 132 multiprocessors of the GPU that this plan was measured on."""
-FORWARD_PROGRAMS = 15 * SCHEDULERS // 4
+FORWARD_PROGRAMS = 3 * SCHEDULERS
 BACKWARD_PROGRAMS = 2 * SCHEDULERS
 """How many run at the same time, one warp each, by the registers that they take."""
 LEAST_CHUNKS = 4
@@ -44,6 +46,13 @@ class Plan:
     segments: int
     chunks: int
     relay: bool = False
+
+
+def options(channels: int, programs: int) -> dict[str, Any]:
+    """For a forward kernel. By itself the assembler takes few registers, and so has little in flight: it is told how
+    many programs share a multiprocessor, 8 (up to 255 registers) or 12 (168)."""
+    few = programs <= 2 * SCHEDULERS or (channels > 32 and programs > 3 * SCHEDULERS)
+    return {"num_warps": 1, "ptx_options": f"--minnctapersm={8 if few else 12}", **OPTIONS}
 
 
 @cache
@@ -89,7 +98,7 @@ def forward(
     scan_kernel[call.grid(plan)](
         call.x, call.rows, call.parameters, call.dt_bias, call.D, carry, part, states, call.unread,
         H, W, C, plan.segments, plan.chunks, **call.constants(plan), KEEP=keep, SEGMENTED=plan.segments > 1,
-        num_warps=1, **OPTIONS,
+        **options(plan.channels, *call.grid(plan)),
     )  # fmt: skip
     return _merge(part, x.dtype), states
 
@@ -142,7 +151,7 @@ class _Call:
             raise ValueError(f"a map of {H}x{W} with {x.shape[-1]} channels is too large for one scan; tile the image")
         self.x, self.dt_bias, self.D = x.contiguous(), dt_bias.contiguous(), D.contiguous()
         self.rows, self.parameters = _arrange(proj.contiguous(), A.contiguous(), dt_weight.contiguous(), H, W)
-        self.unread = x.new_empty(_sectors(self.R, self.N), dtype=torch.float32)
+        self.unread = x.new_empty(max(64, _sectors(self.R, self.N)), dtype=torch.float32)
 
     def constants(self, plan: Plan) -> dict[str, int | bool]:
         _, H, _, C = self.x.shape
@@ -166,7 +175,7 @@ class _Call:
         summary_kernel[(self.grid(plan)[0] // plan.segments * (plan.segments - 1),)](
             self.x, self.rows, self.parameters, self.dt_bias, grad_y if reverse else self.x, carry, total,
             self.unread, H, W, C, plan.segments, plan.chunks, **self.constants(plan), REVERSE=reverse,
-            num_warps=1, **OPTIONS,
+            **options(plan.channels, *self.grid(plan)),
         )  # fmt: skip
         combine_kernel[(-(-C // 32) * self.N * 4 * B,)](
             self.parameters, carry, total, C, plan.segments, R=self.R, N=self.N, SP=padded(plan.segments), BC=32,
@@ -176,8 +185,10 @@ class _Call:
 
 
 def _plan_forward(B: int, L: int, C: int, N: int) -> Plan:
-    """Two channels a thread share the reading of B and C, where that leaves warps enough to hide latency."""
-    wide = C % 64 == 0 and B * 4 * (C // 64) >= 1.5 * SCHEDULERS
+    """Two channels a thread share the reading of B and C, where that leaves warps enough to hide latency and does not
+    leave most of the GPU idle in a last round of programs."""
+    waves = B * 4 * (C // 64) / (2 * SCHEDULERS)
+    wide = C % 64 == 0 and waves >= 0.75 and math.ceil(waves) <= 1.5 * waves
     return _plan(B, L, C, N, 64 if wide else 32, N, FORWARD_PROGRAMS)
 
 

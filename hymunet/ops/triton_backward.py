@@ -11,14 +11,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hymunet.ops.triton_steps import MANY_RANKS, RANK_TILE, load_deltas, load_dt, load_ranks, stack, weight_gradients
 from hymunet.ops.triton_walk import (
     LOG2E,
     STATE_BLOCK,
     UNALIGNED,
     keep_touches,
-    load_deltas,
     load_parameters,
-    load_ranks,
     load_row,
     load_values,
     locate,
@@ -32,14 +31,6 @@ from hymunet.ops.triton_walk import (
     sum_states,
     touch_rows,
 )
-
-
-@triton.jit
-def stack(a, b):
-    """Two (rows, BC) tiles one above the other, without leaving the registers."""
-    rows: tl.constexpr = a.shape[0]
-    columns: tl.constexpr = a.shape[1]
-    return tl.reshape(tl.permute(tl.join(a, b), (2, 0, 1)), (2 * rows, columns))
 
 
 @triton.jit
@@ -122,6 +113,8 @@ def backward_kernel(
     ROW: tl.constexpr = R + 2 * N
     OUT: tl.constexpr = SHARES * R + 2 * N
     TERM: tl.constexpr = drows.dtype.element_ty
+    PRODUCTS: tl.constexpr = R >= MANY_RANKS and dx.dtype.element_ty == tl.bfloat16
+    GT: tl.constexpr = RANK_TILE if PRODUCTS else RT
     n = tl.arange(0, NP)[:, None]
     state_mask = (n < OWN) & live[None, :]
     own = (share * OWN + n) * C + c[None, :]
@@ -147,8 +140,8 @@ def backward_kernel(
         adjoint = tl.load(carry + slot * N * C + own, mask=mask, other=0.0, cache_modifier=".cg")
     grad_a = tl.zeros((NP, BC), tl.float32)
     grad_w = ()
-    for _ in tl.static_range((R + RT - 1) // RT):
-        grad_w = grad_w + (tl.zeros((RT, BC), tl.float32),)
+    for _ in tl.static_range((R + GT - 1) // GT):
+        grad_w = grad_w + (tl.zeros((BC, GT) if PRODUCTS else (GT, BC), tl.float32),)
     grad_bias = tl.zeros((BC,), tl.float32)
     grad_skip = tl.zeros((BC,), tl.float32)
     rank = tl.arange(0, RANKS)[:, None]
@@ -168,6 +161,7 @@ def backward_kernel(
         chunk = end - 1 - count
         first = chunk * CH
         touched += ahead
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         saved = states + ((image * 4 + direction) * all_chunks + chunk) * state_size
         if ALIGNED and NP == OWN:
             h = tl.load(saved + kept)
@@ -177,7 +171,6 @@ def backward_kernel(
         pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
         values = load_values(x, pixels, C, c, first, L, CH, ALIGNED)
         grads = load_values(grad_y, pixels, C, c, first, L, CH, ALIGNED)
-        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         ahead = touch_rows(rows, tl.maximum(first - CH, 0), L, ROW, CH, SECTORS)
         before = pixel_of(tl.maximum(first - 2 * CH, 0), direction, H, W)
         if PREFETCH:
@@ -221,12 +214,15 @@ def backward_kernel(
         at = out + SHARES * R + share * OWN + t * OUT + m // NP * N + m % NP
         tl.store(at, sums, mask=(t < CH) & (m < 2 * NP) & (m % NP < OWN) & (first + t < L))
         token = tl.arange(0, CH)[None, :]
-        for t in tl.static_range(CH):
-            raw = load_ranks(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RT)
-            added = ()
-            for i in tl.static_range((R + RT - 1) // RT):
-                added = added + (grad_w[i] + logits[t] * raw[i],)
-            grad_w = added
+        if PRODUCTS:
+            grad_w = weight_gradients(grad_w, stack_eight(logits), load_dt(rows, first, L, R, ROW), TERM)
+        else:
+            for t in tl.static_range(CH):
+                raw = load_ranks(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RT)
+                added = ()
+                for i in tl.static_range((R + RT - 1) // RT):
+                    added = added + (grad_w[i] + logits[t] * raw[i],)
+                grad_w = added
         live_rank = (rank < R) & (first + token < L)
         tl.store(out + share * R + token * OUT + rank, project(w_rows, logits, TERM), mask=live_rank)
         start, following = following, before
@@ -239,8 +235,9 @@ def backward_kernel(
     slot = ((image * segments + segment) * 4 + direction) * SHARES + share
     gradients += slot * (OWN + R + 2) * C + c[None, :]
     tl.store(gradients + n * C, grad_a, mask=state_mask)
-    for i in tl.static_range((R + RT - 1) // RT):
-        r = i * RT + tl.arange(0, RT)[:, None]
-        tl.store(gradients + (OWN + r) * C, grad_w[i], mask=(r < R) & live[None, :])
+    for i in tl.static_range((R + GT - 1) // GT):
+        r = i * GT + tl.arange(0, GT)[:, None]
+        value = tl.trans(grad_w[i]) if PRODUCTS else grad_w[i]
+        tl.store(gradients + (OWN + r) * C, value, mask=(r < R) & live[None, :])
     tl.store(gradients + (OWN + R) * C, grad_bias[None, :], mask=live[None, :])
     tl.store(gradients + (OWN + R + 1) * C, grad_skip[None, :], mask=live[None, :])

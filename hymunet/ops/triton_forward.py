@@ -6,12 +6,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hymunet.ops.triton_steps import MANY_RANKS, expand, load_deltas, load_dt, load_weight_terms
 from hymunet.ops.triton_walk import (
     LOG2E,
     STATE_BLOCK,
     UNALIGNED,
     keep_touches,
-    load_deltas,
     load_parameters,
     load_row,
     load_values,
@@ -23,6 +23,7 @@ from hymunet.ops.triton_walk import (
     state_offset,
     store_value,
     sum_states,
+    touch_map,
     touch_rows,
 )
 
@@ -60,6 +61,7 @@ def summary_kernel(
     touched = tl.zeros(ahead.shape, tl.float32)
     start, following = pixel_of(first, direction, H, W), pixel_of(tl.maximum(first + stride, 0), direction, H, W)
     for _ in range(end - begin):
+        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         touched += ahead
         ahead = touch_rows(rows, tl.minimum(tl.maximum(first + stride, 0), L - 1), L, ROW, CH, SECTORS)
         later = pixel_of(tl.maximum(first + 2 * stride, 0), direction, H, W)
@@ -67,7 +69,6 @@ def summary_kernel(
             prefetch_map(image_map, later, direction, H, W, C, block, BC, CH)
         pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
         values = load_values(source, pixels, C, c, first, L, CH, ALIGNED)
-        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         b = load_row(row_of(rows, first, CH - 1 if REVERSE else 0, L - 1, ROW, ALIGNED) + across, OWN, NP)
         for i in tl.static_range(CH):
             now_b = b
@@ -131,6 +132,8 @@ def scan_kernel(
     and, to KEEP them for a backward, the state that enters each chunk into `states` (B, 4, chunks, blocks of channels,
     N, 32)."""
     SHARES: tl.constexpr = N // OWN
+    PRODUCTS: tl.constexpr = R >= MANY_RANKS and part.dtype.element_ty == tl.bfloat16
+    TERM: tl.constexpr = tl.bfloat16 if PREFETCH else tl.float32
     block, share, direction, segment, image, images = locate(tl.program_id(0), C, segments, BC, SHARES)
     c = block * BC + tl.arange(0, BC)
     L = H * W
@@ -158,6 +161,12 @@ def scan_kernel(
     ahead = touch_rows(rows, begin * CH, L, ROW, CH, SECTORS)
     touched = tl.zeros(ahead.shape, tl.float32)
     start, following = pixel_of(begin * CH, direction, H, W), pixel_of((begin + 1) * CH, direction, H, W)
+    near = touch_map(image_x, start, direction, H, W, C, block, BC, CH)
+    seen = tl.zeros(near.shape, tl.float32)
+    if PRODUCTS:  # a chunk ahead, because it takes long
+        terms = load_weight_terms(parameters, direction, block, C, R, N, BC, TERM)
+        deltas = expand(terms, load_dt(rows, begin * CH, L, R, ROW), bias, TERM)
+        dt = load_dt(rows, (begin + 1) * CH, L, R, ROW)
     for chunk in range(begin, end):
         if KEEP:
             saved = states + ((image * 4 + direction) * all_chunks + chunk) * state_size
@@ -167,15 +176,22 @@ def scan_kernel(
                 tl.store(saved + kept, h, mask=state_mask)
         first = chunk * CH
         touched += ahead
-        ahead = touch_rows(rows, tl.minimum(first + CH, L - 1), L, ROW, CH, SECTORS)
-        later = pixel_of(first + 2 * CH, direction, H, W)
-        if PREFETCH:
-            prefetch_map(image_x, later, direction, H, W, C, block, BC, CH)
+        seen += near.to(tl.float32)
+        if PRODUCTS:
+            coming = expand(terms, dt, bias, TERM)
+        else:
+            deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
         row = row_of(rows, first, 0, L - 1, ROW, ALIGNED) + own_b
         b, read = load_row(row, OWN, NP), load_row(row + N, OWN, NP)
         pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
         values = load_values(x, pixels, C, c, first, L, CH, ALIGNED)
-        deltas = load_deltas(rows, w, bias, first, L, R, ROW, RT, CH, ALIGNED)
+        ahead = touch_rows(rows, tl.minimum(first + CH, L - 1), L, ROW, CH, SECTORS)
+        if PRODUCTS:
+            dt = load_dt(rows, first + 2 * CH, L, R, ROW)
+        near = touch_map(image_x, following, direction, H, W, C, block, BC, CH)
+        later = pixel_of(first + 2 * CH, direction, H, W)
+        if PREFETCH:
+            prefetch_map(image_x, later, direction, H, W, C, block, BC, CH)
         for t in tl.static_range(CH):
             now_b, now_read = b, read
             if t + 1 < CH:
@@ -186,4 +202,7 @@ def scan_kernel(
             y = skip * value + sum_states(h * now_read)
             store_value(part, y, pixels[t], C, c, first + t, L, ALIGNED)
         start, following = following, later
+        if PRODUCTS:
+            deltas = coming
     keep_touches(unread, touched)
+    keep_touches(unread, seen)

@@ -58,22 +58,6 @@ def stride_of(direction, W):
 
 
 @triton.jit
-def softplus(z):
-    """log(1 + exp(z)) = max(z, 0) + log(1 + e) with e = exp(-|z|) in (0, 1]. log(1 + e) / e as a minimax polynomial of
-    degree 8 (relative error 2e-7 in float32) keeps the digits of a small e, which log2(1 + e) loses."""
-    e = tl.exp2(-tl.abs(z) * LOG2E)
-    p = -0.029505137354135513 + e * 0.005232668947428465
-    p = 0.07822578400373459 + e * p
-    p = -0.13663232326507568 + e * p
-    p = 0.19106000661849976 + e * p
-    p = -0.2484298050403595 + e * p
-    p = 0.3331909775733948 + e * p
-    p = -0.4999949336051941 + e * p
-    p = 0.9999999403953552 + e * p
-    return tl.maximum(z, 0.0) + e * p
-
-
-@triton.jit
 def load_parameters(
     parameters, dt_bias, direction, share, c, C,
     R: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, RT: tl.constexpr, NP: tl.constexpr,
@@ -99,15 +83,6 @@ def load_row(base, size: tl.constexpr, padded: tl.constexpr):
     if size == padded:
         return tl.load(base + index)[:, None]
     return tl.load(base + index, mask=index < size, other=0.0)[:, None]
-
-
-@triton.jit
-def load_ranks(base, R: tl.constexpr, RT: tl.constexpr):
-    """dt of one token as (RT, 1) columns."""
-    tiles = ()
-    for i in tl.static_range((R + RT - 1) // RT):
-        tiles = tiles + (load_row(base + i * RT, RT if (i + 1) * RT <= R else R - i * RT, RT),)
-    return tiles
 
 
 @triton.jit
@@ -145,10 +120,21 @@ def prefetch_map(source, start, direction, H, W, C, block, BC: tl.constexpr, CH:
 
 
 @triton.jit
+def touch_map(source, start, direction, H, W, C, block, BC: tl.constexpr, CH: tl.constexpr):
+    """One of each 32 bytes of that, loaded."""
+    SECTOR: tl.constexpr = 256 // source.dtype.element_ty.primitive_bitwidth
+    WIDE: tl.constexpr = BC // SECTOR if BC > SECTOR else 1
+    pixel = start + tl.arange(0, CH)[:, None] * stride_of(direction, W)
+    channel = tl.minimum(block * BC + tl.arange(0, WIDE)[None, :] * SECTOR, C - 1)
+    return tl.load(source + tl.minimum(tl.maximum(pixel, 0), H * W - 1) * C + channel)
+
+
+@triton.jit
 def sum_states(tile):
     """Sum over the states, (BC,): two chains of additions, because one would wait for itself."""
-    half: tl.constexpr = tile.shape[0] // 2
-    return tl.sum(tl.sum(tl.reshape(tile, (2, half, tile.shape[1])), axis=1), axis=0)
+    ways: tl.constexpr = 2
+    part: tl.constexpr = tile.shape[0] // ways
+    return tl.sum(tl.sum(tl.reshape(tile, (ways, part, tile.shape[1])), axis=1), axis=0)
 
 
 @triton.jit
@@ -188,22 +174,3 @@ def store_value(target, value, pixel, C, c, step, L, ALIGNED: tl.constexpr):
         tl.store(target + pixel * C, value)
     else:
         tl.store(target + pixel * C, value, mask=c < tl.where(step < L, C, 0))
-
-
-@triton.jit
-def load_deltas(
-    rows, w, bias, first, L, R: tl.constexpr, ROW: tl.constexpr, RT: tl.constexpr, CH: tl.constexpr,
-    ALIGNED: tl.constexpr,
-):  # fmt: skip
-    """The steps of a chunk, (BC,) each: all loads are on their way before the first is waited for, and the chains of
-    operations that make a step run side by side."""
-    raw = ()
-    for t in tl.static_range(CH):
-        raw = raw + (load_ranks(row_of(rows, first, t, L - 1, ROW, ALIGNED), R, RT),)
-    deltas = ()
-    for t in tl.static_range(CH):
-        logit = bias
-        for i in tl.static_range((R + RT - 1) // RT):
-            logit += sum_states(raw[t][i] * w[i])
-        deltas = deltas + (softplus(logit),)
-    return deltas

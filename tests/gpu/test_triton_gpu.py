@@ -13,7 +13,13 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible"),
 ]
-SHAPES = [(2, 16, 16, 256, 16, 8), (1, 32, 32, 64, 16, 2), (1, 7, 11, 40, 5, 3), (3, 16, 5, 130, 16, 16)]
+SHAPES = [
+    (2, 16, 16, 256, 16, 8),
+    (1, 32, 32, 64, 16, 2),
+    (1, 7, 11, 40, 5, 3),
+    (3, 16, 5, 130, 16, 16),
+    (2, 16, 9, 96, 16, 24),
+]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 

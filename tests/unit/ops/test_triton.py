@@ -30,6 +30,7 @@ IN_RELAY = {"BACKWARD_PROGRAMS": 7, "HANDOVER": 0}
         ((1, 8, 2, 32, 8, 6), "bfloat16", {}, 1, 2),  # nothing padded, three tiles of ranks, states shared
         ((1, 5, 7, 2, 2, 1), "float32", ALL_AT_ONCE, 5, 1),  # segments, the last chunk cut
         ((1, 5, 7, 34, 2, 1), "bfloat16", IN_RELAY, 5, 1),
+        ((1, 6, 5, 34, 2, 18), "bfloat16", {}, 1, 1),  # ranks enough for the matrix units, the last tile padded
     ],
 )
 def test_agrees_with_the_reference(

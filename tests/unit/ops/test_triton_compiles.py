@@ -16,11 +16,12 @@ from hymunet.ops.triton_forward import combine_kernel, scan_kernel, summary_kern
 
 SHAPES = {
     "aligned": backend.constants(8, 16, 8, 32, aligned=True, prefetch=True),
+    "many ranks": backend.constants(18, 16, 8, 32, aligned=True, prefetch=True),
     "padded": backend.constants(3, 5, 5, 32, aligned=False, prefetch=True),
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["aligned", "padded"])
 @pytest.mark.parametrize(
     ("kernel", "constants"),
     [
@@ -34,12 +35,22 @@ def test_a_walk_keeps_its_sums_inside_a_thread(kernel: Any, constants: dict[str,
     assert "shfl.sync" not in compiled(kernel, BFLOAT16, **SHAPES[shape], **constants).asm["ptx"]
 
 
+def test_steps_of_many_ranks_come_from_the_matrix_units() -> None:
+    """Their shuffles are a few for a chunk of eight tokens, and none for a token or a state."""
+    constants = backend.constants(24, 16, 16, 32, aligned=True, prefetch=True) | {"SEGMENTED": False, "KEEP": True}
+    for types, many in ((BFLOAT16, True), ({}, False)):
+        ptx = compiled(scan_kernel, types, backend.options(32, 1), **constants).asm["ptx"]
+        assert ("mma.sync" in ptx) == many
+        assert ptx.count("shfl.sync") <= (16 if many else 0)
+
+
 @pytest.mark.parametrize(
-    ("shape", "relay", "exact"), [("aligned", False, False), ("padded", True, False), ("padded", False, True)]
+    ("shape", "relay", "exact"),
+    [("aligned", False, False), ("padded", True, False), ("padded", False, True), ("many ranks", True, False)],
 )
 def test_the_backward_compiles(shape: str, relay: bool, exact: bool) -> None:
     types = {} if exact else BFLOAT16
-    constants = {**SHAPES[shape], "SEGMENTED": relay or exact, "RELAY": relay, "EXACT": exact, "RANKS": 16}
+    constants = {**SHAPES[shape], "SEGMENTED": relay or exact, "RELAY": relay, "EXACT": exact, "RANKS": 32}
     ptx = compiled(backward_kernel, types, **constants).asm["ptx"]
     assert ("mma.sync" in ptx) == (not exact)
 
