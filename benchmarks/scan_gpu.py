@@ -67,37 +67,31 @@ def inputs(B: int, H: int, W: int, C: int, R: int, dtype: torch.dtype, states: i
     ]
 
 
-def check() -> list[dict[str, Any]]:
+def check(B: int, H: int, W: int, C: int, R: int, states: int, dtype: torch.dtype) -> dict[str, Any]:
     """Relative errors of the output and the six gradients against the float64 reference, and bitwise repeatability."""
     names = ("y", "x", "proj", "A", "dt_weight", "dt_bias", "D")
-    results = []
-    for B, H, W, C, R, states in CASES:
-        for dtype, limit in LIMITS.items():
-            args = inputs(B, H, W, C, R, dtype, states, seed=B + H)
-            gy = torch.randn_like(args[0])
-            exact_args = [t.double().requires_grad_() for t in args]
-            exact_y = reference.ss2d(*exact_args)
-            exact = [exact_y, *torch.autograd.grad(exact_y, exact_args, gy.double())]
-            runs = []
-            for _ in range(2):
-                leaves = [t.clone().requires_grad_() for t in args]
-                y = ss2d(*leaves, backend="triton")
-                runs.append([y, *torch.autograd.grad(y, leaves, gy)])
-            errors = {
-                name: ((got.double() - want).norm() / want.norm().clamp_min(1e-30)).item()
-                for name, got, want in zip(names, runs[0], exact, strict=True)
-            }
-            results.append(
-                {
-                    "shape": [B, H, W, C, R, states],
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "errors": errors,
-                    "limit": limit,
-                    "ok": all(e <= limit for e in errors.values()),
-                    "bitwise": all(torch.equal(a, b) for a, b in zip(*runs, strict=True)),
-                }
-            )
-    return results
+    args = inputs(B, H, W, C, R, dtype, states, seed=B + H)
+    gy = torch.randn_like(args[0])
+    exact_args = [t.double().requires_grad_() for t in args]
+    exact_y = reference.ss2d(*exact_args)
+    exact = [exact_y, *torch.autograd.grad(exact_y, exact_args, gy.double())]
+    runs = []
+    for _ in range(2):
+        leaves = [t.clone().requires_grad_() for t in args]
+        y = ss2d(*leaves, backend="triton")
+        runs.append([y, *torch.autograd.grad(y, leaves, gy)])
+    errors = {
+        name: ((got.double() - want).norm() / want.norm().clamp_min(1e-30)).item()
+        for name, got, want in zip(names, runs[0], exact, strict=True)
+    }
+    return {
+        "shape": [B, H, W, C, R, states],
+        "dtype": str(dtype).removeprefix("torch."),
+        "errors": errors,
+        "limit": LIMITS[dtype],
+        "ok": all(e <= LIMITS[dtype] for e in errors.values()),
+        "bitwise": all(torch.equal(a, b) for a, b in zip(*runs, strict=True)),
+    }
 
 
 def check_compile() -> bool:
@@ -207,17 +201,32 @@ def compare(B: int, C: int, H: int, W: int, peers: Peers | None, exp2_per_s: flo
     return rows
 
 
-JOBS = [((B, h, w, c, c // 32, N), torch.bfloat16) for c, h, w in SHAPES for B in BATCHES]
-JOBS += [(case, dtype) for case in CASES for dtype in LIMITS]
+SHAPE_JOBS = [(B, h, w, c, c // 32, N) for c, h, w in SHAPES for B in BATCHES]
+CHECK_JOBS = [(*case, dtype) for case in CASES for dtype in LIMITS]
 
 
-def warm(job: int) -> None:
-    """Compiles the kernels of one of `JOBS` into Triton's cache; one process each, side by side."""
-    (B, H, W, C, R, states), dtype = JOBS[job]
-    args = [t.requires_grad_() for t in inputs(B, H, W, C, R, dtype, states)]
+def do(job: int) -> None:
+    """Compiles the kernels of one of `SHAPE_JOBS` into Triton's cache, or prints a check's result as JSON."""
+    if job >= len(SHAPE_JOBS):
+        print(json.dumps(check(*CHECK_JOBS[job - len(SHAPE_JOBS)])))
+        return
+    B, H, W, C, R, states = SHAPE_JOBS[job]
+    args = [t.requires_grad_() for t in inputs(B, H, W, C, R, torch.bfloat16, states)]
     with torch.no_grad():
         ss2d(*args, backend="triton")
     ss2d(*args, backend="triton").float().sum().backward()
+
+
+def do_all() -> list[dict[str, Any]]:
+    """Every job at once, a process each: kernels compile one after the other in a process. The checks' results."""
+    worker = [sys.executable, "-m", "benchmarks.scan_gpu", "--job"]
+    count = len(SHAPE_JOBS) + len(CHECK_JOBS)
+    workers = [subprocess.Popen([*worker, str(i)], stdout=subprocess.PIPE, text=True) for i in range(count)]
+    outputs = [w.communicate()[0] for w in workers]
+    failed = [i for i, w in enumerate(workers) if w.returncode]
+    if failed:
+        raise SystemExit(f"failed, see above: {', '.join(f'--job {i}' for i in failed)}")
+    return [json.loads(output.splitlines()[-1]) for output in outputs[len(SHAPE_JOBS) :]]
 
 
 def main() -> int:
@@ -227,13 +236,13 @@ def main() -> int:
         "--mamba-source", type=Path, help="unpacked mamba-ssm source distribution to build the peer from"
     )
     parser.add_argument("--quick", action="store_true", help="two shapes, two batches")
-    parser.add_argument("--warm", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--job", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no CUDA device is visible: nothing to measure", file=sys.stderr)
         return 2
-    if options.warm is not None:
-        warm(options.warm)
+    if options.job is not None:
+        do(options.job)
         return 0
 
     built: dict[str, Any] = {}
@@ -249,15 +258,13 @@ def main() -> int:
     shapes = SHAPES[:2] if options.quick else SHAPES
     batches = BATCHES[:2] if options.quick else BATCHES
     began = time.monotonic()
-    worker = [sys.executable, "-m", "benchmarks.scan_gpu", "--warm"]
-    workers = [subprocess.Popen([*worker, str(i)]) for i in range(len(JOBS))]
-    codes = [w.wait() for w in workers]
-    print(f"kernels compiled after {time.monotonic() - began:.0f} s, exit codes {codes}", flush=True)
+    checks = do_all()
+    print(f"compiled and checked after {time.monotonic() - began:.0f} s", flush=True)
     record: dict[str, Any] = {
         "card": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "triton": triton.__version__,
-        "checks": check(),
+        "checks": checks,
     }
 
     def save() -> None:
