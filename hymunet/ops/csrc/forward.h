@@ -30,6 +30,42 @@ INLINE void scan_states(const Block &k, const float *decay, int64_t n, float *st
         for (int v = 0; v < kVectors; v++) store(state + (n + i) * kChannels + v * kLanes, h[i][v]);
 }
 
+// The same with the decays computed on the way, where |delta * a| is in exp2_bounded's range: for 32 registers, which
+// hold the constants, the rates and the states.
+INLINE void scan_at_once(const Block &k, const float *a, int64_t n, float *state, float *y) {
+    const int64_t count = k.count, row = k.row;
+    const float *b = k.rows + k.b + n, *c = k.rows + k.c + n, *du = k.du, *delta = k.delta;
+    const Exp2 exp2;
+    vec h[kStatePad], rate[kStatePad];
+    for (int i = 0; i < kStatePad; i++) h[i] = load(state + (n + i) * kChannels), rate[i] = load(a + (n + i) * kChannels);
+    for (int64_t t = 0; t < count; t++, b += row, c += row, du += kChannels, delta += kChannels, y += kChannels) {
+        vec sum = load(y), in = load(du), step[kStatePad], decay[kStatePad];
+        for (int i = 0; i < kStatePad; i++) step[i] = load(delta);
+        exp2.bounded<kStatePad>(step, rate, decay);
+#pragma GCC unroll 4
+        for (int i = 0; i < kStatePad; i++) {
+            h[i] = decay[i] * h[i] + opaque(in * b[i]);
+            sum += h[i] * c[i];
+        }
+        store(y, sum);
+    }
+    for (int i = 0; i < kStatePad; i++) store(state + (n + i) * kChannels, h[i]);
+}
+
+// Every state of a block of tokens; adds to y. decay: room for kStatePad tiles.
+INLINE void scan(const Block &k, const float *a, int64_t states, float *decay, float *state, float *y) {
+    for (int64_t n = 0; n < states; n += kStatePad) {
+        if constexpr (LANES == kChannels) {
+            if (k.bounded) {
+                scan_at_once(k, a, n, state, y);
+                continue;
+            }
+        }
+        decays(k, a, n, decay);
+        scan_states(k, decay, n, state, y);
+    }
+}
+
 constexpr int64_t kShare = 4;  // at most this many channel blocks share one reading of proj
 
 // As many as leave each thread two tasks; a function of the threads, as each channel's result is its own, whoever
@@ -83,10 +119,7 @@ int forward(const Scan &s, int64_t task) {
                         const int64_t pixel = k.position[t] * kChannels + c;
                         store(sums + t * kChannels + c, turn ? load(y[i] + pixel) : load(x[i] + pixel) * load(skip[i] + c));
                     }
-                for (int64_t n = 0; n < P; n += kStatePad) {
-                    decays(k, parameters[i].a, n, decay);
-                    scan_states(k, decay, n, state[i], sums);
-                }
+                scan(k, parameters[i].a, P, decay, state[i], sums);
                 for (int64_t t = 0; t < k.count; t++) {
                     const float *from = sums + t * kChannels;
                     if (turn == kDirections - 1)
@@ -114,11 +147,7 @@ double peak(int64_t rounds) {
     for (int64_t i = 0; i < kBlock * kChannels; i++) k.delta[i] = 0.01f + 0.001f * (i % 7), k.du[i] = 0.1f, y[i] = 0.0f;
     for (int64_t i = 0; i < 16 * kChannels; i++) a[i] = -1.0f - i / kChannels, state[i] = 0.0f;
     for (int64_t i = 0; i < kBlock * 32; i++) rows[i] = 0.5f;
-    for (int64_t r = 0; r < rounds; r++)
-        for (int64_t n = 0; n < 16; n += kStatePad) {
-            decays(k, a, n, decay);
-            scan_states(k, decay, n, state, y);
-        }
+    for (int64_t r = 0; r < rounds; r++) scan(k, a, 16, decay, state, y);
     volatile float keep = y[0] + state[0];
     (void)keep;
     return static_cast<double>(rounds) * kBlock * 16 * kChannels;

@@ -162,9 +162,9 @@ INLINE void decays(const Block &k, const float *a, int64_t n, float *decay) {
             float *to = decay + i * kTile;
             if (bounded)
                 for (int64_t at = lane; at < end; at += kStep * kChannels) {
-                    vec x[kStep], p[kStep];
-                    for (int j = 0; j < kStep; j++) x[j] = load(k.delta + at + j * kChannels);
-                    exp2.bounded<kStep>(x, scale, p);
+                    vec x[kStep], scales[kStep], p[kStep];
+                    for (int j = 0; j < kStep; j++) x[j] = load(k.delta + at + j * kChannels), scales[j] = scale;
+                    exp2.bounded<kStep>(x, scales, p);
                     for (int j = 0; j < kStep; j++) store(to + at + j * kChannels, p[j]);
                 }
             else

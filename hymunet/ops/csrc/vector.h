@@ -88,7 +88,7 @@ alignas(64) constexpr uint32_t kRoots[32] = {
     0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
     0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
 
-// to[i] = 2^(x[i] * scale) for |x * scale| <= 126, several vectors in step: 2^(n / 32) for n = round(32 u) by one
+// to[i] = 2^(x[i] * scale[i]) for |x * scale| <= 126, several vectors in step: 2^(n / 32) for n = round(32 u) by one
 // permutation of 32 roots, times a degree 2 minimax polynomial of the rest with p(0) = 1 (relative error 5.4e-8). n << 18
 // adds n's whole part to the exponent, and below it what the table's entries lack.
 struct Exp2 {
@@ -99,11 +99,11 @@ struct Exp2 {
               high = opaque(load(reinterpret_cast<const float *>(kRoots + 16)));
 
     template <int count>
-    INLINE_MEMBER void bounded(const vec *x, vec scale, vec *to) const {
+    INLINE_MEMBER void bounded(const vec *x, const vec *scale, vec *to) const {
         vec n[count], f[count], root[count];
-        EACH n[i] = opaque(x[i] * scale + magic);
+        EACH n[i] = opaque(x[i] * scale[i] + magic);
         EACH f[i] = opaque(n[i] - magic);
-        EACH f[i] = opaque(x[i] * scale - f[i]);
+        EACH f[i] = opaque(x[i] * scale[i] - f[i]);
         EACH root[i] = _mm512_permutex2var_ps(low, _mm512_castps_si512(n[i]), high);
         EACH root[i] = opaque(floats(bits(root[i]) + (bits(n[i]) << 18)));
         EACH n[i] = opaque(c2 * f[i] + c1);
@@ -111,7 +111,7 @@ struct Exp2 {
         EACH to[i] = n[i] * f[i] + root[i];
     }
 #else
-// to[i] = 2^(x[i] * scale) for |x * scale| <= 126, several vectors in step: 2^round(u) by exponent arithmetic, times a
+// to[i] = 2^(x[i] * scale[i]) for |x * scale| <= 126, several vectors in step: 2^round(u) by exponent arithmetic, times a
 // degree 5 minimax polynomial of the rest with p(0) = 1 (relative error 9.2e-8; below 2 units in the last place with
 // rounding).
 struct Exp2 {
@@ -121,11 +121,11 @@ struct Exp2 {
               c5 = constant(0x1.5bba34p-10f);
 
     template <int count>
-    INLINE_MEMBER void bounded(const vec *x, vec scale, vec *to) const {
+    INLINE_MEMBER void bounded(const vec *x, const vec *scale, vec *to) const {
         vec whole[count], f[count], p[count];
-        EACH whole[i] = opaque(x[i] * scale + magic);
+        EACH whole[i] = opaque(x[i] * scale[i] + magic);
         EACH p[i] = opaque(whole[i] - magic);
-        EACH f[i] = opaque(x[i] * scale - p[i]);
+        EACH f[i] = opaque(x[i] * scale[i] - p[i]);
         EACH p[i] = opaque(c5 * f[i] + c4);
         EACH p[i] = opaque(p[i] * f[i] + c3);
         EACH p[i] = opaque(p[i] * f[i] + c2);
@@ -138,7 +138,7 @@ struct Exp2 {
     // Without bounds: 0 below the normal range, infinity above it, NaN for NaN.
     INLINE_MEMBER vec any(vec x, vec scale) const {
         vec u = x * scale, inside = select(absolute(u) <= 126.0f, u, vec{}), p;
-        bounded<1>(&inside, one, &p);
+        bounded<1>(&inside, &one, &p);
         p = select(u < -126.0f, vec{}, p);
         p = select(u > 126.0f, splat(INFINITY), p);
         return select(u != u, u, p);
@@ -149,9 +149,10 @@ struct Exp2 {
 // the relative accuracy of a tiny result (polynomial error 4.5e-9). Beyond |z| = 87, e has no more to say in float32.
 template <int count>
 INLINE void softplus(const Exp2 &exp2, const vec *z, vec *e, vec *to) {
-    vec s[count], w[count], p[count];
+    vec s[count], w[count], p[count], scale[count];
     EACH w[i] = lesser(absolute(z[i]), splat(87.0f));
-    exp2.bounded<count>(w, splat(-1.44269504f), e);
+    EACH scale[i] = splat(-1.44269504f);
+    exp2.bounded<count>(w, scale, e);
     EACH s[i] = e[i] / (e[i] + 2.0f);
     EACH w[i] = s[i] * s[i];
     EACH p[i] = opaque(0.28012002f * w[i] + 0.280018f);
