@@ -48,6 +48,13 @@ def test_ranks_train_what_one_process_trains(inputs, one_rank, tmp_path, ranks):
     assert np.mean([np.abs(ours[name] - theirs[name]).mean() for name in ours if ours[name].size > 1]) < 2e-3
 
 
+def test_ranks_train_the_same_in_bfloat16(inputs, tmp_path):
+    """Which is what `auto` means on a CPU that computes in it."""
+    for ranks in (1, 2):
+        run(tmp_path / str(ranks), inputs, ranks, epochs=1, precision="bf16")
+    assert_same_training(tmp_path / "2", tmp_path / "1", loss_tolerance=1e-2, dice_tolerance=2e-2)
+
+
 @pytest.mark.slow
 def test_ranks_may_come_and_go(inputs, one_rank, tmp_path):
     """2 → 1 → 2 ranks, each stopped after an epoch: one schedule, one training."""
