@@ -44,7 +44,7 @@ def test_the_learning_rate_is_one_half_cosine_over_all_steps(inputs):
 
 def test_a_step_is_that_of_a_plain_loop(inputs):
     """Against torch as a textbook would use it: AdamW not fused, no channels-last, no guard."""
-    changes = {"drop_path": 0.0, "learning_rate": 1e-3}
+    changes = {"drop_path": 0.0, "learning_rate": 1e-3, "precision": "float32"}
     learner = build(inputs, **changes)
     model_section, train = sections(**changes)
     torch.manual_seed(train.seed)
@@ -62,16 +62,14 @@ def test_a_step_is_that_of_a_plain_loop(inputs):
         optimizer.step()
         losses.append(loss.item())
     assert learner.totals[0] == pytest.approx(sum(losses), rel=1e-4)
-    for name, tensor in model.named_parameters():
-        expected, found = tensor.detach(), dict(learner.model.named_parameters())[name].detach()
-        assert torch.allclose(expected, found, atol=2e-3), (
-            name
-        )  # three steps of at most 1e-3 each; most agree far better
-    difference = sum(
-        float((a - b).abs().sum()) for a, b in zip(model.parameters(), learner.model.parameters(), strict=True)
-    )
+    found = dict(learner.model.named_parameters())
+    differences = {name: (p - found[name]).detach().abs() for name, p in model.named_parameters()}
+    for name, difference in differences.items():
+        assert difference.median() < 1e-4, name
+        # AdamW divides a gradient by its own size: where that is rounding alone, so is the sign of a whole step.
+        assert difference.max() < 3 * 2.1e-3, name
     moved = sum(p.numel() for p in model.parameters()) * 3e-3
-    assert difference < 0.02 * moved
+    assert sum(float(d.sum()) for d in differences.values()) < 0.02 * moved
 
 
 def test_decay_spares_norms_biases_and_the_scan(inputs):
