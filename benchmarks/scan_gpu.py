@@ -205,7 +205,7 @@ SHAPE_JOBS = [(B, h, w, c, c // 32, N) for c, h, w in SHAPES for B in BATCHES]
 CHECK_JOBS = [(*case, dtype) for case in CASES for dtype in LIMITS]
 
 
-def do(job: int) -> None:
+def run_job(job: int) -> None:
     """Compiles the kernels of one of `SHAPE_JOBS` into Triton's cache, or prints a check's result as JSON."""
     if job >= len(SHAPE_JOBS):
         print(json.dumps(check(*CHECK_JOBS[job - len(SHAPE_JOBS)])))
@@ -217,7 +217,7 @@ def do(job: int) -> None:
     ss2d(*args, backend="triton").float().sum().backward()
 
 
-def do_all() -> list[dict[str, Any]]:
+def run_jobs() -> list[dict[str, Any]]:
     """Every job at once, a process each: kernels compile one after the other in a process. The checks' results."""
     worker = [sys.executable, "-m", "benchmarks.scan_gpu", "--job"]
     count = len(SHAPE_JOBS) + len(CHECK_JOBS)
@@ -242,7 +242,7 @@ def main() -> int:
         print("no CUDA device is visible: nothing to measure", file=sys.stderr)
         return 2
     if options.job is not None:
-        do(options.job)
+        run_job(options.job)
         return 0
 
     built: dict[str, Any] = {}
@@ -258,7 +258,7 @@ def main() -> int:
     shapes = SHAPES[:2] if options.quick else SHAPES
     batches = BATCHES[:2] if options.quick else BATCHES
     began = time.monotonic()
-    checks = do_all()
+    checks = run_jobs()
     print(f"compiled and checked after {time.monotonic() - began:.0f} s", flush=True)
     record: dict[str, Any] = {
         "card": torch.cuda.get_device_name(),

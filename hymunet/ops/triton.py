@@ -151,7 +151,8 @@ class _Call:
             raise ValueError(f"a map of {H}x{W} with {x.shape[-1]} channels is too large for one scan; tile the image")
         self.x, self.dt_bias, self.D = x.contiguous(), dt_bias.contiguous(), D.contiguous()
         self.rows, self.parameters = _arrange(proj.contiguous(), A.contiguous(), dt_weight.contiguous(), H, W)
-        self.unread = x.new_empty(max(64, _sectors(self.R, self.N)), dtype=torch.float32)
+        most = CHUNK * 64 // 8  # pieces of 32 bytes in a chunk of 64 channels in float32
+        self.unread = x.new_empty(max(most, _sectors(self.R, self.N)), dtype=torch.float32)
 
     def constants(self, plan: Plan) -> dict[str, int | bool]:
         _, H, _, C = self.x.shape

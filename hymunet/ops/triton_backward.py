@@ -24,8 +24,8 @@ from hymunet.ops.triton_walk import (
     pixel_of,
     pixels_of,
     prefetch,
-    prefetch_map,
     row_of,
+    sectors_of_map,
     state_offset,
     store_value,
     sum_states,
@@ -174,8 +174,8 @@ def backward_kernel(
         ahead = touch_rows(rows, tl.maximum(first - CH, 0), L, ROW, CH, SECTORS)
         before = pixel_of(tl.maximum(first - 2 * CH, 0), direction, H, W)
         if PREFETCH:
-            prefetch_map(image_x, before, direction, H, W, C, block, BC, CH)
-            prefetch_map(image_grad, before, direction, H, W, C, block, BC, CH)
+            prefetch(sectors_of_map(image_x, before, direction, H, W, C, block, BC, CH))
+            prefetch(sectors_of_map(image_grad, before, direction, H, W, C, block, BC, CH))
             sector = (block * N + share * OWN + n % OWN) * STATE_BLOCK + tl.arange(0, STATE_BLOCK // 8)[None, :] * 8
             prefetch(tl.where(chunk > 1, saved - 2 * state_size, saved) + sector)
         history = (h,)

@@ -18,12 +18,12 @@ from hymunet.ops.triton_walk import (
     locate,
     pixel_of,
     pixels_of,
-    prefetch_map,
+    prefetch,
     row_of,
+    sectors_of_map,
     state_offset,
     store_value,
     sum_states,
-    touch_map,
     touch_rows,
 )
 
@@ -66,7 +66,7 @@ def summary_kernel(
         ahead = touch_rows(rows, tl.minimum(tl.maximum(first + stride, 0), L - 1), L, ROW, CH, SECTORS)
         later = pixel_of(tl.maximum(first + 2 * stride, 0), direction, H, W)
         if PREFETCH:
-            prefetch_map(image_map, later, direction, H, W, C, block, BC, CH)
+            prefetch(sectors_of_map(image_map, later, direction, H, W, C, block, BC, CH))
         pixels = pixels_of(start, first, direction, H, W, CH, ALIGNED)
         values = load_values(source, pixels, C, c, first, L, CH, ALIGNED)
         b = load_row(row_of(rows, first, CH - 1 if REVERSE else 0, L - 1, ROW, ALIGNED) + across, OWN, NP)
@@ -161,7 +161,7 @@ def scan_kernel(
     ahead = touch_rows(rows, begin * CH, L, ROW, CH, SECTORS)
     touched = tl.zeros(ahead.shape, tl.float32)
     start, following = pixel_of(begin * CH, direction, H, W), pixel_of((begin + 1) * CH, direction, H, W)
-    near = touch_map(image_x, start, direction, H, W, C, block, BC, CH)
+    near = tl.load(sectors_of_map(image_x, start, direction, H, W, C, block, BC, CH))
     seen = tl.zeros(near.shape, tl.float32)
     if PRODUCTS:  # a chunk ahead, because it takes long
         terms = load_weight_terms(parameters, direction, block, C, R, N, BC, TERM)
@@ -188,10 +188,10 @@ def scan_kernel(
         ahead = touch_rows(rows, tl.minimum(first + CH, L - 1), L, ROW, CH, SECTORS)
         if PRODUCTS:
             dt = load_dt(rows, first + 2 * CH, L, R, ROW)
-        near = touch_map(image_x, following, direction, H, W, C, block, BC, CH)
+        near = tl.load(sectors_of_map(image_x, following, direction, H, W, C, block, BC, CH))
         later = pixel_of(first + 2 * CH, direction, H, W)
         if PREFETCH:
-            prefetch_map(image_x, later, direction, H, W, C, block, BC, CH)
+            prefetch(sectors_of_map(image_x, later, direction, H, W, C, block, BC, CH))
         for t in tl.static_range(CH):
             now_b, now_read = b, read
             if t + 1 < CH:

@@ -110,31 +110,20 @@ def prefetch(pointer):
 
 
 @triton.jit
-def prefetch_map(source, start, direction, H, W, C, block, BC: tl.constexpr, CH: tl.constexpr):
-    """The same for the (BC,) values of one image's map in the chunk that begins at pixel `start`."""
+def sectors_of_map(source, start, direction, H, W, C, block, BC: tl.constexpr, CH: tl.constexpr):
+    """Pointers to each 32 bytes of the (BC,) values of one image's map in the chunk that begins at pixel `start`."""
     SECTOR: tl.constexpr = 256 // source.dtype.element_ty.primitive_bitwidth
     WIDE: tl.constexpr = BC // SECTOR if BC > SECTOR else 1
     pixel = start + tl.arange(0, CH)[:, None] * stride_of(direction, W)
     channel = tl.minimum(block * BC + tl.arange(0, WIDE)[None, :] * SECTOR, C - 1)
-    prefetch(source + tl.minimum(tl.maximum(pixel, 0), H * W - 1) * C + channel)
-
-
-@triton.jit
-def touch_map(source, start, direction, H, W, C, block, BC: tl.constexpr, CH: tl.constexpr):
-    """One of each 32 bytes of that, loaded."""
-    SECTOR: tl.constexpr = 256 // source.dtype.element_ty.primitive_bitwidth
-    WIDE: tl.constexpr = BC // SECTOR if BC > SECTOR else 1
-    pixel = start + tl.arange(0, CH)[:, None] * stride_of(direction, W)
-    channel = tl.minimum(block * BC + tl.arange(0, WIDE)[None, :] * SECTOR, C - 1)
-    return tl.load(source + tl.minimum(tl.maximum(pixel, 0), H * W - 1) * C + channel)
+    return source + tl.minimum(tl.maximum(pixel, 0), H * W - 1) * C + channel
 
 
 @triton.jit
 def sum_states(tile):
     """Sum over the states, (BC,): two chains of additions, because one would wait for itself."""
-    ways: tl.constexpr = 2
-    part: tl.constexpr = tile.shape[0] // ways
-    return tl.sum(tl.sum(tl.reshape(tile, (ways, part, tile.shape[1])), axis=1), axis=0)
+    half: tl.constexpr = tile.shape[0] // 2
+    return tl.sum(tl.sum(tl.reshape(tile, (2, half, tile.shape[1])), axis=1), axis=0)
 
 
 @triton.jit
