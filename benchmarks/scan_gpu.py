@@ -201,32 +201,35 @@ def compare(B: int, C: int, H: int, W: int, peers: Peers | None, exp2_per_s: flo
     return rows
 
 
-SHAPE_JOBS = [(B, h, w, c, c // 32, N) for c, h, w in SHAPES for B in BATCHES]
-CHECK_JOBS = [(*case, dtype) for case in CASES for dtype in LIMITS]
-
-
-def run_job(job: int) -> None:
-    """Compiles the kernels of one of `SHAPE_JOBS` into Triton's cache, or prints a check's result as JSON."""
-    if job >= len(SHAPE_JOBS):
-        print(json.dumps(check(*CHECK_JOBS[job - len(SHAPE_JOBS)])))
-        return
-    B, H, W, C, R, states = SHAPE_JOBS[job]
-    args = [t.requires_grad_() for t in inputs(B, H, W, C, R, torch.bfloat16, states)]
+def compile_kernels(B: int, H: int, W: int, C: int, R: int) -> None:
+    """Leaves the kernels of a shape that will be timed in Triton's cache."""
+    args = [t.requires_grad_() for t in inputs(B, H, W, C, R, torch.bfloat16)]
     with torch.no_grad():
         ss2d(*args, backend="triton")
     ss2d(*args, backend="triton").float().sum().backward()
 
 
-def run_jobs() -> list[dict[str, Any]]:
-    """Every job at once, a process each: kernels compile one after the other in a process. The checks' results."""
+JOBS: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+    *((compile_kernels, (B, h, w, c, c // 32)) for c, h, w in SHAPES for B in BATCHES),
+    *((check, (*case, dtype)) for case in CASES for dtype in LIMITS),
+    (check_compile, ()),
+]
+"""Each runs in a process of its own, all at once: within one, kernels compile one after the other, and torch.compile
+moves Triton's cache."""
+
+
+def run_jobs() -> dict[str, list[Any]]:
+    """The results of all `JOBS`, by the name of the function."""
     worker = [sys.executable, "-m", "benchmarks.scan_gpu", "--job"]
-    count = len(SHAPE_JOBS) + len(CHECK_JOBS)
-    workers = [subprocess.Popen([*worker, str(i)], stdout=subprocess.PIPE, text=True) for i in range(count)]
+    workers = [subprocess.Popen([*worker, str(i)], stdout=subprocess.PIPE, text=True) for i in range(len(JOBS))]
     outputs = [w.communicate()[0] for w in workers]
     failed = [i for i, w in enumerate(workers) if w.returncode]
     if failed:
         raise SystemExit(f"failed, see above: {', '.join(f'--job {i}' for i in failed)}")
-    return [json.loads(output.splitlines()[-1]) for output in outputs[len(SHAPE_JOBS) :]]
+    results: dict[str, list[Any]] = {}
+    for (function, _), output in zip(JOBS, outputs, strict=True):
+        results.setdefault(function.__name__, []).append(json.loads(output.splitlines()[-1]))
+    return results
 
 
 def main() -> int:
@@ -242,7 +245,8 @@ def main() -> int:
         print("no CUDA device is visible: nothing to measure", file=sys.stderr)
         return 2
     if options.job is not None:
-        run_job(options.job)
+        function, arguments = JOBS[options.job]
+        print(json.dumps(function(*arguments)))
         return 0
 
     built: dict[str, Any] = {}
@@ -258,13 +262,14 @@ def main() -> int:
     shapes = SHAPES[:2] if options.quick else SHAPES
     batches = BATCHES[:2] if options.quick else BATCHES
     began = time.monotonic()
-    checks = run_jobs()
+    results = run_jobs()
     print(f"compiled and checked after {time.monotonic() - began:.0f} s", flush=True)
     record: dict[str, Any] = {
         "card": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "triton": triton.__version__,
-        "checks": checks,
+        "checks": results["check"],
+        "compile_fullgraph": results["check_compile"][0],
     }
 
     def save() -> None:
@@ -277,8 +282,6 @@ def main() -> int:
     for case in record["checks"]:
         errors = " ".join(f"{k}={v:.0e}" for k, v in case["errors"].items())
         print("ok " if case["ok"] and case["bitwise"] else "BAD", case["shape"], case["dtype"], errors, flush=True)
-    save()
-    record["compile_fullgraph"] = check_compile()
     print("torch.compile(fullgraph=True):", record["compile_fullgraph"], flush=True)
     record["ceilings"] = ceilings()
     print(record["ceilings"], flush=True)
