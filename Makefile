@@ -21,7 +21,7 @@ $(VENV)/bin/pip:
 	  || { echo "Python 3.11 or 3.12 is needed; name one with: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/*/csrc/*) | $(VENV)/bin/pip
+$(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/* hymunet/data/prepare/csrc/*) | $(VENV)/bin/pip
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	touch $@
 

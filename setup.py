@@ -16,8 +16,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("hymunet/ops/csrc")
-PNG_SOURCE = Path("hymunet/data/csrc/png.cpp")
-SCAN, PNG = "hymunet.ops._scan_cpu", "hymunet.data._png"
+PNG_SOURCE = Path("hymunet/data/prepare/csrc/png.cpp")
+SCAN, PNG = "hymunet.ops._scan_cpu", "hymunet.data.prepare._png"
 WITHOUT = {
     SCAN: "the CPU kernel of the selective scan is not built, the slow form will be used",
     PNG: "the PNG row filters are not built, OpenCV will decode the masks, more slowly",

@@ -34,10 +34,10 @@ def split(quick: bool) -> dict[str, Any]:
     """Time of the search over drawn lesions, eight times as many after the fewer, and the memory that they take."""
     import numpy as np
 
-    from hymunet.data.decode import lesion_view
-    from hymunet.data.manifest import perceptual_hash
-    from hymunet.data.near_duplicates import features, near_duplicates
-    from hymunet.data.synthetic import draw
+    from hymunet.data.acquire.synthetic import draw
+    from hymunet.data.divide.near_duplicates import features, near_duplicates
+    from hymunet.data.prepare.decode import lesion_view
+    from hymunet.data.prepare.manifest import perceptual_hash
 
     def drawn(index: int) -> tuple[np.ndarray, str]:
         image, mask = draw(index, 192, seed=0)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hymunet.data.archives import Archive
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.archives import Archive
+from hymunet.data.acquire.synthetic import draw
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 Shape = tuple[int, int]  # width, height

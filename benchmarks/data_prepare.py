@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from benchmarks.data_originals import pairs, write_originals
-from hymunet.data.decode import decode_like, decode_mask
+from hymunet.data.prepare.decode import decode_like, decode_mask
 
 SIZE = 256
 # Widths and heights of ISIC 2018 Task 1 with about their shares: most are 1022×767, the largest 6708×4439.
@@ -28,7 +28,7 @@ IMAGES = 2594
 STEP = """
 from pathlib import Path
 import sys
-from hymunet.data.prepare import prepare
+from hymunet.data.prepare.prepare import prepare
 if __name__ == "__main__":
     prepare(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), "stop")
     print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from hymunet import params
-from hymunet.data.augment import albumentations_transforms
-from hymunet.data.dataset import TrainingData
-from hymunet.data.split import to_csv
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.divide.split import to_csv
+from hymunet.data.feed.augment import albumentations_transforms
+from hymunet.data.feed.dataset import TrainingData
 from hymunet.training.device import keep_freed_memory
 from hymunet.training.distributed import ranks
 from hymunet.training.learner import Learner

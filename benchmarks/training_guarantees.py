@@ -37,8 +37,8 @@ def spread(values: list[float]) -> Spread:
 
 def guarantees(folder: Path, batch_size: int, pairs: int) -> dict[str, Spread | float]:
     from hymunet.training.checkpoint import Checkpoints
-    from hymunet.training.storage import Folder
-    from hymunet.training.tracking import Journal
+    from hymunet.training.checkpoint_store import Folder
+    from hymunet.training.tracking.journal import Journal
 
     torch.set_num_threads(1)
     learner = our_learner(folder, "small", batch_size)
@@ -82,7 +82,7 @@ def tracking(folder: Path, batch_size: int, seconds: float) -> dict[str, Any]:
     """Per server: what telling costs the training, and what the deliverer takes of one processor, start-up apart."""
     import psutil
 
-    from hymunet.training.tracking import DeliveredJournal
+    from hymunet.training.tracking.journal import DeliveredJournal
 
     torch.set_num_threads(1)
     learner = our_learner(folder, "small", batch_size)

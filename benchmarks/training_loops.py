@@ -34,7 +34,7 @@ Sample = tuple[torch.Tensor, torch.Tensor]
 
 def write_inputs(folder: Path, pixels: int) -> None:
     """`originals/` as JPEG and PNG, and the same images prepared at `pixels`."""
-    from hymunet.data.synthetic import draw
+    from hymunet.data.acquire.synthetic import draw
 
     (folder / "originals").mkdir(parents=True)
     images, masks = [], []
@@ -63,7 +63,7 @@ def sections(size: str, batch_size: int) -> tuple[Any, Any]:
 
 
 def our_learner(folder: Path, size: str, batch_size: int) -> Any:
-    from hymunet.data.dataset import TrainingData
+    from hymunet.data.feed.dataset import TrainingData
     from hymunet.training import device
     from hymunet.training.distributed import Ranks
     from hymunet.training.learner import Learner

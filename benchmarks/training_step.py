@@ -40,9 +40,9 @@ def measure(batch: int, size: int, rounds: int) -> dict[str, Any]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
+    from hymunet.models.catalogue import SIZES
     from hymunet.models.hymunet import HyMUNet
-    from hymunet.models.registry import SIZES
-    from hymunet.models.state_space import SS2D
+    from hymunet.models.layers.state_space import SS2D
     from hymunet.models.unet import UNet
 
     torch.set_num_threads(1)

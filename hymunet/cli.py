@@ -136,14 +136,14 @@ def run_models(arguments: argparse.Namespace) -> int:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from hymunet.registry.export import export
+    from hymunet.serving.export import export
 
     difference = export(arguments.model, arguments.output)
     print(f"{arguments.output}: ONNX Runtime agrees with the model to {difference:.1e}")
 
 
 def run_deliver(arguments: argparse.Namespace) -> int:
-    from hymunet.training.deliver import deliver_all
+    from hymunet.training.tracking.worker import deliver_all
 
     return deliver_all(arguments.journals)
 

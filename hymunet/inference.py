@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hymunet.data.dataset import normalise
-from hymunet.data.decode import decode
+from hymunet.data.feed.dataset import normalise
+from hymunet.data.prepare.decode import decode
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 

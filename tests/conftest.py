@@ -4,8 +4,8 @@ import os
 
 from hypothesis import settings
 
-from tests.servers import mlflow_server, postgresql, s3_server
-from tests.small_project import finished_training
+from tests.support.servers import mlflow_server, postgresql, s3_server
+from tests.support.small_project import finished_training
 
 __all__ = ["finished_training", "mlflow_server", "postgresql", "s3_server"]
 

@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments("download", __doc__, PATHS, argv)
 
     from hymunet import params
-    from hymunet.data.download import download
+    from hymunet.data.acquire.download import download
 
     download(params.load(args.params, "data").data, args.output)
 

@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments("prepare", __doc__, PATHS, argv)
 
     from hymunet import params
-    from hymunet.data.prepare import prepare
+    from hymunet.data.prepare.prepare import prepare
 
     section = params.load(args.params, "prepare").prepare
     prepare(args.raw, args.output, section.image_size, section.on_bad_pair)

@@ -15,10 +15,10 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments("split", __doc__, PATHS, argv)
 
     from hymunet import atomic, params
-    from hymunet.data.contact_sheet import contact_sheet
-    from hymunet.data.manifest import open_array, read_manifest
-    from hymunet.data.near_duplicates import group_ids
-    from hymunet.data.split import assign, summary, to_csv
+    from hymunet.data.divide.contact_sheet import contact_sheet
+    from hymunet.data.divide.near_duplicates import group_ids
+    from hymunet.data.divide.split import assign, summary, to_csv
+    from hymunet.data.prepare.manifest import open_array, read_manifest
 
     section = params.load(args.params, "split").split
     rows = read_manifest(args.prepared / "manifest.parquet")

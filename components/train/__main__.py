@@ -20,7 +20,7 @@ PATHS = {
 def main(argv: list[str] | None = None) -> int:
     arguments = cli.arguments("train", __doc__, PATHS, argv)
     from hymunet import params
-    from hymunet.data.verdict import require_passed
+    from hymunet.data.check.verdict import require_passed
 
     sections = params.load(arguments.params, "model", "train")
     require_passed(arguments.verdict, arguments.prepared, arguments.split)

@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments("validate", __doc__, PATHS, argv)
 
     from hymunet import params
-    from hymunet.data.expectations import validate
+    from hymunet.data.check.expectations import validate
 
     section = params.load(args.params, "validate").validate
     args.output.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from torch import nn
 from tqdm import tqdm
 
 from hymunet import atomic, inference, metrics, models, params
-from hymunet.data.dataset import Prepared
-from hymunet.data.manifest import read_manifest
+from hymunet.data.feed.dataset import Prepared
+from hymunet.data.prepare.manifest import read_manifest
 from hymunet.evaluation import pictures, report
 from hymunet.evaluation.statistics import bootstrap
 from hymunet.evaluation.threshold import best_threshold

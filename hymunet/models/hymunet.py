@@ -9,9 +9,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hymunet.models.convolution import ResidualConvBlock, conv_block, downsample, upsample
-from hymunet.models.fusion import MambaGuidedFusion
-from hymunet.models.state_space import VisualStateSpaceBlock
+from hymunet.models.layers.convolution import ResidualConvBlock, conv_block, downsample, upsample
+from hymunet.models.layers.fusion import MambaGuidedFusion
+from hymunet.models.layers.state_space import VisualStateSpaceBlock
 
 BLOCKS = 2  # per encoder stage
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hymunet.models.convolution import conv_block, upsample
+from hymunet.models.layers.convolution import conv_block, upsample
 
 
 class UNet(nn.Module):

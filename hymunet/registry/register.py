@@ -159,7 +159,7 @@ def save(candidate: Candidate, path: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from hymunet.data.synthetic import draw
+    from hymunet.data.acquire.synthetic import draw
 
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from hymunet.training.checkpoint_store import Storage
 from hymunet.training.identity import differences, run_key
-from hymunet.training.storage import Storage
 
 log = logging.getLogger("hymunet.training")
 

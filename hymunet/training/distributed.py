@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
-from hymunet.models.state_space import DropPath
+from hymunet.models.layers.state_space import DropPath
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hymunet import models, params
-from hymunet.data.augment import keys
-from hymunet.data.dataset import TrainingData
+from hymunet.data.feed.augment import keys
+from hymunet.data.feed.dataset import TrainingData
 from hymunet.losses import HybridLoss, boundary_band
 from hymunet.training import device as devices
 from hymunet.training import distributed

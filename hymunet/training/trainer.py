@@ -12,17 +12,18 @@ import torch
 from tqdm import tqdm
 
 from hymunet import models, params
-from hymunet.data.dataset import Prepared, TrainingData
+from hymunet.data.feed.dataset import Prepared, TrainingData
 from hymunet.ops.selective_scan import choose_backend
 from hymunet.training import device as devices
-from hymunet.training import distributed, outputs
+from hymunet.training import distributed
 from hymunet.training.checkpoint import Checkpoints
+from hymunet.training.checkpoint_store import open_storage
 from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run_key
 from hymunet.training.interrupts import Interrupts
 from hymunet.training.learner import EXAMPLES, Learner
 from hymunet.training.progress import Readout
-from hymunet.training.storage import open_storage
-from hymunet.training.tracking import Tracker, open_tracker
+from hymunet.training.tracking import reports
+from hymunet.training.tracking.journal import Tracker, open_tracker
 
 log = logging.getLogger("hymunet.training")
 
@@ -204,7 +205,7 @@ def write_reports(learner: Learner, folder: Path) -> Path:
     pairs = [subset[position] for position in chosen]
     images, masks = ([pair[part] for pair in pairs] for part in (0, 1))
     examples = {epoch: (images, masks, predictions) for epoch, predictions in learner.examples.items()}
-    outputs.write_reports(folder, learner.progress.history, examples)
+    reports.write_reports(folder, learner.progress.history, examples)
     return folder
 
 

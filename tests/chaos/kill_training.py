@@ -29,7 +29,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tests.chaos.victim import Misfortune, random_misfortune, run
-from tests.training_data import Inputs, drawn, isic_folder, real, write_inputs, write_params
+from tests.support.training_data import Inputs, drawn, isic_folder, real, write_inputs, write_params
 
 TIMEOUT = 600.0
 EVERY_STEP, EVERY_FEW_STEPS = 1e-6, 0.01  # checkpoint_minutes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.training_data import drawn, write_inputs
+from tests.support.training_data import drawn, write_inputs
 
 
 @pytest.mark.timeout(600)

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from components.train.__main__ import main
-from hymunet.data.augment import albumentations_transforms
-from hymunet.training import learner, outputs, storage, tracking, trainer
+from hymunet.data.feed.augment import albumentations_transforms
+from hymunet.training import checkpoint_store, learner, trainer
+from hymunet.training.tracking import journal, reports
 
 # Done here once, inherited by every fork: imports and fonts.
 albumentations_transforms(1)
-outputs.curves([{"epoch": 1, "loss": 1.0, "validation_dice": 0.5, "learning_rate": 0.1}])
+reports.curves([{"epoch": 1, "loss": 1.0, "validation_dice": 0.5, "learning_rate": 0.1}])
 
 POINTS = ("write", "written", "fsync", "replace", "replaced", "synced", "delete", "deleted")
 
@@ -38,7 +39,7 @@ def run(argv: list[str], log: str, steps: str, misfortune: Misfortune | None) ->
     for stream, flags in ((1, os.O_WRONLY | os.O_CREAT | os.O_APPEND), (2, os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
         os.dup2(os.open(log, flags, 0o644), stream)
     torch.set_num_threads(1)
-    tracking.Delivery = tracking.Journal  # type: ignore[misc]  # the journal as always, nobody beside it
+    journal.Delivery = journal.Journal  # type: ignore[misc]  # the journal as always, nobody beside it
     _count_steps(Path(steps))
     if misfortune:
         _arrange(misfortune)
@@ -87,8 +88,8 @@ def _arrange(misfortune: Misfortune) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.kill(os.getpid(), signal.SIGKILL)
 
-    class Folder(storage.Folder):
-        """Does what storage.Folder does, call by call, with a chance to die between any two of them."""
+    class Folder(checkpoint_store.Folder):
+        """Does what checkpoint_store.Folder does, call by call, with a chance to die between any two of them."""
 
         def write(self, name: str, content: bytes) -> None:
             if name == ".probe":

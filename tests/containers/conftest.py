@@ -6,7 +6,7 @@ from secrets import token_hex
 import pytest
 
 from tests.containers.stack import Stack, build, snapshot
-from tests.servers import MLflowServer, S3Server
+from tests.support.servers import MLflowServer, S3Server
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import http.server
 from collections import Counter
 from urllib.parse import urlsplit
 
-from tests.relay import Relay
+from tests.support.relay import Relay
 
 CHUNK = 2**20
 OF_ONE_CONNECTION = {"connection", "transfer-encoding", "expect"}

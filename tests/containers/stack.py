@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.servers import MLflowServer, S3Server
+from tests.support.servers import MLflowServer, S3Server
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = {"download", "prepare", "split", "validate", "train", "evaluate", "register"}

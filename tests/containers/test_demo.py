@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.containers.stack import STEPS, WHEELS, build_options, docker, snapshot
-from tests.servers import S3Server, answers
+from tests.support.servers import S3Server, answers
 
 pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(3600)]
 COMPOSE = "infra/docker/compose.yaml"

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from tests.containers.stack import RESTORED, STEPS, Stack, checkout, dvc, ran
-from tests.unit.pipelines.secrets import find
+from tests.support.secrets import find
 
 TRAINING = {"train__epochs": "2", "train__checkpoint_minutes": "0.0001"}  # a checkpoint after every step
 pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(1200)]

@@ -92,7 +92,7 @@ def test_images_hold_what_they_should_and_no_more(images: dict[str, str]) -> Non
     import docker
 
     from tests.containers.stack import commit
-    from tests.unit.pipelines.secrets import find
+    from tests.support.secrets import find
 
     engine = docker.from_env()
     for which, image in images.items():

@@ -7,8 +7,8 @@ import pytest
 
 from tests.containers.meter import Meter
 from tests.containers.stack import STEPS, Stack
-from tests.servers import S3Server
-from tests.training_data import isic_folder
+from tests.support.servers import S3Server
+from tests.support.training_data import isic_folder
 
 pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(1800)]
 ARCHIVE = "kvasir-seg.zip"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hymunet import cli, inference, models, params, profiles
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
 
 ROOT = Path(__file__).resolve().parents[1].parent
 STEPS = sorted(path.parent.name for path in ROOT.glob("components/*/__main__.py"))

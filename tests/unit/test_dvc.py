@@ -125,8 +125,9 @@ def finished_pipeline(tmp_path_factory):
         (folder / name).mkdir(parents=True)
         (folder / name / "content").write_text(name)
     for name in {dep for stage in STAGES.values() for dep in stage["deps"]} - outs:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
+        file = folder / name if Path(name).suffix else folder / name / "content"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
     with contextlib.chdir(folder):
         with Repo.init(no_scm=True) as repo:
             repo.commit(force=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from hymunet import params
-from hymunet.data import sources
-from hymunet.data.download import download
-from hymunet.data.sources import ArchiveFile, Source
-from tests.servers import S3Server
+from hymunet.data.acquire import sources
+from hymunet.data.acquire.download import download
+from hymunet.data.acquire.sources import ArchiveFile, Source
+from tests.support.servers import S3Server
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = tuple(archive.name for archive in sources.SOURCES["isic2018"].archives)

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from hymunet.data import fetch as fetching
-from hymunet.data import remote as remotes
-from hymunet.data.fetch import WrongBytes, fetch
-from hymunet.data.remote import Missing, remote
+from hymunet.data.acquire import remote as remotes
+from hymunet.data.acquire import transfer
+from hymunet.data.acquire.remote import Missing, remote
+from hymunet.data.acquire.transfer import WrongBytes, fetch
 from tests.integration.data.hostile_server import HostileServer
 
 PART = 64 * 1024
@@ -25,9 +25,9 @@ NAME = "archive.zip"
 
 @pytest.fixture(autouse=True)
 def _small_and_quick(monkeypatch):
-    monkeypatch.setattr(fetching, "PART", PART)
-    monkeypatch.setattr(fetching, "RECORD", 4096)
-    monkeypatch.setattr(fetching, "BACKOFF", (0.005, 0.02))
+    monkeypatch.setattr(transfer, "PART", PART)
+    monkeypatch.setattr(transfer, "RECORD", 4096)
+    monkeypatch.setattr(transfer, "BACKOFF", (0.005, 0.02))
     monkeypatch.setattr(remotes, "CHUNK", 4096)
     monkeypatch.setattr(remotes, "TIMEOUT", (2.0, 0.4))
 
@@ -114,7 +114,7 @@ def test_a_server_without_honest_ranges_is_read_in_one_go(server, tmp_path, faul
     ("fault", "kind"), [(500, OSError), (("stall", 1.0), OSError), ("wrong bytes", WrongBytes)], ids=str
 )
 def test_a_lasting_fault_is_an_error_and_leaves_no_file(server, tmp_path, fault, kind, monkeypatch):
-    monkeypatch.setattr(fetching, "ATTEMPTS", 2)
+    monkeypatch.setattr(transfer, "ATTEMPTS", 2)
     server.faults = lambda number, start, stop: fault if number > 1 or fault == 500 else None
     with pytest.raises(kind):
         fetch(remote(server.url), NAME, tmp_path / NAME, DIGEST)

@@ -11,8 +11,8 @@ from components.prepare.__main__ import main as prepare
 from components.split.__main__ import main as split
 from components.validate.__main__ import main as validate
 from hymunet import params
-from hymunet.data.manifest import read_manifest
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.prepare.manifest import read_manifest
 from tests.integration.data.test_download import ROOT
 from tests.unit.data.test_prepare import encoded
 

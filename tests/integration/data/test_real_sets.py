@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from hymunet import params
-from hymunet.data.sources import SOURCES
-from tests.servers import S3Server
-from tests.training_data import ROOT, isic_folder
+from hymunet.data.acquire.sources import SOURCES
+from tests.support.servers import S3Server
+from tests.support.training_data import ROOT, isic_folder
 
 EXPECTED = {
     "isic2018": {"train": 2075, "validation": 259, "test": 260},

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.workspace import StageFailed, merge_locks, write_lock
 from tests.integration.pipelines.toy import OPTIONS, PARAMS, STAGES, Toy, executor_input_of
-from tests.servers import S3Server
+from tests.support.servers import S3Server
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pipelines import __main__ as command
 from pipelines import cluster
 from tests.integration.pipelines.kubeflow_api import TOKEN, Kubeflow
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 pytest.importorskip("kfp", reason="needs the extra `pipelines`")
 ROOT = Path(__file__).resolve().parents[3]

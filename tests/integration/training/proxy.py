@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from tests.relay import Relay
+from tests.support.relay import Relay
 
 HEALTHY, REFUSING, HANGING, FAILING, SWALLOWING = "healthy", "refusing", "hanging", "failing", "swallowing"
 FAULTS = (REFUSING, HANGING, FAILING, SWALLOWING)

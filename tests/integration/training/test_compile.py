@@ -10,7 +10,7 @@ import pytest
 
 from hymunet.training.interrupts import RESUME_ME
 from tests.integration.training.torchrun import assert_same_training, start
-from tests.training_data import drawn, write_inputs
+from tests.support.training_data import drawn, write_inputs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 # Without stochastic depth: compiled code draws it from a generator of its own.

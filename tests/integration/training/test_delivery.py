@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from hymunet.training import deliver, delivery
-from hymunet.training.tracking import DeliveredJournal, Journal
+from hymunet.training.tracking import delivery, worker
+from hymunet.training.tracking.journal import DeliveredJournal, Journal
 from tests.integration.training.proxy import FAILING, FAULTS, HEALTHY, REFUSING, SWALLOWING, Proxy
-from tests.servers import start_mlflow
-from tests.training_data import ROOT
+from tests.support.servers import start_mlflow
+from tests.support.training_data import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 DESCRIPTION = {"params": {"train.epochs": 3, "model.name": "unet"}, "tags": {"hymunet.data_sha256": "d"}}
@@ -26,9 +26,9 @@ DESCRIPTION = {"params": {"train.epochs": 3, "model.name": "unet"}, "tags": {"hy
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    deliver.prepare_mlflow()
+    worker.prepare_mlflow()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr(deliver, "BACKOFF", (0.05,))
+    monkeypatch.setattr(worker, "BACKOFF", (0.05,))
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"delivery-{uuid.uuid4().hex[:8]}")
 
@@ -111,7 +111,7 @@ def test_one_training_is_one_run_however_often_it_restarts(mlflow_server, tmp_pa
     for life, steps in enumerate((range(30), range(20, 60), range(50, 80))):
         folder = tmp_path / ("first" if life < 2 else "another machine") / key
         write_journal(folder, steps, "KILLED" if life < 2 else "FINISHED")
-        assert deliver.drain(delivery.Delivery(folder)) is None
+        assert worker.drain(delivery.Delivery(folder)) is None
     runs, points = delivered(mlflow_server.uri, key)
     assert len(runs) == 1
     assert points == expected_points(range(80))
@@ -128,7 +128,7 @@ def test_an_injected_run_is_adopted(mlflow_server, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     folder = tmp_path / f"key-{uuid.uuid4().hex[:8]}"
     write_journal(folder, range(20))
-    assert deliver.drain(delivery.Delivery(folder)) is None
+    assert worker.drain(delivery.Delivery(folder)) is None
     runs, points = delivered(mlflow_server.uri, folder.name)
     assert [run.info.run_id for run in runs] == [run_id]
     assert points == expected_points(range(20))
@@ -146,7 +146,7 @@ def test_reports_become_artifacts(mlflow_server, tmp_path, monkeypatch):
     with Journal(folder, DESCRIPTION) as journal:
         journal.reports(reports)
         journal.reports(tmp_path / "gone")
-    assert deliver.drain(delivery.Delivery(folder)) is None
+    assert worker.drain(delivery.Delivery(folder)) is None
     runs, _ = delivered(mlflow_server.uri, folder.name)
     client = MlflowClient(mlflow_server.uri)
     assert {entry.path for entry in client.list_artifacts(runs[0].info.run_id, "training")} == {
@@ -161,7 +161,7 @@ def test_a_server_that_never_answers_costs_the_training_nothing_and_delivery_fol
     """With the real deliverer beside it; the name does not even resolve. Then by hand: `hymunet deliver`."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://no-such-host.invalid:5000")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr("hymunet.training.tracking.PATIENCE", 3.0)
+    monkeypatch.setattr("hymunet.training.tracking.journal.PATIENCE", 3.0)
     folder = tmp_path / "journal" / f"key-{uuid.uuid4().hex[:8]}"
     spent = 0.0
     with DeliveredJournal(folder, DESCRIPTION) as tracker:
@@ -173,7 +173,7 @@ def test_a_server_that_never_answers_costs_the_training_nothing_and_delivery_fol
             spent += time.perf_counter() - begin
         tracker.finish("FINISHED")
     assert spent / 200 < 2e-3  # seconds a step; a training step takes hundreds of milliseconds
-    command = [sys.executable, "-m", "hymunet.training.deliver", "--journals", str(folder.parent)]
+    command = [sys.executable, "-m", "hymunet.training.tracking.worker", "--journals", str(folder.parent)]
     for attempt in range(2):
         env = {**os.environ, "MLFLOW_TRACKING_URI": mlflow_server.uri}
         result = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=200)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from hymunet.data.dataset import TrainingData
+from hymunet.data.feed.dataset import TrainingData
 from hymunet.training import device as devices
 from hymunet.training import learner, trainer
 from hymunet.training.distributed import Ranks
 from tests.integration.training.torchrun import assert_same_training, history, run, start
-from tests.training_data import drawn, sections, write_inputs
+from tests.support.training_data import drawn, sections, write_inputs
 
 pytestmark = [
     pytest.mark.gpu,

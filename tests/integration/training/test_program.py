@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training_data import ROOT, Inputs, drawn, write_inputs, write_params
+from tests.support.training_data import ROOT, Inputs, drawn, write_inputs, write_params
 
 pytestmark = pytest.mark.timeout(600)
 

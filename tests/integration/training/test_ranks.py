@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.integration.training.torchrun import assert_same_training, run, start
-from tests.training_data import Inputs, drawn, write_inputs
+from tests.support.training_data import Inputs, drawn, write_inputs
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

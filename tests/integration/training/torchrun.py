@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training_data import ROOT, Inputs, write_params
+from tests.support.training_data import ROOT, Inputs, write_params
 
 # What the order of float32 sums may change over ten steps of this training.
 LOSS_TOLERANCE = 1e-3

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hymunet.data.archives import MAX_MEMBER_BYTES, Archive
+from hymunet.data.acquire.archives import MAX_MEMBER_BYTES, Archive
 
 
 def write(path, members, compression=zipfile.ZIP_DEFLATED):

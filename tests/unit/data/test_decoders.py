@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from hymunet.data import png
-from hymunet.data.decode import REDUCED, decode_mask
-from hymunet.data.jpeg import decode_rgb
-from hymunet.data.manifest import facts
+from hymunet.data.prepare import png
+from hymunet.data.prepare.decode import REDUCED, decode_mask
+from hymunet.data.prepare.jpeg import decode_rgb
+from hymunet.data.prepare.manifest import facts
 
 FILTERS = 5
 

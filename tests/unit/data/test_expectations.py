@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from hymunet import params
-from hymunet.data.expectations import validate
-from hymunet.data.split import assign, summary, to_csv
-from hymunet.data.verdict import require_passed
+from hymunet.data.check.expectations import validate
+from hymunet.data.check.verdict import require_passed
+from hymunet.data.divide.split import assign, summary, to_csv
 
 ROOT = Path(__file__).resolve().parents[3]
 SECTION = params.Validate.model_validate(params.read_yaml(ROOT / "profiles/paper.yaml")["validate"])

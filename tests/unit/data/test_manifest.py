@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hymunet.data.manifest import FIELDS, read_manifest, write_manifest
-from hymunet.data.prepare import prepare
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.prepare.manifest import FIELDS, read_manifest, write_manifest
+from hymunet.data.prepare.prepare import prepare
 from tests.unit.data.test_prepare import encoded
 
 VALUES = {

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hymunet.data import near_duplicates
-from hymunet.data.decode import lesion_view
-from hymunet.data.manifest import perceptual_hash
-from hymunet.data.near_duplicates import Features, compare, features, group_ids, mutual_matches, similarity
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.divide import near_duplicates
+from hymunet.data.divide.near_duplicates import Features, compare, features, group_ids, mutual_matches, similarity
+from hymunet.data.prepare.decode import lesion_view
+from hymunet.data.prepare.manifest import perceptual_hash
 
 SIZE = 256
 

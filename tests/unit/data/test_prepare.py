@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hymunet.data.decode import VIEW, decode_pair, lesion_view, split_view
-from hymunet.data.manifest import facts, read_manifest
-from hymunet.data.prepare import prepare
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.prepare.decode import VIEW, decode_pair, lesion_view, split_view
+from hymunet.data.prepare.manifest import facts, read_manifest
+from hymunet.data.prepare.prepare import prepare
 
 
 def encoded(pixels, form="PNG", **options):

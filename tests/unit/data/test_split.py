@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hymunet.data.split import assign, sizes, to_csv, torn_groups
+from hymunet.data.divide.split import assign, sizes, to_csv, torn_groups
 
 FRACTIONS = (0.8, 0.1, 0.1)
 group_sizes = st.lists(st.integers(1, 6), min_size=30, max_size=150)

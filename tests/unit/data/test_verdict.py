@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hymunet.data.verdict import require_passed, write_verdict
+from hymunet.data.check.verdict import require_passed, write_verdict
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from components.cli import guarded
 from components.evaluate.__main__ import main
 from hymunet import models, params
-from hymunet.data.dataset import Prepared, normalise
+from hymunet.data.feed.dataset import Prepared, normalise
 from hymunet.evaluation.evaluate import evaluate, hash_of_test_images
 from hymunet.metrics import image_scores
 

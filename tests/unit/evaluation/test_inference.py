@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hymunet import inference
-from hymunet.data.decode import decode_pair
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.prepare.decode import decode_pair
 
 
 class Brightness(nn.Module):

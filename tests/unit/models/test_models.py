@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hymunet import models, params
-from hymunet.models.convolution import ResidualConvBlock
-from hymunet.models.fusion import MambaGuidedFusion
-from hymunet.models.state_space import SS2D, DropPath, VisualStateSpaceBlock
+from hymunet.models.layers.convolution import ResidualConvBlock
+from hymunet.models.layers.fusion import MambaGuidedFusion
+from hymunet.models.layers.state_space import SS2D, DropPath, VisualStateSpaceBlock
 from hymunet.models.unet import UNet
 
 

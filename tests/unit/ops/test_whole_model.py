@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hymunet.models.hymunet import HyMUNet
-from hymunet.models.state_space import SS2D, VisualStateSpaceBlock
+from hymunet.models.layers.state_space import SS2D, VisualStateSpaceBlock
 from hymunet.ops import cpu
 
 CHANNELS = (8, 16, 32, 64)

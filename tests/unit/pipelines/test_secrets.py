@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.pipelines.secrets import find
+from tests.support.secrets import find
 
 ROOT = Path(__file__).resolve().parents[3]
 INVENTED = {"tests/unit/registry/test_register.py"}  # an address with a made-up password, to see that it is not shown

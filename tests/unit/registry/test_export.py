@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hymunet import cli, inference, models, params
-from hymunet.registry import export as module
+from hymunet.serving import export as module
 
 pytest.importorskip("onnxruntime", reason="ONNX is an extra: pip install hymunet[export]")
 pytest.importorskip("onnxscript", reason="ONNX is an extra: pip install hymunet[export]")

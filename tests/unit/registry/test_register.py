@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hymunet import inference, models
-from hymunet.data.synthetic import draw
+from hymunet.data.acquire.synthetic import draw
 from hymunet.registry import client as client_module
 from hymunet.registry.register import lock_hash, register
 
@@ -178,7 +178,7 @@ def test_the_lock_hash_is_of_the_stages_before_registration(tmp_path):
 
 
 def test_training_and_registry_agree_on_where_and_how_runs_are_found():
-    from hymunet.training import delivery
+    from hymunet.training.tracking import delivery
 
     assert delivery.RUN_KEY_TAG == client_module.RUN_KEY_TAG
     assert delivery.DEFAULT_URI == client_module.DEFAULT_URI

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.training_data import Inputs, drawn, write_inputs
+from tests.support.training_data import Inputs, drawn, write_inputs
 
 
 @pytest.fixture

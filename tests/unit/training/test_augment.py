@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hymunet.data import augment
-from tests.training_data import drawn
+from hymunet.data.feed import augment
+from tests.support.training_data import drawn
 
 DEGREES = 15.0
 IMAGES, MASKS = drawn(4, 64)

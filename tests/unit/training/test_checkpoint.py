@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hymunet.training.checkpoint import Checkpoint, Checkpoints, _seal, _unseal
-from hymunet.training.storage import Folder, open_storage
+from hymunet.training.checkpoint_store import Folder, open_storage
 
 CONFIGURATION = {"model": {"name": "hymunet"}, "train": {"learning_rate": 0.001}, "data_sha256": "d"}
 

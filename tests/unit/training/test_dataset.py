@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hymunet.data.dataset import Prepared, TrainingData, normalise
-from tests.training_data import ROOT
+from hymunet.data.feed.dataset import Prepared, TrainingData, normalise
+from tests.support.training_data import ROOT
 
 
 def test_rows_and_ids_follow_the_split_file(inputs):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.training_data import ROOT
+from tests.support.training_data import ROOT
 
 STEPS = """
 import resource, sys, torch

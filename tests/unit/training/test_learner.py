@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hymunet import models
-from hymunet.data.dataset import TrainingData
+from hymunet.data.feed.dataset import TrainingData
 from hymunet.losses import HybridLoss
 from hymunet.training import device as devices
 from hymunet.training.distributed import Ranks
@@ -16,7 +16,7 @@ from hymunet.training.learner import MAX_BAD_STEPS, Learner
 from hymunet.training.progress import Readout
 from hymunet.training.state import parameter_groups
 from hymunet.training.validation import image_dice
-from tests.training_data import sections
+from tests.support.training_data import sections
 
 
 @pytest.fixture(autouse=True)

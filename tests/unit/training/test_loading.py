@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hymunet.data.dataset import TrainingData
+from hymunet.data.feed.dataset import TrainingData
 from hymunet.training.loading import DeviceLoader, Schedule, Share, WorkerLoader
 
 CPU = torch.device("cpu")

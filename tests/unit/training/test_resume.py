@@ -12,7 +12,7 @@ import pytest
 
 from hymunet import models
 from hymunet.training import learner, trainer
-from tests.training_data import Inputs, drawn, sections, write_inputs
+from tests.support.training_data import Inputs, drawn, sections, write_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ def test_the_model_loads_and_knows_where_it_comes_from(whole):
 
 
 def test_a_full_disk_does_not_end_a_training(inputs, tmp_path, monkeypatch, caplog):
-    from hymunet.training.storage import Folder
+    from hymunet.training.checkpoint_store import Folder
 
     write = Folder.write
 

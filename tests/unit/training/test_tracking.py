@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from hymunet.training.tracking import JOURNAL, Journal, Tracker, open_tracker, parse
+from hymunet.training.tracking.journal import JOURNAL, Journal, Tracker, open_tracker, parse
 
 DESCRIPTION = {"params": {"train.epochs": 3}, "tags": {}}
 

@@ -24,8 +24,8 @@ def build(root: Path, steps: int = 30) -> Path:
     """Writes data/prepared, data/split, artifacts/model and reports/training below `root`."""
     import cv2
 
-    from hymunet.data.manifest import facts, write_manifest
-    from hymunet.data.synthetic import draw
+    from hymunet.data.acquire.synthetic import draw
+    from hymunet.data.prepare.manifest import facts, write_manifest
 
     images, masks = zip(*(draw(index, SIZE, seed=7) for index in range(IMAGES)), strict=True)
     prepared, split, reports = root / "data/prepared", root / "data/split", root / "reports/training"
@@ -58,7 +58,7 @@ def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str
     import torch
 
     from hymunet import models, params
-    from hymunet.data.dataset import normalise
+    from hymunet.data.feed.dataset import normalise
     from hymunet.losses import HybridLoss
 
     torch.manual_seed(0)

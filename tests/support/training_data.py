@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from hymunet import params
-from hymunet.data.verdict import write_verdict
+from hymunet.data.check.verdict import write_verdict
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input.zip", "ISIC2018_Task1_Training_GroundTruth.zip"
 
 

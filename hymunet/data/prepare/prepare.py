@@ -21,10 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from hymunet import atomic
-from hymunet.data.archives import Archive
-from hymunet.data.decode import VIEW, decode_pair
-from hymunet.data.manifest import write_manifest
-from hymunet.data.sources import SOURCES, Pair, Source
+from hymunet.data.acquire.archives import Archive
+from hymunet.data.acquire.sources import SOURCES, Pair, Source
+from hymunet.data.prepare.decode import VIEW, decode_pair
+from hymunet.data.prepare.manifest import write_manifest
 
 ARRAYS = ("images", "masks", "lesions")
 _Result = dict[str, Any] | str  # facts, or what is wrong

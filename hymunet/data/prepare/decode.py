@@ -6,9 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hymunet.data.jpeg import decode_rgb
-from hymunet.data.manifest import facts
-from hymunet.data.png import decode_grey
+from hymunet.data.prepare.jpeg import decode_rgb
+from hymunet.data.prepare.manifest import facts
+from hymunet.data.prepare.png import decode_grey
 
 REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes that much less
     1: cv2.IMREAD_COLOR_RGB,

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hymunet.training.delivery import Delivery, tracking_uri
-from hymunet.training.sampler import Sampler
-from hymunet.training.tracking import JOURNAL
+from hymunet.training.tracking.delivery import Delivery, tracking_uri
+from hymunet.training.tracking.journal import JOURNAL
+from hymunet.training.tracking.sampler import Sampler
 
 log = logging.getLogger("hymunet.tracking")
 
@@ -113,7 +113,7 @@ def deliver_all(root: Path) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m hymunet.training.deliver", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hymunet.training.tracking.worker", description=__doc__)
     parser.add_argument("--follow", type=Path, metavar="FOLDER", help="one journal, while its training runs")
     parser.add_argument("--journals", type=Path, default=Path("journal"), help="the folder of all journals")
     arguments = parser.parse_args(argv)

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from hymunet.data.remote import Changed, Info, Missing, RangesUnusable, Refused, Remote
+from hymunet.data.acquire.remote import Changed, Info, Missing, RangesUnusable, Refused, Remote
 
 PART = 16 * 2**20  # bytes
 CONNECTIONS = 4

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic, params
-from hymunet.data.data_docs import make_offline
-from hymunet.data.verdict import write_verdict
+from hymunet.data.check.data_docs import make_offline
+from hymunet.data.check.verdict import write_verdict
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
-from hymunet.training.tracking import JOURNAL, parse
+from hymunet.training.tracking.journal import JOURNAL, parse
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 RUN_KEY_TAG = "hymunet.run_key"

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from hymunet.data.decode import VIEW, split_view
+from hymunet.data.prepare.decode import VIEW, split_view
 
 KEYPOINTS = 300
 MARGIN = 14  # pixels of the view around the lesion whose keypoints count: skin, but no ruler

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hymunet import atomic, params
-from hymunet.models.registry import build
+from hymunet.models.catalogue import build
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 

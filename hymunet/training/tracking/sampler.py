@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from hymunet.training.tracking import JOURNAL, parse
+from hymunet.training.tracking.journal import JOURNAL, parse
 
 SAMPLE = 15.0  # seconds between samples
 

@@ -1,6 +1,6 @@
 """What a training says about itself: to a journal on the disk, which a process beside it delivers to MLflow.
 
-The training only ever appends a line to a local file. The deliverer (hymunet.training.deliver) reads the file at its
+The training only ever appends a line to a local file. The deliverer (hymunet.training.tracking.worker) reads it at its
 own pace; a tracking server that is down, slow or wrong costs the training nothing and loses nothing.
 """
 
@@ -104,7 +104,7 @@ class DeliveredJournal(Journal):
 
     def __enter__(self) -> Self:
         self.deliverer = subprocess.Popen(
-            [sys.executable, "-m", "hymunet.training.deliver", "--follow", str(self.folder)],
+            [sys.executable, "-m", "hymunet.training.tracking.worker", "--follow", str(self.folder)],
             stdin=subprocess.PIPE,
             start_new_session=True,  # an interrupt from the keyboard is the training's affair
         )

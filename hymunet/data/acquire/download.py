@@ -16,10 +16,10 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 from tqdm import tqdm
 
 from hymunet import atomic, params
-from hymunet.data.archives import Archive
-from hymunet.data.fetch import WrongBytes, fetch, file_sha256, patiently
-from hymunet.data.remote import Missing, Refused, remote
-from hymunet.data.sources import SOURCES, ArchiveFile, Source
+from hymunet.data.acquire.archives import Archive
+from hymunet.data.acquire.remote import Missing, Refused, remote
+from hymunet.data.acquire.sources import SOURCES, ArchiveFile, Source
+from hymunet.data.acquire.transfer import WrongBytes, fetch, file_sha256, patiently
 
 SUMS = "SHA256SUMS"
 
@@ -111,7 +111,7 @@ def _mirror_sums(mirror: str) -> dict[str, str] | None:
 def _pack_synthetic(section: params.Data, target: Path) -> None:
     import cv2
 
-    from hymunet.data.synthetic import draw
+    from hymunet.data.acquire.synthetic import draw
 
     def members() -> Iterator[tuple[str, bytes]]:
         for index in tqdm(range(section.synthetic_images), desc="drawing", unit="image", disable=None):
