@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from hymunet import params
+from hymunet import closure, params
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -22,40 +22,8 @@ PLUMBING = {
 }
 
 
-def module_file(name: str) -> Path | None:
-    path = ROOT / name.replace(".", "/")
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def imported_files(path: Path) -> set[Path]:
-    """The project's own files that a file imports, at its top or inside its functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            if name.split(".")[0] in ("hymunet", "components") and (file := module_file(name)):
-                found.add(file)
-                found |= {
-                    p for p in (parent / "__init__.py" for parent in file.parents) if p.is_file() and p.read_text()
-                }
-    return found
-
-
-def import_closure(path: Path) -> set[str]:
-    seen, todo = set(), [path]
-    while todo:
-        file = todo.pop()
-        if file not in seen:
-            seen.add(file)
-            todo.extend(imported_files(file))
-    return {file.relative_to(ROOT).as_posix() for file in seen} - PLUMBING
+def import_closure(program: str) -> set[str]:
+    return set(closure.files(Path(program))) - PLUMBING
 
 
 def covers(dependency: str, file: str) -> bool:
@@ -68,14 +36,14 @@ def code_dependencies(stage: str) -> list[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_every_module_that_its_program_imports(stage):
-    imported = import_closure(ROOT / f"components/{stage}/__main__.py")
+    imported = import_closure(f"components/{stage}/__main__.py")
     missing = {file for file in imported if not any(covers(dep, file) for dep in code_dependencies(stage))}
     assert missing == set(), "imported, but no dependency of the stage"
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_no_code_that_it_does_not_import(stage):
-    imported = import_closure(ROOT / f"components/{stage}/__main__.py")
+    imported = import_closure(f"components/{stage}/__main__.py")
     idle = [dep for dep in code_dependencies(stage) if not any(covers(dep, file) for file in imported)]
     assert idle == [], "a dependency that the program never imports"
 
