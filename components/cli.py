@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hymunet.processors import limit_threads
+
 
 def arguments(
     step: str, description: str | None, paths: Mapping[str, str], argv: list[str] | None = None
@@ -24,8 +26,10 @@ def arguments(
 def guarded(step: str, main: Callable[[], int | None]) -> int:
     """Runs a step; what a user can get wrong ends it with one line on standard error and exit code 1.
 
-    A step may return its own exit code (training returns 75, "resume me", after SIGTERM).
+    A step may return its own exit code (training returns 75, "resume me", after SIGTERM). What it imports is held to
+    the processors that it may use.
     """
+    limit_threads()
     try:
         return main() or 0
     except (ValueError, OSError) as error:

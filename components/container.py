@@ -18,6 +18,12 @@ class Needs:
     shared_memory: str = "64Mi"  # /dev/shm; PyTorch's workers hand batches over in it
     accelerator: bool = False
 
+    @property
+    def threads(self) -> int:
+        """What the step's program may compute with: whole processors, at least one."""
+        cpu = float(self.cpu.removesuffix("m")) / 1000 if self.cpu.endswith("m") else float(self.cpu)
+        return max(1, int(cpu))
+
 
 def bridge(stage: str, *options: str) -> dsl.ContainerSpec:
     """The stage of dvc.yaml in a container; the image is set by the pipeline."""

@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hymunet.processors import limit_threads
+
 MODEL, EVALUATION = Path("artifacts/model"), Path("reports/evaluation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """What a user can get wrong ends in one line on standard error and exit code 1."""
     arguments = parser().parse_args(argv)
+    limit_threads()
     try:
         return arguments.run(arguments) or 0
     except (ValueError, OSError) as error:

@@ -24,9 +24,8 @@ from kfp.local.orchestrator import task_executor
 from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
 from ruamel.yaml import YAML
 
+from hymunet.processors import thread_variables, threads_wanted
 from pipelines import conditions
-
-QUIET_CPU = {"OMP_NUM_THREADS"}  # passed on where it is set: how many cores a step may take
 
 
 class Containers:
@@ -71,10 +70,11 @@ class Containers:
         secrets = {pair["envVar"] for secret in pod.get("secretAsEnv", []) for pair in secret["keyToEnv"]}
         if missing := sorted(secrets - set(os.environ)):
             raise ValueError(f"the pipeline takes {', '.join(missing)} from a secret: set it in the environment")
-        passed = {name: os.environ[name] for name in sorted(secrets | (QUIET_CPU & set(os.environ)))}
+        passed = {name: os.environ[name] for name in sorted(secrets)}
+        wanted = int(environment.get("OMP_NUM_THREADS", threads_wanted()))  # of a pod, on a node that may be larger
         accelerator = self.executors[label]["container"].get("resources", {}).get("accelerator")
         return {
-            "environment": environment | passed,
+            "environment": environment | passed | thread_variables(min(wanted, threads_wanted())),
             "user": f"{context.get('runAsUser', 0)}:{context.get('runAsGroup', 0)}",
             "read_only": True,
             "cap_drop": ["ALL"],

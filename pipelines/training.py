@@ -17,6 +17,7 @@ from components.split import component as split
 from components.train import component as train
 from components.validate import component as validate
 from hymunet import params
+from hymunet.processors import thread_variables
 from pipelines.settings import Settings
 
 NAME = "hymunet-training"
@@ -82,6 +83,7 @@ def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.Pipel
     task.set_memory_request(needs.memory).set_memory_limit(needs.memory)
     task.set_retry(needs.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=f"{RETRY_HOURS}h")
     environment = {"HYMUNET_DVC_REMOTE": settings.dvc_remote, "HYMUNET_WORKSPACE": f"{WORKSPACE}/project"}
+    environment |= thread_variables(needs.threads)  # libraries count the node's processors, not the pod's
     for name, value in sorted((environment | settings.environment).items()):
         task.set_env_variable(name, value)
     for secret in settings.secrets:

@@ -4,7 +4,7 @@ for step in "$@"; do python -m "components.$step" --help >/dev/null; done
 python -m pipelines.step --help >/dev/null
 python -c "
 import ctypes
-from hymunet.data import png
+from hymunet.data.prepare import png
 from hymunet.ops import cpu
 ctypes.CDLL(str(png.LIBRARY))
 assert cpu.unavailable('cpu') is None, cpu.unavailable('cpu')

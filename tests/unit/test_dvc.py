@@ -12,13 +12,14 @@ from hymunet import closure, params
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
-# Parsing of options and of params.yaml, whose values are tracked instead, and the way a file reaches the disk.
+# Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk; how many work.
 PLUMBING = {
     "components/__init__.py",
     "components/cli.py",
     "hymunet/__init__.py",
     "hymunet/atomic.py",
     "hymunet/params.py",
+    "hymunet/processors.py",
 }
 
 

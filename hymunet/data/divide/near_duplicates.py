@@ -7,7 +7,6 @@ Descriptors and centroids are integers, so that every inner product is exact whi
 """
 
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hymunet.data.prepare.decode import VIEW, split_view
+from hymunet.processors import processors, single_threaded_children
 
 KEYPOINTS = 300
 MARGIN = 14  # pixels of the view around the lesion whose keypoints count: skin, but no ruler
@@ -82,7 +82,7 @@ def near_duplicates(views: np.ndarray, hashes: Sequence[str]) -> dict[tuple[int,
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(processors()) as pool:
             progress = tqdm(pool.map(features, views), total=len(views), desc="features", unit="image", disable=None)
             found = list(progress)
         pairs = candidates(found, views, hashes)
@@ -98,10 +98,9 @@ def confirm(found: Sequence[Features], views: np.ndarray, pairs: Sequence[tuple[
     What they compare lies in files that all of them map, so that memory does not grow with their number.
     """
     chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
-    workers = min(PROCESSES, os.cpu_count() or 1, len(chunks) // 4)
+    workers = min(PROCESSES, processors(), len(chunks) // 4)
     if workers < 2:
         return [compare(found[first], found[second], views[first], views[second]) for first, second in pairs]
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # theirs: a process is one thread
     with TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "views.npy", views)
@@ -111,6 +110,7 @@ def confirm(found: Sequence[Features], views: np.ndarray, pairs: Sequence[tuple[
         matches: list[Match | None] = []
         spawn = multiprocessing.get_context("spawn")  # a forked copy of a process that has used threads can hang
         with (
+            single_threaded_children(),
             ProcessPoolExecutor(workers, spawn, _open_shared, (folder, ends)) as pool,
             tqdm(total=len(pairs), desc="comparing", unit="pair", disable=None) as bar,
         ):

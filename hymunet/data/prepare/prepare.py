@@ -25,6 +25,7 @@ from hymunet.data.acquire.archives import Archive
 from hymunet.data.acquire.sources import SOURCES, Pair, Source
 from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.manifest import write_manifest
+from hymunet.processors import processors
 
 ARRAYS = ("images", "masks", "lesions")
 _Result = dict[str, Any] | str  # facts, or what is wrong
@@ -47,7 +48,7 @@ def prepare(raw: Path, output: Path, image_size: int, on_bad_pair: str, workers:
     try:
         for name, shape in _shapes(len(pairs), image_size).items():
             _allocate(partial[name], shape)
-        rows, problems = _decode_all(raw, source, pairs, partial, image_size, workers or _processors())
+        rows, problems = _decode_all(raw, source, pairs, partial, image_size, workers or processors())
         kept = _judge(raw, rows, problems, on_bad_pair)
         for path in partial.values():
             _compact(path, kept)
@@ -168,10 +169,6 @@ def _read_source(raw: Path) -> tuple[str, list[str], bool]:
         return record["source"], [archive["name"] for archive in record["archives"] + extra], bool(extra)
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         raise ValueError(f"{raw / 'source.json'}: missing or unreadable; run the download step first") from None
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:

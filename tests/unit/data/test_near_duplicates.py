@@ -147,12 +147,12 @@ def test_the_nearest_are_those_of_an_obvious_search(seed, images, count, values)
 def test_processes_confirm_what_one_does_alone(monkeypatch):
     """The same evidence, in the same order, whoever gathers it."""
     monkeypatch.setattr(near_duplicates, "CHUNK", 3)
-    monkeypatch.setattr(near_duplicates.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(near_duplicates, "processors", lambda: 2)
     drawn = [draw(index, 192, seed=0) for index in range(6)]
     views = np.stack([lesion_view(image, mask // 255) for image, mask in [*drawn, drawn[0]]])
     found = [near_duplicates.features(view) for view in views]
     pairs = [(first, second) for first in range(7) for second in range(first + 1, 7)][::-1] * 2
     together = near_duplicates.confirm(found, views, pairs)
-    monkeypatch.setattr(near_duplicates.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(near_duplicates, "processors", lambda: 1)
     assert together == near_duplicates.confirm(found, views, pairs)
     assert together[pairs.index((0, 6))].same

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 pytest.importorskip("kfp", reason="needs the extra `pipelines`")
 
 from hymunet.params import read_yaml
+from hymunet.processors import THREAD_VARIABLES
 from pipelines import __main__ as command
 from pipelines import parameters, settings
 from pipelines.training import compile_pipeline
@@ -83,6 +84,14 @@ def test_training_gets_the_accelerator_and_nothing_else_does(documents: tuple[di
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     [shm] = [mount for mount in pod["emptyDirMounts"] if mount["mountPath"] == "/dev/shm"]
     assert (shm["medium"], shm["sizeLimit"]) == ("Memory", "8Gi")
+
+
+def test_every_container_computes_with_the_processors_that_its_pod_is_limited_to(documents: tuple[dict, dict]) -> None:
+    expected = {"download": 1, "prepare": 4, "split": 2, "validate": 1, "train": 8, "evaluate": 4, "register": 1}
+    for label, executor in documents[0]["deploymentSpec"]["executors"].items():
+        environment = {entry["name"]: entry["value"] for entry in executor["container"]["env"]}
+        threads = str(expected.get(label.removeprefix("exec-"), 1))  # finish and reject: half a processor
+        assert {name: environment[name] for name in THREAD_VARIABLES} == dict.fromkeys(THREAD_VARIABLES, threads), label
 
 
 def test_every_container_is_an_ordinary_user_with_scratch_space_and_a_deadline(documents: tuple[dict, dict]) -> None:
