@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic, params
-from hymunet.data.check.data_docs import make_offline
+from hymunet.data.check.page import make_offline
 from hymunet.data.check.verdict import write_verdict
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -130,7 +130,9 @@ def _table(prepared: Path, split: Path) -> Any:
         if not path.is_file():
             raise ValueError(f"{path}: no such file; run the prepare and split steps first")
     record = json.loads((split / "split.json").read_text())
-    frame = pd.read_parquet(prepared / "manifest.parquet").merge(pd.read_csv(split / "split.csv"), on="id", how="outer")
+    # Names are text, whatever they look like: 007 is not 7, and NA is not nothing.
+    assigned = pd.read_csv(split / "split.csv", dtype=str, keep_default_na=False)
+    frame = pd.read_parquet(prepared / "manifest.parquet").merge(assigned, on="id", how="outer")
     frame["aspect_ratio"] = frame[["width", "height"]].max(axis=1) / frame[["width", "height"]].min(axis=1)
     for name in record["sizes"]:
         frame[f"in_{name}"] = (frame["split"] == name).astype(int)

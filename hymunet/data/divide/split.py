@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 NAMES = ("train", "validation", "test")
 
@@ -77,10 +77,21 @@ def summary(groups: Mapping[str, str], assigned: Mapping[str, str], protocol: st
 
 def to_csv(groups: Mapping[str, str], assigned: Mapping[str, str]) -> str:
     """split.csv: id, group, split, sorted by id."""
+    return _csv(("id", "group", "split"), ((id, groups[id], assigned[id]) for id in sorted(groups)))
+
+
+def near_duplicates_csv(groups: Mapping[str, str], ids: Iterable[str]) -> str:
+    """Group and id of every image that is not alone in its group, in the order of ids."""
+    shared = {group for id, group in groups.items() if id != group}
+    return _csv(("group", "id"), ((groups[id], id) for id in ids if groups[id] in shared))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Quoted where a name needs it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "group", "split"))
-    writer.writerows((id, groups[id], assigned[id]) for id in sorted(groups))
+    writer.writerow(header)
+    writer.writerows(rows)
     return text.getvalue()
 
 

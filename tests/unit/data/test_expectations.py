@@ -109,6 +109,19 @@ def test_bad_data_fail_by_name(tmp_path, rows, change_split, named, example):
         require_passed(folder / "report/verdict.json", folder, folder / "split/split.csv")
 
 
+@pytest.mark.parametrize("name", ["{:03}", "{}", "1e{}", "0x{:x}", "{}.0", "NA{}", "true{}", "2018-01-{:02}"])
+def test_ids_are_text_whatever_they_look_like(tmp_path, name):
+    """Names that a reader of tables takes for numbers, dates or nothing at all."""
+    rows = [{**row(index), "id": name.format(index)} for index in range(119)] + [{**row(119), "id": "NA"}]
+    ids = [entry["id"] for entry in rows]
+    folder = write(tmp_path, rows)
+    groups = {id: id for id in ids}
+    assigned = assign(groups, (0.8, 0.1, 0.1), 0, "grouped")
+    (folder / "split/split.csv").write_text(to_csv(groups, assigned))
+    (folder / "split/split.json").write_text(json.dumps(summary(groups, assigned, "grouped", 0)))
+    assert check(folder) == []
+
+
 def test_other_bounds_that_the_data_meet_leave_the_verdict_as_it_was(tmp_path):
     folder = write(tmp_path, changed(0))
     written = []

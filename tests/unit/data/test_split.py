@@ -1,13 +1,21 @@
 """The split: exact sizes, whole groups, and nothing but seed and ids that it depends on."""
 
+import csv
+import json
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hymunet.data.divide.split import assign, sizes, to_csv, torn_groups
+from hymunet import params
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.divide.divide import divide
+from hymunet.data.divide.split import assign, near_duplicates_csv, sizes, to_csv, torn_groups
+from hymunet.data.prepare.decode import lesion_view
+from hymunet.data.prepare.manifest import facts, write_manifest
 
 FRACTIONS = (0.8, 0.1, 0.1)
 group_sizes = st.lists(st.integers(1, 6), min_size=30, max_size=150)
@@ -86,3 +94,39 @@ def test_random_uses_no_generator_of_the_library():
     state = random.getstate()
     assign(make_groups([1] * 50), FRACTIONS, 0, "random")
     assert random.getstate() == state
+
+
+AWKWARD = ["1,5 mm", 'a "b"', "0007", "NA", "x\ny", "Läsion"]
+
+
+def test_names_with_commas_and_quotes_come_back_from_both_lists():
+    groups = dict.fromkeys(AWKWARD, AWKWARD[0])
+    for text in (near_duplicates_csv(groups, AWKWARD), to_csv(groups, dict.fromkeys(AWKWARD, "train"))):
+        rows = list(csv.DictReader(text.splitlines(keepends=True)))
+        assert {row["id"]: row["group"] for row in rows} == groups
+
+
+def test_the_step_writes_the_split_its_record_and_the_groups(tmp_path):
+    """Twelve lesions, the last one twice: both stay on one side, and both lists name them."""
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    cases = [draw(index, 96, seed=4) for index in [*range(12), 11]]
+    ids = [f"{index:03},5" for index in range(13)]
+    rows = [
+        {"id": id, "official_split": "", **facts(id.encode(), id.encode(), image, mask // 255)}
+        for id, (image, mask) in zip(ids, cases, strict=True)
+    ]
+    write_manifest(rows, prepared / "manifest.parquet")
+    np.save(prepared / "images.npy", np.stack([image for image, _ in cases]))
+    np.save(prepared / "lesions.npy", np.stack([lesion_view(image, mask // 255) for image, mask in cases]))
+    section = params.Split(protocol="grouped", fractions=[0.6, 0.2, 0.2], seed=1)
+    record = divide(section, prepared, tmp_path / "split")
+    assert json.loads((tmp_path / "split/split.json").read_text()) == record
+    assert (record["sizes"], record["groups_of_several"]) == ({"train": 8, "validation": 3, "test": 2}, 1)
+    with (tmp_path / "split/split.csv").open(newline="") as file:
+        assigned = {row["id"]: row["split"] for row in csv.DictReader(file)}
+    assert sorted(assigned) == ids
+    assert assigned["011,5"] == assigned["012,5"]
+    with (tmp_path / "split/near_duplicates.csv").open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["011,5", "012,5"]
+    assert (tmp_path / "split/near_duplicates.png").stat().st_size > 0

@@ -1,0 +1,38 @@
+"""The split step: groups of near-duplicates, the split that keeps them whole, and the lists and the picture of both.
+
+A publisher's own split, where it was downloaded, is kept as it is; what it tears apart is said.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hymunet import atomic, params
+from hymunet.data.divide.contact_sheet import contact_sheet
+from hymunet.data.divide.near_duplicates import group_ids
+from hymunet.data.divide.split import assign, near_duplicates_csv, summary, to_csv
+from hymunet.data.prepare.manifest import open_array, read_manifest
+
+
+def divide(section: params.Split, prepared: Path, output: Path) -> dict[str, Any]:
+    """Writes `split.csv`, `split.json` and `near_duplicates.csv` and `.png`; returns the content of split.json.
+
+    Raises ValueError when what prepare wrote is missing or damaged, and when no split of these sizes is possible.
+    """
+    rows = read_manifest(prepared / "manifest.parquet")
+    images, lesions = (open_array(prepared / f"{name}.npy") for name in ("images", "lesions"))
+    ids = [row["id"] for row in rows]
+    groups = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows])
+    assigned, protocol = {row["id"]: row["official_split"] for row in rows}, "official"
+    if not all(assigned.values()):
+        assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol), section.protocol
+    record = summary(groups, assigned, protocol, section.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    contact_sheet(groups, ids, images, output / "near_duplicates.png")
+    for name, text in (
+        ("near_duplicates.csv", near_duplicates_csv(groups, ids)),
+        ("split.csv", to_csv(groups, assigned)),
+        ("split.json", json.dumps(record, indent=2) + "\n"),
+    ):
+        atomic.write(output / name, text)
+    return record
