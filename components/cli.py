@@ -2,10 +2,14 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hymunet.processors import limit_threads
+
+FAULT, IO_FAILED = 70, 74  # of sysexits.h
+NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # stays so until somebody puts it there
 
 
 def arguments(
@@ -24,17 +28,24 @@ def arguments(
 
 
 def guarded(step: str, main: Callable[[], int | None]) -> int:
-    """Runs a step; what a user can get wrong ends it with one line on standard error and exit code 1.
+    """Runs a step, and says by the exit code whether running it again may help.
 
-    A step may return its own exit code (training returns 75, "resume me", after SIGTERM). What it imports is held to
-    the processors that it may use.
+    1: what a user can get wrong, in one line on standard error. 74: a disk, a store or a server failed, in one line.
+    70: anything else (a device, a neighbouring rank, a fault of ours), with its traceback. A step may return its own
+    code (training returns 75, "resume me", after SIGTERM). What it imports is held to the processors that it may use.
     """
     limit_threads()
     try:
         return main() or 0
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        print(f"{step}: {error}", file=sys.stderr)
+        return 1 if isinstance(error, NOT_THERE) else IO_FAILED
+    except ValueError as error:
         print(f"{step}: {error}", file=sys.stderr)
         return 1
+    except Exception:
+        traceback.print_exc()
+        return FAULT
     except KeyboardInterrupt:
         print(f"{step}: interrupted", file=sys.stderr)
         return 130

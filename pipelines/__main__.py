@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     return globals()[args.verb.replace("-", "_")](args)
 
 
-def _compiled(args: argparse.Namespace, output: Path) -> Path:
+def _compiled(args: argparse.Namespace, output: Path, for_cluster: bool = False) -> Path:
     from pipelines import parameters, settings
     from pipelines.training import compile_pipeline
 
@@ -75,6 +75,8 @@ def _compiled(args: argparse.Namespace, output: Path) -> Path:
     chosen = settings.load(args.settings).with_images(images)
     if not args.allow_tags:
         chosen.require_content_addresses()
+    if for_cluster:
+        chosen.require_reachable_from_a_cluster()
     compile_pipeline(chosen, parameters.content(args.params, args.profile, args.overrides), output)
     return output
 
@@ -97,15 +99,16 @@ def _cluster(args: argparse.Namespace) -> Any:
 
 
 def submit(args: argparse.Namespace) -> int:
+    package = _compiled(args, Path("build/pipeline.yaml"), for_cluster=True)
     cluster = _cluster(args)
-    run = cluster.submit(_compiled(args, Path("build/pipeline.yaml")), args.experiment, args.name)
+    run = cluster.submit(package, args.experiment, args.name)
     print(f"run {run}")
     return cluster.follow(run) if args.wait else 0
 
 
 def schedule(args: argparse.Namespace) -> int:
+    package = _compiled(args, Path("build/pipeline.yaml"), for_cluster=True)
     cluster = _cluster(args)
-    package = _compiled(args, Path("build/pipeline.yaml"))
     print(f"recurring run {cluster.schedule(package, args.experiment, args.name, args.cron)}")
     return 0
 

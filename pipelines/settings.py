@@ -10,6 +10,7 @@ from hymunet.params import read_yaml
 
 # A registry's digest, or the id of an image on this machine: both name content, a tag names whatever is there today.
 BY_CONTENT = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
+LOCAL = re.compile(r"//([^/@]*@)?(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1?\])(?=[:/]|$)", re.IGNORECASE)
 SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSWORD", re.IGNORECASE)
 
 
@@ -59,9 +60,34 @@ class Settings(Strict):
         return self
 
     def image(self, which: str, accelerated: bool = False) -> str:
-        if accelerated and self.accelerator and self.images.accelerator:
+        if accelerated and self.accelerator:
+            assert self.images.accelerator is not None, "check() comes first"
             return self.images.accelerator
         return getattr(self.images, which)
+
+    def check(self) -> None:
+        """ValueError for settings that need each other and do not fit, before any pod is paid for."""
+        if self.accelerator is None:
+            return
+        if not self.images.accelerator:
+            raise ValueError(
+                "accelerator asks for GPUs and images.accelerator is null: training would run on their CPUs; "
+                "name an image of the target cuda, or remove accelerator"
+            )
+        checkpoints = self.environment.get("HYMUNET_CHECKPOINTS", "")
+        if not checkpoints.startswith("s3://"):
+            raise ValueError(
+                f"accelerator, and environment.HYMUNET_CHECKPOINTS = {checkpoints!r}: a pod's disk ends with the pod, "
+                "and a training of days would begin again; name a place in an object store, s3://bucket/prefix"
+            )
+
+    def require_reachable_from_a_cluster(self) -> None:
+        """ValueError for an address that means the pod itself once a pod reads it."""
+        for name, value in {"dvc_remote": self.dvc_remote, **self.environment}.items():
+            if LOCAL.search(value) or value.startswith("sqlite:"):
+                raise ValueError(f"{name} = {value!r}: to a pod this is the pod itself; name an address of the cluster")
+        if "://" not in self.dvc_remote or self.dvc_remote.startswith("file://"):
+            raise ValueError(f"dvc_remote = {self.dvc_remote!r}: a folder of this machine; pods need a store, s3://…")
 
     def with_images(self, images: dict[str, str]) -> "Settings":
         return self.model_copy(update={"images": Images(**(self.images.model_dump() | images))})

@@ -94,6 +94,7 @@ def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.Pipel
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=0, run_as_non_root=True)
     kubernetes.set_timeout(task, int(needs.hours * 3600))
     if accelerator:
+        task.set_env_variable("HYMUNET_GPUS", str(accelerator.count))  # training starts a rank on each, or says no
         task.set_accelerator_type(accelerator.type).set_accelerator_limit(accelerator.count)
         for key, value in sorted(accelerator.node_selector.items()):
             kubernetes.add_node_selector(task, key, value)
@@ -103,8 +104,12 @@ def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.Pipel
 
 
 def compile_pipeline(settings: Settings, content: dict[str, Any], output: Path) -> None:
-    """Writes the YAML: same settings and parameters, same bytes. ValueError for parameters that no step takes."""
+    """Writes the YAML: same settings and parameters, same bytes.
+
+    ValueError for parameters that no step takes, and for settings that do not fit each other.
+    """
     params.check(content)
+    settings.check()
     output.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
         compiler.Compiler().compile(define(settings, content), str(output))

@@ -1,7 +1,7 @@
 """Trains the model of params.yaml on the prepared images; the best weights by validation Dice are kept.
 
 Interrupted at any moment, the same command goes on where it stopped and ends with the same bytes; after SIGTERM it
-exits with code 75, "run me again". Several processes: `torchrun --nproc-per-node N -m components.train`.
+exits with code 75, "run me again". It starts one process a visible GPU, or HYMUNET_RANKS processes.
 """
 
 import sys
@@ -21,9 +21,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = cli.arguments("train", __doc__, PATHS, argv)
     from hymunet import params
     from hymunet.data.check.verdict import require_passed
+    from hymunet.training import launch
 
     sections = params.load(arguments.params, "model", "train")
     require_passed(arguments.verdict, arguments.prepared, arguments.split)
+
+    launch.die_with_launcher()
+    if (ranks := launch.ranks_wanted()) > 1:
+        return launch.launch("components.train", sys.argv[1:] if argv is None else argv, ranks)
 
     from hymunet.training import trainer
 

@@ -14,7 +14,22 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 EXPERIMENT = "hymunet"
 RUN_KEY_TAG = "hymunet.run_key"
 BENEATH = {"boto3", "botocore", "requests", "sqlalchemy", "urllib3"}  # whose errors MLflow lets through
+REFUSALS = {  # what MLflow says no to; any other error may be gone at the next try
+    "BAD_REQUEST",
+    "ENDPOINT_NOT_FOUND",
+    "FEATURE_DISABLED",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "UNAUTHENTICATED",
+}
 CHALLENGER, CHAMPION = "challenger", "champion"
+
+
+class Unavailable(ValueError, ConnectionError):
+    """The registry did not answer, or failed: worth another try."""
 
 
 def tracking_uri() -> str:
@@ -57,4 +72,5 @@ def registry() -> Iterator["MlflowClient"]:
         reason = " ".join(without_secrets(str(error)).split())[:300]
         if "Max retries exceeded" in reason:
             reason = "no answer; is the address right and the server up?"
-        raise ValueError(f"MLflow at {public_uri()}: {reason}") from None
+        kind = ValueError if getattr(error, "error_code", "") in REFUSALS else Unavailable
+        raise kind(f"MLflow at {public_uri()}: {reason}") from None

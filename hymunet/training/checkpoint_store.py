@@ -81,7 +81,10 @@ class S3:
             self.write(".probe", b"")
             self.delete(".probe")
         except OSError as error:
-            raise ValueError(f"s3://{bucket}/{prefix}: checkpoints cannot be written here ({error})") from None
+            answer = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
+            refused = 400 <= answer.get("HTTPStatusCode", 0) < 500  # else the store is away for a while
+            kind = ValueError if refused else ConnectionError
+            raise kind(f"s3://{bucket}/{prefix}: checkpoints cannot be written here ({error})") from None
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}"

@@ -74,6 +74,7 @@ def ranks() -> Iterator[Ranks]:
     try:
         host = dist.new_group(backend="gloo")
         yield Ranks(dist.get_rank(), dist.get_world_size(), local, host)
+        dist.barrier(host)  # a launcher ends all ranks when one has gone, and the first may still be saving
     finally:
         dist.destroy_process_group()
 

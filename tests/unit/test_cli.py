@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from components import cli as step_cli
 from hymunet import cli, inference, models, params, profiles
 from hymunet.data.acquire.synthetic import draw
+from hymunet.registry.client import Unavailable
 
 ROOT = Path(__file__).resolve().parents[1].parent
 STEPS = sorted(path.parent.name for path in ROOT.glob("components/*/__main__.py"))
@@ -182,3 +184,28 @@ def test_summary_says_scores_report_and_version(tmp_path, capsys):
         "demo version 3 in sqlite",
     ):
         assert words in said
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (ValueError("train.epochs = 0"), 1, 1),
+        (FileNotFoundError(2, "No such file", "data/split.csv"), 1, 1),
+        (OSError(28, "No space left on device"), 74, 1),
+        (ConnectionError("the store is away"), 74, 1),
+        (Unavailable("MLflow at http://a: no answer"), 74, 1),
+        (TimeoutError("slow"), 74, 1),
+        (RuntimeError("NCCL error"), 70, None),
+        (KeyError("x"), 70, None),
+        (KeyboardInterrupt(), 130, 1),
+    ],
+)
+def test_a_steps_exit_code_says_whether_another_try_may_help(error, code, lines, capsys):
+    assert step_cli.guarded("step", lambda: fail(error)) == code
+    told = capsys.readouterr().err
+    assert ("Traceback" in told) == (lines is None)
+    assert lines is None or told.startswith("step: ")

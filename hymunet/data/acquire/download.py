@@ -82,7 +82,7 @@ def _fetch(source: Source, archives: tuple[ArchiveFile, ...], mirror: str | None
 def _first_that_works(
     bases: tuple[str, ...], archive: ArchiveFile, target: Path, expected: str | None, official: bool
 ) -> str:
-    problems = []
+    problems, transient = [], False
     for base in bases:
         try:
             return fetch(remote(base), archive.name, target, expected, archive.bytes if official else None)
@@ -94,7 +94,9 @@ def _first_that_works(
             if error.errno is not None:
                 raise
             problems.append(str(error))
-    raise ValueError(f"{archive.name} could not be fetched: " + "; ".join(problems))
+            transient |= not isinstance(error, Missing | Refused)
+    kind = ConnectionError if transient else ValueError  # only the first is worth another try
+    raise kind(f"{archive.name} could not be fetched: " + "; ".join(problems))
 
 
 def _mirror_sums(mirror: str) -> dict[str, str] | None:

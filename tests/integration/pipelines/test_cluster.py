@@ -36,7 +36,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def compiled(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_compiled", lambda args, output: package)
+    monkeypatch.setattr(command, "_compiled", lambda args, output, for_cluster: package)
 
 
 def run(*arguments: str) -> int:

@@ -14,21 +14,28 @@ from tests.support.training_data import ROOT, Inputs, write_params
 LOSS_TOLERANCE = 1e-3
 
 
-def start(folder: Path, inputs: Inputs, ranks: int, gpu: bool = False, **changes) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
+def start(
+    folder: Path, inputs: Inputs, ranks: int, gpu: bool = False, own: bool = False, threads: int = 1, **changes
+) -> subprocess.Popen[str]:
+    """own: the program starts its ranks itself, as its users have it; else torchrun does."""
+    folder.mkdir(parents=True, exist_ok=True)
     values = {"batch_size": 8, "sync_batch_norm": True, "example_every": 0, **changes}
     parameters = write_params(folder / "params.yaml", **values)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    if own:
+        torchrun = []
     command = [sys.executable, *torchrun, "-m", "components.train", "--params", str(parameters), *inputs.arguments()]
     outputs = ["--model", str(folder / "model"), "--reports", str(folder / "reports")]
     search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     paths = {"PYTHONPATH": search, "HYMUNET_CHECKPOINTS": str(folder / "checkpoints"), "HYMUNET_TRACKING": "off"}
+    if own:
+        paths["HYMUNET_RANKS"] = str(ranks)
     if not gpu:
         paths["CUDA_VISIBLE_DEVICES"] = ""
     return subprocess.Popen(
         [*command, *outputs],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **paths},
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), **paths},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

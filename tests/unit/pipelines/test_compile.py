@@ -80,6 +80,8 @@ def test_training_gets_the_accelerator_and_nothing_else_does(documents: tuple[di
     assert train["image"] == f"hub/cuda@{DIGEST}"
     assert train["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
     assert train["resources"]["accelerator"]["resourceCount"] == "2"
+    # The training must see as many, and starts a rank on each: tests/integration/training/test_launch.py.
+    assert {"name": "HYMUNET_GPUS", "value": "2"} in train["env"]
     assert pod["nodeSelector"]["labels"] == {"pool": "spot-gpu"}
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     [shm] = [mount for mount in pod["emptyDirMounts"] if mount["mountPath"] == "/dev/shm"]
@@ -130,6 +132,52 @@ def test_without_an_accelerator_training_takes_the_common_image(tmp_path: Path) 
     train = pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]
     assert train["image"] == f"hub/hymunet@{DIGEST}"
     assert "accelerator" not in train["resources"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": {"cpu": "c", "data": "d"}}, "accelerator asks for GPUs and images.accelerator is null: .* cuda"),
+        ({"environment": {}}, "accelerator, and environment.HYMUNET_CHECKPOINTS = '': a pod's disk ends with the pod"),
+        ({"environment": {"HYMUNET_CHECKPOINTS": "/work/checkpoints"}}, "name a place in an object store"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        compile_pipeline(cluster(accelerator=GPU, **changed), read_yaml(ROOT / "params.yaml"), tmp_path / "p.yaml")
+    assert not (tmp_path / "p.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"dvc_remote": "s3://bucket/dvc", "environment": {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}}, "MLFLOW"),
+        ({"environment": {"AWS_ENDPOINT_URL": "http://localhost:8333"}}, "AWS_ENDPOINT_URL"),
+        ({"environment": {"AWS_ENDPOINT_URL": "https://[::1]:8333/x"}}, "AWS_ENDPOINT_URL"),
+        ({"environment": {"AWS_ENDPOINT_URL": "http://0.0.0.0:8333"}}, "AWS_ENDPOINT_URL"),
+        ({"environment": {"MLFLOW_TRACKING_URI": "http://LOCALHOST/x"}}, "MLFLOW_TRACKING_URI"),
+        ({"environment": {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}}, "MLFLOW_TRACKING_URI"),
+        ({"dvc_remote": "/srv/dvc"}, "dvc_remote"),
+        ({"dvc_remote": "file:///srv/dvc"}, "dvc_remote"),
+    ],
+)
+def test_addresses_that_a_pod_would_take_for_itself_are_not_submitted(changed: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}.* = "):
+        cluster(**changed).require_reachable_from_a_cluster()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost.example.org:5000", "http://mlflow.mlflow:5000", "http://10.127.0.0.1"]
+)
+def test_addresses_of_a_cluster_are_taken(address: str) -> None:
+    cluster(environment={"MLFLOW_TRACKING_URI": address}).require_reachable_from_a_cluster()
+
+
+@pytest.mark.parametrize("verb", [["submit"], ["schedule", "--name", "n", "--cron", "0 0 3 * * 1"]])
+def test_the_command_submits_no_local_address(verb: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError, match=r"MLFLOW_TRACKING_URI = 'http://127\.0\.0\.1:5000': to a pod this is the pod"):
+        command.main([*verb, "--allow-tags"])
 
 
 @pytest.mark.parametrize("image", ["hymunet", "hymunet:1.2", "hub:5000/hymunet:latest", "hymunet@sha256:abc"])
