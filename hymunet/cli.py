@@ -95,7 +95,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
     import cv2
     from tqdm import tqdm
 
-    from hymunet import atomic, inference, models
+    from hymunet import atomic, images, inference, models
     from hymunet.evaluation.pictures import overlay
 
     model, info = models.load(arguments.model, inference.device())
@@ -103,7 +103,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
     chosen = _read(tested) if tested.is_file() else {"threshold": info["threshold"], "flips": False}
     threshold, flips = chosen["threshold"], chosen["flips"]
     for path in tqdm(arguments.images, unit="image", disable=None):
-        image = inference.read(path)
+        image = images.read(path)
         (mask,) = inference.segment(model, [image], info["image_size"], threshold, flips)
         drawn = cv2.cvtColor(overlay(image, mask), cv2.COLOR_RGB2BGR)
         for kind, picture in (("mask", 255 * mask), ("overlay", drawn)):

@@ -1,15 +1,13 @@
 """From images to masks: what evaluation, the served model and the command line share."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hymunet.data.feed.dataset import normalise
-from hymunet.data.prepare.decode import decode
+from hymunet.images import check, normalise, resize
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
@@ -49,7 +47,7 @@ def segment(
     Raises ValueError for what is no uint8 RGB image.
     """
     for image in images:
-        _check(image)
+        check(image)
     if not len(images):
         return []
     found = probabilities(model, np.stack([resize(image, image_size) for image in images]), flips)
@@ -57,28 +55,6 @@ def segment(
         (cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > threshold).astype(np.uint8)
         for probability, image in zip(found, images, strict=True)
     ]
-
-
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """(H, W, 3) -> (size, size, 3), as the prepare step does: averaged down, interpolated up.
-
-    Large JPEGs are averaged there while they are decoded, which is the same up to rounding.
-    """
-    shrinks = min(image.shape[:2]) >= size
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def read(path: Path) -> np.ndarray:
-    """An image file (JPEG, PNG, ...) -> uint8 RGB (H, W, 3), turned as its EXIF says; ValueError naming a bad one."""
-    return decode(path.read_bytes(), cv2.IMREAD_COLOR_RGB, str(path))
-
-
-def _check(image: object) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"an image must be uint8 RGB of shape (height, width, 3), not {found}")
-    if image.size == 0:
-        raise ValueError(f"an image must have pixels; this one is {image.shape[1]}×{image.shape[0]}")
 
 
 def _mean_over_flips(model: nn.Module, batch: Tensor, flips: tuple[tuple[int, ...], ...]) -> Tensor:

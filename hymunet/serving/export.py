@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hymunet import inference, models
-from hymunet.data.feed.dataset import normalise
+from hymunet.images import normalise
 from hymunet.models.layers.state_space import SS2D
 
 TOLERANCE = 1e-3  # of a probability

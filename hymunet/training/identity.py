@@ -12,7 +12,7 @@ from hymunet import params
 ROOT = Path(__file__).resolve().parents[1]
 # The code that decides what a training computes. A change in it starts a new training, it never continues an old one.
 CODE = (
-    *("data/feed", "losses.py", "metrics.py", "models", "ops"),
+    *("data/feed", "images.py", "losses.py", "metrics.py", "models", "ops"),
     *("training/learner.py", "training/loading.py", "training/state.py", "training/validation.py"),
 )
 # Parameters that change when and where work is done, not its result.

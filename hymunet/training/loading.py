@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hymunet.data.feed.augment import WorkerAugment, affine, device_augment, draw, permutation
-from hymunet.data.feed.dataset import Subset, normalise
+from hymunet.data.feed.dataset import Subset
+from hymunet.images import normalise
 
 Batch = tuple[Tensor, Tensor]  # images float32 (B, 3, S, S) in [-1, 1], channels-last; masks float32 (B, 1, S, S)
 

@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from hymunet.data.feed.dataset import Subset, normalise
+from hymunet.data.feed.dataset import Subset
+from hymunet.images import normalise
 from hymunet.metrics import dice_from_counts
 from hymunet.training.distributed import Ranks
 

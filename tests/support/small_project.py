@@ -58,7 +58,7 @@ def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str
     import torch
 
     from hymunet import models, params
-    from hymunet.data.feed.dataset import normalise
+    from hymunet.images import normalise
     from hymunet.losses import HybridLoss
 
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hymunet.data.feed.dataset import normalise
+from hymunet.images import normalise
 
 FLIP_HORIZONTAL, FLIP_VERTICAL, ANGLE, ORDER = range(4)  # independent streams of one key
 FLIP_PROBABILITY = 0.5

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 SPLITS = ("train", "validation", "test")
 OPEN_TO_TRAINING = ("train", "validation")
@@ -85,11 +83,6 @@ class Subset:
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All of the split, copied into memory: images (n, S, S, 3), masks (n, S, S)."""
         return self._images[self._rows], self._masks[self._rows]
-
-
-def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], channels-last in memory."""
-    return images.permute(0, 3, 1, 2).to(torch.float32).sub_(127.5).div_(127.5)
 
 
 def _open(path: Path, dimensions: int) -> np.ndarray:

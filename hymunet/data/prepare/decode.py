@@ -9,6 +9,7 @@ import numpy as np
 from hymunet.data.prepare.jpeg import decode_rgb
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.png import decode_grey
+from hymunet.images import JPEG, decode, resize, rgb
 
 REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes that much less
     1: cv2.IMREAD_COLOR_RGB,
@@ -19,7 +20,6 @@ REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes tha
 VIEW = 192  # pixels per side of the lesion view
 VIEW_SPAN = 1.5  # the view's side, in longer sides of the lesion's bounding box
 VIEW_DETAIL = 256  # the reduced image keeps at least this many pixels on its shorter side
-JPEG = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,10 @@ def decode_pair(image: bytes, mask: bytes, threshold: int | None, size: int) -> 
     if foreground in (0, binary.size):
         raise ValueError(f"mask is {'all lesion' if foreground else 'empty'}")
     pixels = decode_like(image, binary, size)
-    shrinks = min(pixels.shape[:2]) >= size
-    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     if not small_mask.any():
         raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
-    return Prepared(small, small_mask, lesion_view(pixels, binary), facts(image, mask, pixels, binary))
+    return Prepared(resize(pixels, size), small_mask, lesion_view(pixels, binary), facts(image, mask, pixels, binary))
 
 
 def decode_mask(content: bytes) -> np.ndarray:
@@ -64,17 +62,19 @@ def decode_like(content: bytes, mask: np.ndarray, size: int) -> np.ndarray:
     """The image, right way up as its mask is, decoded no larger than is needed."""
     factor = 1
     if content[:3] == JPEG:
-        _refuse_truncated(content, "image")
         factor = _reduction(mask.shape, max(size, VIEW_DETAIL))
         plain = decode_rgb(content, mask.shape, factor)
         if plain is not None:
             return plain
     reduced = tuple(-(-side // factor) for side in mask.shape)
     for orientation in (0, cv2.IMREAD_IGNORE_ORIENTATION):  # masks may be drawn on the pixels as stored
-        pixels = decode(content, REDUCED[factor] | orientation, "image")
+        if factor == 1:
+            pixels = rgb(content, "image", orientation)
+        else:
+            pixels = cv2.cvtColor(decode(content, REDUCED[factor] | orientation, "image"), cv2.COLOR_BGR2RGB)
         if pixels.shape[:2] == reduced:
-            return pixels if factor == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    height, width = decode(content, cv2.IMREAD_COLOR_RGB, "image").shape[:2]
+            return pixels
+    height, width = rgb(content, "image").shape[:2]
     raise ValueError(f"image is {width}×{height}, mask {mask.shape[1]}×{mask.shape[0]}")
 
 
@@ -108,25 +108,3 @@ def lesion_view(pixels: np.ndarray, binary: np.ndarray) -> np.ndarray:
 def split_view(views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """lesion_view's grey (lowest bit cleared) and its mask of 0 and 1."""
     return views & 0xFE, views & 1
-
-
-def decode(content: bytes, flags: int, what: str) -> np.ndarray:
-    """cv2.imdecode that refuses what is empty, truncated or no image: ValueError, calling it `what`."""
-    if not content:
-        raise ValueError(f"{what} is an empty file")
-    _refuse_truncated(content, what)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error as error:
-        raise ValueError(f"{what} cannot be decoded ({str(error).splitlines()[0]})") from None
-    if pixels is None:
-        raise ValueError(f"{what} is not an image that can be decoded")
-    return pixels
-
-
-def _refuse_truncated(content: bytes, what: str) -> None:
-    """OpenCV fills what is missing of a cut JPEG or PNG with grey; their end markers tell."""
-    if content[:3] == JPEG and b"\xff\xd9" not in content[-1024:]:
-        raise ValueError(f"{what} is a truncated JPEG")
-    if content[:4] == b"\x89PNG" and b"IEND" not in content[-64:]:
-        raise ValueError(f"{what} is a truncated PNG")

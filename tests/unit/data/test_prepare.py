@@ -104,9 +104,9 @@ def bad_pairs():
     return {
         "image is an empty file": (b"", right),
         "image is not an image that can be decoded": (b"plain text", right),
-        "image is a truncated JPEG": (jpeg[: len(jpeg) // 2], right),
-        "image is a truncated PNG": (png[: len(png) // 2], right),
-        "mask is a truncated PNG": (png, right[:-20]),
+        "image is a truncated or damaged JPEG": (jpeg[: len(jpeg) // 2], right),
+        "image is a truncated or damaged PNG": (png[: len(png) // 2], right),
+        "mask is a truncated or damaged PNG": (png, right[:-20]),
         "mask is empty": (png, encoded(np.zeros_like(mask))),
         "mask is all lesion": (png, encoded(np.full_like(mask, 255))),
         "image is 64×64, mask 32×64": (png, encoded(np.ascontiguousarray(mask[:, 16:48]))),

@@ -13,8 +13,9 @@ import torch
 from components.cli import guarded
 from components.evaluate.__main__ import main
 from hymunet import models, params
-from hymunet.data.feed.dataset import Prepared, normalise
+from hymunet.data.feed.dataset import Prepared
 from hymunet.evaluation.evaluate import evaluate, hash_of_test_images
+from hymunet.images import normalise
 from hymunet.metrics import image_scores
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,6 +1,5 @@
 """From images of any size to masks of their own size."""
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,8 +8,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hymunet import inference
-from hymunet.data.acquire.synthetic import draw
-from hymunet.data.prepare.decode import decode_pair
 
 
 class Brightness(nn.Module):
@@ -63,29 +60,6 @@ def test_a_mask_lies_where_the_lesion_is_in_the_original():
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
 
 
-@pytest.mark.parametrize("size", [(50, 70), (20, 70), (20, 24)])
-def test_images_are_resized_as_in_the_prepared_set(tmp_path, size):
-    image = random_images(*size)
-    mask = np.zeros(size, np.uint8)
-    mask[3:9, 3:9] = 255
-    encoded = [cv2.imencode(".png", picture)[1].tobytes() for picture in (image[..., ::-1], mask)]
-    np.testing.assert_array_equal(decode_pair(*encoded, 127, 32).image, inference.resize(image, 32))
-    (tmp_path / "image.png").write_bytes(encoded[0])
-    np.testing.assert_array_equal(inference.read(tmp_path / "image.png"), image)
-
-
-def test_a_large_jpeg_looks_to_the_model_as_in_the_prepared_set(tmp_path):
-    image, mask = draw(0, 1100, 0)
-    jpeg, png = (
-        cv2.imencode(kind, picture)[1].tobytes() for kind, picture in ((".jpg", image[..., ::-1]), (".png", mask))
-    )
-    (tmp_path / "image.jpg").write_bytes(jpeg)
-    prepared = decode_pair(jpeg, png, 127, 64).image.astype(int)
-    difference = np.abs(inference.resize(inference.read(tmp_path / "image.jpg"), 64) - prepared)
-    assert difference.mean() < 1
-    assert difference.max() <= 8
-
-
 @pytest.mark.parametrize(
     ("image", "found"),
     [
@@ -99,18 +73,3 @@ def test_a_large_jpeg_looks_to_the_model_as_in_the_prepared_set(tmp_path):
 def test_what_is_no_rgb_image_is_refused(image, found):
     with pytest.raises(ValueError, match=found):
         inference.segment(Brightness(), [image], 32, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is an empty file"),
-        (b"not an image", "is not an image"),
-        (b"\x89PNG\r\n\x1a\n", "is a truncated PNG"),
-        (cv2.imencode(".jpg", np.zeros((99, 99, 3), np.uint8))[1].tobytes()[:-50], "is a truncated JPEG"),
-    ],
-)
-def test_a_file_that_is_no_whole_image_is_named(tmp_path, content, message):
-    (tmp_path / "lesion.png").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"lesion\.png {message}"):
-        inference.read(tmp_path / "lesion.png")

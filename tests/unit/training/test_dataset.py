@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hymunet.data.feed.dataset import Prepared, TrainingData, normalise
+from hymunet.data.feed.dataset import Prepared, TrainingData
+from hymunet.images import normalise
 from tests.support.training_data import ROOT
 
 

@@ -1,0 +1,143 @@
+"""Image files as people have them -> pixels as the model takes them: what preparing and serving share.
+
+Damage is refused by name, since OpenCV fills what is missing with grey and tells of it, if at all, without the file's
+name. Depths other than 8 bits are scaled by what they hold, since a 16-bit file that holds 12 bits would be black.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import simplejpeg
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+DEPTHS = (8, 10, 12, 14, 16)  # bits a pixel that cameras and scanners write into 16-bit files
+
+
+def read(path: Path) -> np.ndarray:
+    """An image file of any kind -> uint8 RGB (H, W, 3), turned as its EXIF says; ValueError naming a bad one."""
+    return rgb(path.read_bytes(), str(path))
+
+
+def rgb(content: bytes, what: str, orientation: int = 0) -> np.ndarray:
+    """The bytes of an image file -> uint8 RGB (H, W, 3); alpha is left out.
+
+    orientation: 0 turns the image as its EXIF says, cv2.IMREAD_IGNORE_ORIENTATION leaves the pixels as stored.
+    Raises ValueError, calling the file `what`, for an empty, truncated, damaged or unknown one.
+    """
+    whole(content, what)
+    pixels = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | orientation, what)
+    if pixels is None:  # 32-bit greys, which OpenCV does not turn into colours
+        pixels = _colours(decode(content, cv2.IMREAD_UNCHANGED, what))
+    return eight_bits(pixels, what)
+
+
+def decode(content: bytes, flags: int, what: str) -> np.ndarray:
+    """cv2.imdecode that refuses what is empty, truncated, damaged or no image: ValueError, calling it `what`."""
+    whole(content, what)
+    pixels = _decoded(content, flags, what)
+    if pixels is None:
+        raise ValueError(f"{what} is not an image that can be decoded")
+    return pixels
+
+
+def whole(content: bytes, what: str) -> None:
+    """Raises ValueError for a file that is empty, or a JPEG or PNG that is not whole; bytes behind its end are fine."""
+    if not content:
+        raise ValueError(f"{what} is an empty file")
+    if content.startswith(JPEG) and (reason := _jpeg_damage(content)):
+        raise ValueError(f"{what} is a truncated or damaged JPEG ({reason}); replace it by a whole copy")
+    if content.startswith(PNG) and (reason := _png_damage(content)):
+        raise ValueError(f"{what} is a truncated or damaged PNG ({reason}); replace it by a whole copy")
+
+
+def eight_bits(pixels: np.ndarray, what: str) -> np.ndarray:
+    """Pixels of any depth -> uint8. Whole numbers by the least of 8, 10, 12, 14, 16 bits that holds them all;
+    floating-point numbers by 255 where all are in [0, 1], as they are where all are in [0, 255].
+
+    Raises ValueError, naming the values found, for others.
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = float(pixels.min()), float(pixels.max())
+    found = f"{what} holds {pixels.dtype} values from {low:g} to {high:g}"
+    if pixels.dtype.kind == "f":
+        if not (low >= 0 and high <= 255):  # NaN compares false
+            raise ValueError(f"{found}; floating-point pixels must be in 0..1 or in 0..255")
+        return np.rint(pixels * (255 if high <= 1 else 1)).astype(np.uint8)
+    bits = next((depth for depth in DEPTHS if high < 2**depth), None)
+    if low < 0 or bits is None:
+        raise ValueError(f"{found}; whole-number pixels must be in 0..65535")
+    return (pixels >> (bits - 8)).astype(np.uint8)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) -> (size, size, 3): averaged down, interpolated up.
+
+    The prepare step averages large JPEGs while it decodes them, which is the same up to rounding.
+    """
+    shrinks = min(image.shape[:2]) >= size
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], channels-last in memory."""
+    return images.permute(0, 3, 1, 2).float().sub_(127.5).div_(127.5)
+
+
+def check(image: object) -> None:
+    """Raises ValueError, saying what was found, unless `image` is uint8 RGB (H, W, 3) with pixels."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image must be uint8 RGB of shape (height, width, 3), not {found}")
+    if image.size == 0:
+        raise ValueError(f"an image must have pixels; this one is {image.shape[1]}×{image.shape[0]}")
+
+
+def _decoded(content: bytes, flags: int, what: str) -> np.ndarray | None:
+    logging = cv2.utils.logging  # the error raised here names the file, OpenCV's own lines do not
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError(f"{what} cannot be decoded ({str(error).splitlines()[0]})") from None
+
+
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """As OpenCV stores it, grey or BGR with or without alpha -> RGB."""
+    return np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels[..., 2::-1]
+
+
+def _jpeg_damage(content: bytes) -> str:
+    """What libjpeg-turbo finds wrong, or nothing. At an eighth of the size: every bit is read, few pixels are made."""
+    try:
+        colours = simplejpeg.decode_jpeg_header(content)[2]
+        space = "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"
+        simplejpeg.decode_jpeg(content, space, min_height=1, min_width=1)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        return "" if reason.startswith("Warning") else reason  # of an unknown revision of JFIF, for one
+    return ""
+
+
+def _png_damage(content: bytes) -> str:
+    position, kind = len(PNG), b""
+    while kind != b"IEND":
+        if position + 12 > len(content):
+            return "it ends early"
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        if end + 4 > len(content):
+            return "it ends early"
+        if zlib.crc32(content[position + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            return "a checksum does not hold"
+        position = end + 4
+    return ""
