@@ -99,14 +99,14 @@ def exported(folder: Path, size: int) -> Path:
     """The ONNX file of a small HyM-UNet at this size; written, with the model beside it, where it is not there yet."""
     import torch
 
-    from hymunet import models, params
+    from hymunet import models
     from hymunet.serving import export
 
     file = folder / f"model{size}.onnx"
     if not file.exists():
         section = {"name": "hymunet", "size": "small", "drop_path": 0.0}
         torch.manual_seed(0)
-        model = models.build(params.Model.model_validate(section))
+        model = models.build(models.section(section), size)
         (folder / "model").mkdir(parents=True, exist_ok=True)
         models.save(model, {"model": section, "image_size": size, "threshold": 0.5}, folder / "model")
         export.export(folder / "model", file)

@@ -135,7 +135,8 @@ def plain_steps(folder: Path, size: str, batch_size: int, transform: Callable, b
             return transform(image, mask)
 
     section, train = sections(size, batch_size)
-    model = models.build(section).train()
+    image_size = np.load(folder / "images.npy", mmap_mode="r").shape[1]
+    model = models.build(section, image_size).train()
     for module in model.modules():
         if hasattr(module, "backend"):
             module.backend = backend  # type: ignore[assignment]

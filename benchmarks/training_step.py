@@ -40,16 +40,14 @@ def measure(batch: int, size: int, rounds: int) -> dict[str, Any]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from hymunet.models.catalogue import SIZES
-    from hymunet.models.hymunet import HyMUNet
-    from hymunet.models.layers.state_space import SS2D
-    from hymunet.models.unet import UNet
+    from hymunet import models
+    from hymunet.models.protocols import scans
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     hymunet, unet = (
-        kind(SIZES["small"]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for kind in (HyMUNet, UNet)
+        models.build(models.section(section), size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for section in ({"name": "hymunet", "size": "small", "drop_path": 0.0}, {"name": "unet", "size": "small"})
     )
     images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
     target = (torch.rand(batch, 1, size, size) > 0.5).float()
@@ -65,9 +63,8 @@ def measure(batch: int, size: int, rounds: int) -> dict[str, Any]:
         return run
 
     def use(backend: str) -> None:
-        for module in hymunet.modules():
-            if isinstance(module, SS2D):
-                module.backend = backend
+        for layer in scans(hymunet):
+            layer.backend = backend
 
     steps = {"hymunet": step(hymunet), "unet": step(unet)}
     times: dict[str, list[float]] = {"cpu": [], "export": [], "unet": []}

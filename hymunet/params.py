@@ -5,25 +5,17 @@ the whole truth. The file is always checked as a whole: a typo anywhere stops ev
 """
 
 import difflib
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-STRIDE = 16  # pixels of the input per pixel of the deepest feature map
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Range = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from hymunet.models import catalogue
+from hymunet.models.spec import ModelSection
+from hymunet.section import Count, Fraction, NonNegative, Positive, Range, Rate, Section, Seed
 
 
 class Data(Section):
@@ -43,7 +35,7 @@ class Data(Section):
 
 
 class Prepare(Section):
-    image_size: Annotated[int, Field(ge=32, le=2048, multiple_of=STRIDE)]
+    image_size: Annotated[int, Field(ge=32, le=2048)]
     on_bad_pair: Literal["stop", "drop"]
 
 
@@ -67,10 +59,7 @@ class Validate(Section):
     max_components: Count
 
 
-class Model(Section):
-    name: Literal["hymunet", "unet"]
-    size: Literal["small", "base", "large"]
-    drop_path: Annotated[float, Field(ge=0, lt=1)]
+Model = ModelSection  # of the model that is named; see hymunet/models/specs
 
 
 class Train(Section):
@@ -79,7 +68,7 @@ class Train(Section):
     learning_rate: Positive
     min_learning_rate: NonNegative
     weight_decay: NonNegative
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+    betas: Annotated[list[Rate], Field(min_length=2, max_length=2)]
     loss_weights: Annotated[list[NonNegative], Field(min_length=3, max_length=3)]
     dice_smoothing: Positive
     boundary_radius: Annotated[int, Field(ge=1, le=64)]
@@ -90,7 +79,7 @@ class Train(Section):
     compile: bool
     accumulate: Count
     sync_batch_norm: bool
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    ema_decay: Rate
     checkpoint_minutes: Positive
     example_every: Annotated[int, Field(ge=0)]
     seed: Seed
@@ -129,6 +118,14 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     register_: Annotated[Register, Field(alias="register")]
+
+    @model_validator(mode="after")
+    def _model_takes_the_images(self) -> Self:
+        try:
+            catalogue.find(self.model.name).check(self.model, self.prepare.image_size)
+        except ValueError as error:
+            raise ValueError(f"prepare.{error}") from None
+        return self
 
 
 class Sections:
@@ -171,26 +168,53 @@ def check(content: Any, origin: str = "params.yaml") -> Params:
     if not isinstance(content, dict):
         raise ValueError(f"{origin}: expected the sections {', '.join(_keys(Params))}, found {content!r}")
     try:
-        return Params.model_validate(content)
+        schema = with_model(_named_model(content))
+    except ValueError as error:
+        raise ValueError(f"{origin}: {error}") from None
+    try:
+        return schema.model_validate(content)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        problems = [_explain(problem, schema) for problem in error.errors()]
         raise ValueError(f"{origin}: " + "; ".join(problems)) from None
 
 
-def _explain(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained", "literal", "float"))]
+@cache
+def with_model(section: type[ModelSection]) -> type[Params]:
+    """Params whose section `model` is that of one model."""
+    return create_model("Params", __base__=Params, model=(section, ...))
+
+
+def _named_model(content: dict[str, Any]) -> type[ModelSection]:
+    model = content.get("model")
+    if not isinstance(model, dict):
+        return ModelSection  # pydantic says what is wrong
+    if "name" not in model:
+        raise ValueError(f"model.name is missing; it is one of {', '.join(catalogue.names())}")
+    return catalogue.find(model["name"]).section
+
+
+UNION_PARTS = ("constrained", "literal", "float", "list[")  # what pydantic puts into a place to say which alternative
+
+
+def _explain(problem: Any, schema: type[Params]) -> str:
+    location = [str(part) for part in problem["loc"] if not str(part).startswith(UNION_PARTS)]
     key, value = ".".join(location), problem["input"]
     if problem["type"] == "extra_forbidden":
-        siblings = _keys(Params.model_fields[_field(location[0])].annotation if len(location) > 1 else Params)
+        siblings = _keys(schema.model_fields[_field(location[0])].annotation if len(location) > 1 else schema)
         close = difflib.get_close_matches(location[-1], siblings, 1)
-        return f"unknown key {key} = {value!r}" + (
-            f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(siblings)}"
-        )
+        allowed = f"allowed{_for_model(schema, location)}: {', '.join(siblings)}"
+        return f"unknown key {key} = {value!r}; " + (f"did you mean {close[0]}?" if close else allowed)
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     return f"{key} = {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _for_model(schema: type[Params], location: list[str]) -> str:
+    """Which keys a model's section has depends on the model."""
+    name = schema.model_fields["model"].annotation.model_fields["name"].annotation  # type: ignore[union-attr]
+    return f" with name {get_args(name)[0]}" if location[0] == "model" and get_args(name) else ""
 
 
 def _field(section: str) -> str:

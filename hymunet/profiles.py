@@ -1,12 +1,14 @@
 """params.yaml from a profile: the paper's protocol, with what a profile sets otherwise laid over it."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from hymunet import atomic, params
+from hymunet.models import catalogue
 
 BASE = "paper"
 
@@ -40,6 +42,8 @@ def overlaid(text: str, changes: dict[str, dict[str, Any]]) -> str:
     )
     content = yaml.load(text)
     for section, values in changes.items():
+        if section == "model" and values.get("name", content[section]["name"]) != content[section]["name"]:
+            content[section].clear()  # another model has other keys, and defaults of its own
         for key, value in values.items():
             old = content.setdefault(section, {}).get(key)
             if isinstance(old, list) and isinstance(value, list) and len(old) == len(value):
@@ -52,14 +56,32 @@ def overlaid(text: str, changes: dict[str, dict[str, Any]]) -> str:
 
 
 def allowed() -> str:
-    """Every key of params.yaml with the values that it takes, a line each."""
+    """Every key of params.yaml with the values that it takes, a line each; for `model`, the keys of every model."""
     schema = params.Params.model_json_schema()
     lines = []
     for section, reference in schema["properties"].items():
         lines.append(f"{section}:")
-        for key, rule in schema["$defs"][reference["$ref"].rsplit("/", 1)[1]]["properties"].items():
-            lines.append(f"  {key}: {_values(rule)}")
+        if section == "model":
+            lines += _models()
+        else:
+            lines += _keys(schema["$defs"][reference["$ref"].rsplit("/", 1)[1]], "  ")
     return "\n".join(lines)
+
+
+def _models() -> list[str]:
+    lines = [f"  name: {' | '.join(catalogue.names())}"]
+    for name in catalogue.names():
+        schema = catalogue.find(name).section.model_json_schema()
+        lines += [f"  with name {name}:", *_keys(schema, "    ", without=("name",))]
+    return lines
+
+
+def _keys(schema: dict[str, Any], indent: str, without: Sequence[str] = ()) -> list[str]:
+    return [
+        f"{indent}{key}: {_values(rule)}" + (f" (default {rule['default']})" if "default" in rule else "")
+        for key, rule in schema["properties"].items()
+        if key not in without
+    ]
 
 
 _BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
@@ -74,7 +96,8 @@ def _values(rule: dict[str, Any]) -> str:
     if "const" in rule:
         return str(rule["const"])
     if rule["type"] == "array":
-        return f"list of {rule['minItems']}, each {_values(rule['items'])}"
+        least, most = rule["minItems"], rule["maxItems"]
+        return f"list of {least if least == most else f'{least} to {most}'}, each {_values(rule['items'])}"
     limits = [text.format(rule[key]) for key, text in _BOUNDS.items() if key in rule]
     limits += [f"a multiple of {rule['multipleOf']}"] if "multipleOf" in rule else []
     limits += [f"like {rule['pattern']}"] if "pattern" in rule else []

@@ -1,15 +1,17 @@
 """A model on disk: `model.safetensors` and `model.json`. Nothing here needs pickle."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
-from torch import nn
+from hymunet import atomic
+from hymunet.models.catalogue import build, section
 
-from hymunet import atomic, params
-from hymunet.models.catalogue import build
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
@@ -19,6 +21,8 @@ def save(model: nn.Module, info: dict[str, Any], folder: str | Path) -> None:
 
     info: at least `model` (the params section as a dict), `image_size` and `threshold`.
     """
+    import safetensors.torch
+
     folder = Path(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     atomic.write(folder / WEIGHTS, safetensors.torch.save(weights))
@@ -30,10 +34,13 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Mod
 
     Raises ValueError naming the file when it is missing, damaged or of another architecture.
     """
+    import safetensors.torch
+    import torch
+
     folder = Path(folder)
     try:
         info = json.loads((folder / DESCRIPTION).read_text())
-        model = build(params.Model.model_validate(info["model"]))
+        model = build(section(info["model"]), info["image_size"])
         weights = safetensors.torch.load_file(folder / WEIGHTS)
         model.load_state_dict(weights)
     except FileNotFoundError as error:

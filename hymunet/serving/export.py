@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hymunet import inference, models
 from hymunet.images import normalise
-from hymunet.models.layers.state_space import SS2D
+from hymunet.models.protocols import scans
 
 TOLERANCE = 1e-3  # of a probability
 
@@ -36,9 +36,8 @@ def export(model_folder: Path, output: Path) -> float:
     size = info["image_size"]
     images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
     expected = inference.probabilities(model, images)
-    for module in model.modules():
-        if isinstance(module, SS2D):
-            module.backend = "export"
+    for layer in scans(model):
+        layer.backend = "export"
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-") as folder:
         partial = Path(folder) / output.name

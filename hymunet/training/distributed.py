@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
-from hymunet.models.layers.state_space import DropPath
+from hymunet.models.protocols import draws
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,9 @@ def accumulating(model: nn.Module, last: bool) -> Any:
 
 
 def assign_share(model: nn.Module, index: int, count: int) -> None:
-    """Tells stochastic depth which part of the batch it sees, so that a sample's draw does not depend on the parts."""
-    for module in model.modules():
-        if isinstance(module, DropPath):
-            module.share = (index, count)
+    """Tells layers that draw which part of the batch they see, so that a sample's draw does not depend on the parts."""
+    for layer in draws(model):
+        layer.share = (index, count)
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:

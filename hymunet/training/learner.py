@@ -58,7 +58,7 @@ class Learner:
 
     def _build_model(self) -> None:
         torch.manual_seed(self.train.seed)
-        self.model = models.build(self.section)
+        self.model = models.build(self.section, self.data.image_size)
         if self.train.sync_batch_norm and self.ranks.count > 1:
             self.model = distributed.synchronise_batch_norm(self.model, self.device)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

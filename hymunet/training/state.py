@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hymunet.models.protocols import undecayed
+
 Tensors = dict[str, Tensor]
 
 
@@ -47,12 +49,10 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[s
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Decay for the weights of convolutions and linear maps; none for norms, biases and the scan's own parameters."""
-    scan = ("A_log", "D", "dt_bias")
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        (free if parameter.ndim < 2 or name.split(".")[-1] in scan else decayed).append(parameter)
+    """Decay for the weights of convolutions and linear maps; none for norms, biases and what a layer spares."""
+    spared = undecayed(model)
+    decayed = [parameter for parameter in model.parameters() if parameter not in spared]
+    free = [parameter for parameter in model.parameters() if parameter in spared]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 

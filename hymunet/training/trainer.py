@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared, TrainingData
+from hymunet.models.protocols import scans
 from hymunet.ops.selective_scan import choose_backend
 from hymunet.training import device as devices
 from hymunet.training import distributed
@@ -96,9 +97,10 @@ def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
 
 def _scan_tags(learner: Learner) -> dict[str, str]:
     """Which kernel scans, and whether its gradients have a fixed order."""
-    if learner.section.name != "hymunet":
+    scan = next(scans(learner.model), None)
+    if scan is None:
         return {}
-    backend = choose_backend("auto", learner.device.type, learner.dtype or torch.float32, states=16)
+    backend = choose_backend(scan.backend, learner.device.type, learner.dtype or torch.float32, scan.states)
     return {"hymunet.scan": backend, "hymunet.bit_exact": str(backend != "mamba_ssm").lower()}
 
 
@@ -211,7 +213,7 @@ def write_reports(learner: Learner, folder: Path) -> Path:
 
 def publish(learner: Learner, identity: dict[str, Any], tracker: Tracker, paths: Paths) -> None:
     """The best weights as a model, and the reports. Repeats itself byte for byte from a finished run's checkpoint."""
-    best = models.build(learner.section)
+    best = models.build(learner.section, learner.data.image_size)
     best.load_state_dict(learner.best)
     models.save(
         best,

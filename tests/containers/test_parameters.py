@@ -18,7 +18,7 @@ CHANGES = {
     "prepare.image_size": ("48", STEPS - {"download"}),
     "split.seed": ("1", {"split", "validate"} | MODELLING),
     "validate.max_components": ("19", {"validate"}),
-    "model.drop_path": ("0.2", MODELLING),
+    "model.name": ("unet", MODELLING),
     "train.learning_rate": ("2.0e-3", MODELLING),
     "evaluate.bootstrap": ("101", {"evaluate", "register"}),
     "register.model_name": ("other", {"register"}),

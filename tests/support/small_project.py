@@ -57,12 +57,12 @@ def build(root: Path, steps: int = 30) -> Path:
 def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str], folder: Path) -> None:
     import torch
 
-    from hymunet import models, params
+    from hymunet import models
     from hymunet.images import normalise
     from hymunet.losses import HybridLoss
 
     torch.manual_seed(0)
-    model = models.build(params.Model(**MODEL))
+    model = models.build(models.section(MODEL), SIZE)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     loss = HybridLoss((1, 1, 0.5), 1.0, 2)
     inputs, truth = normalise(torch.from_numpy(images)), torch.from_numpy(masks)[:, None].float()

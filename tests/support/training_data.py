@@ -92,7 +92,7 @@ def sections(**changes: Any) -> tuple[params.Model, params.Train]:
     content = params.read_yaml(ROOT / "params.yaml")
     small = {"epochs": 2, "batch_size": 4, "workers": 0, "example_every": 1}
     for key, value in {**small, **changes}.items():
-        content["model" if key in content["model"] else "train"][key] = value
+        content["train" if key in params.Train.model_fields else "model"][key] = value
     checked = params.check(content)
     return checked.model, checked.train
 

@@ -13,6 +13,7 @@ import pytest
 from components import cli as step_cli
 from hymunet import cli, inference, models, params, profiles
 from hymunet.data.acquire.synthetic import draw
+from hymunet.models import catalogue
 from hymunet.registry.client import Unavailable
 
 ROOT = Path(__file__).resolve().parents[1].parent
@@ -81,6 +82,14 @@ def test_a_profile_changes_its_values_and_nothing_else(project):
     assert (project / "params.yaml").read_text() == before
 
 
+def test_a_profile_that_names_another_model_starts_from_its_defaults(project):
+    text = (project / "params.yaml").read_text()
+    (project / "profiles/paper.yaml").write_text(text.replace("size: small", "drop_path: 0.2"))
+    (project / "profiles/other.yaml").write_text("model: {name: unet, size: base}")
+    assert cli.main(["profile", "other"]) == 0
+    assert params.read_yaml(project / "params.yaml")["model"] == {"name": "unet", "size": "base"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -107,8 +116,13 @@ def test_params_tells_of_every_key(capsys):
     assert cli.main(["params"]) == 0
     lines = capsys.readouterr().out.splitlines()
     content = params.read_yaml(ROOT / "profiles/paper.yaml")
-    assert len(lines) == len(content) + sum(map(len, content.values()))
-    assert "  image_size: whole number ≥ 32, ≤ 2048, a multiple of 16" in lines
+    sections = {name: catalogue.find(name).section for name in catalogue.names()}
+    of_models = 1 + sum(len(section.model_fields) for section in sections.values())
+    others = sum(len(values) for name, values in content.items() if name != "model")
+    assert len(lines) == len(content) + others + of_models
+    assert f"  name: {' | '.join(sections)}" in lines
+    assert "    drop_path: number ≥ 0, < 1 (default 0.1)" in lines
+    assert "  image_size: whole number ≥ 32, ≤ 2048" in lines
     assert "  threshold: number > 0, < 1 | validation" in lines
     assert profiles.allowed() == "\n".join(lines)
 

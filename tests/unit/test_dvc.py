@@ -9,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from hymunet import closure, params
+from hymunet.models import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -20,33 +21,61 @@ PLUMBING = {
     "hymunet/atomic.py",
     "hymunet/params.py",
     "hymunet/processors.py",
+    "hymunet/section.py",
 }
+CASES = [(stage, model) for stage in STAGES for model in catalogue.names()]
 
 
-def import_closure(program: str) -> set[str]:
-    return set(closure.files(Path(program))) - PLUMBING
+def import_closure(stage: str, model: str) -> set[str]:
+    """What a stage's program imports when params.yaml names this model."""
+    program = Path(f"components/{stage}/__main__.py")
+    imported = set(closure.files(program, without=PLUMBING))
+    if "hymunet/models/catalogue.py" in imported:  # it imports the model by its name
+        imported |= set(closure.files(program, catalogue.module(model), without=PLUMBING))
+    return imported
 
 
 def covers(dependency: str, file: str) -> bool:
     return file == dependency or file.startswith(f"{dependency}/")
 
 
-def code_dependencies(stage: str) -> list[str]:
-    return [dep for dep in STAGES[stage]["deps"] if dep.startswith(("components/", "hymunet/"))]
+def resolved(dependency: str, model: str) -> str:
+    return dependency.replace("${model.name}", model)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_every_module_that_its_program_imports(stage):
-    imported = import_closure(f"components/{stage}/__main__.py")
-    missing = {file for file in imported if not any(covers(dep, file) for dep in code_dependencies(stage))}
+def code_dependencies(stage: str, model: str) -> list[str]:
+    dependencies = [resolved(dep, model) for dep in STAGES[stage]["deps"]]
+    return [dep for dep in dependencies if dep.startswith(("components/", "hymunet/"))]
+
+
+@pytest.mark.parametrize(("stage", "model"), CASES)
+def test_a_stage_depends_on_every_module_that_its_program_imports(stage, model):
+    dependencies = code_dependencies(stage, model)
+    missing = {file for file in import_closure(stage, model) if not any(covers(dep, file) for dep in dependencies)}
     assert missing == set(), "imported, but no dependency of the stage"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_no_code_that_it_does_not_import(stage):
-    imported = import_closure(f"components/{stage}/__main__.py")
-    idle = [dep for dep in code_dependencies(stage) if not any(covers(dep, file) for file in imported)]
-    assert idle == [], "a dependency that the program never imports"
+def test_a_stage_depends_on_no_code_that_it_never_imports(stage):
+    """With some model: not all of them have a scan, or every shared layer."""
+    idle = set(STAGES[stage]["deps"])
+    for model in catalogue.names():
+        imported = import_closure(stage, model)
+        used = {dep for dep in idle if any(covers(resolved(dep, model), file) for file in imported)}
+        idle -= used | {dep for dep in idle if not dep.startswith(("components/", "hymunet/"))}
+    assert idle == set(), "a dependency that the program never imports"
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "register"])
+def test_no_model_is_made_stale_by_another(stage):
+    """A stage's files that only some models have are those of the model that is chosen."""
+    files = {model: import_closure(stage, model) for model in catalogue.names()}
+    for model, own in files.items():
+        names = files.keys() - {model}
+        others = {f"hymunet/models/{place}{name}.py" for name in names for place in ("", "specs/")}
+        assert f"hymunet/models/specs/{model}.py" in own
+        assert own & others == set()
+        assert not any(covers(dep, file) for dep in code_dependencies(stage, model) for file in others)
 
 
 def sections_asked_for(program: Path) -> set[str]:
@@ -94,6 +123,7 @@ def finished_pipeline(tmp_path_factory):
         (folder / name).mkdir(parents=True)
         (folder / name / "content").write_text(name)
     for name in {dep for stage in STAGES.values() for dep in stage["deps"]} - outs:
+        name = resolved(name, "hymunet")
         file = folder / name if Path(name).suffix else folder / name / "content"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(name)
@@ -108,6 +138,8 @@ def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pip
 
     readers = {section: {name for name, stage in STAGES.items() if section in stage["params"]} for section in paper()}
     assert set(readers) == {section for stage in STAGES.values() for section in stage["params"]}
+    named = {name for name, stage in STAGES.items() if any("${model.name}" in dep for dep in stage["deps"])}
+    assert named == {"train", "evaluate", "register"}
     with Repo() as repo:
         assert repo.status() == {}
     for section, values in paper().items():
@@ -116,7 +148,8 @@ def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pip
             changed[section][key] = different(value)
             YAML().dump(changed, finished_pipeline / "params.yaml")
             with Repo() as repo:
-                assert set(repo.status()) == readers[section], f"{section}.{key}"
+                expected = readers[section] | (named if (section, key) == ("model", "name") else set())
+                assert set(repo.status()) == expected, f"{section}.{key}"
 
 
 def paper():

@@ -6,18 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hymunet.models.layers.stochastic import DropPath
+from hymunet.models.protocols import Scans, SparesDecay
 from hymunet.ops import ss2d
 
 DIRECTIONS = 4
 STEP_RANGE = (1e-3, 1e-1)  # softplus(dt_bias) at the start, log-uniform, as in Mamba
 
 
-class SS2D(nn.Module):
+class SS2D(Scans, SparesDecay, nn.Module):
     """The 2-D selective scan: each pixel hears from all others along four scan orders, which are summed.
 
     Step size, input and output projections depend on the pixel; one linear map makes them for all four directions.
     (B, H, W, channels) -> same shape. `backend` picks the scan's implementation (hymunet.ops).
     """
+
+    undecayed = ("A_log", "D", "dt_bias")
 
     def __init__(self, channels: int, rank: int, states: int = 16) -> None:
         super().__init__()
@@ -36,25 +40,6 @@ class SS2D(nn.Module):
         projected = self.projection(x).view(batch, height, width, DIRECTIONS, self.rank + 2 * self.states)
         A = -torch.exp(self.A_log)
         return ss2d(x, projected, A, self.dt_weight, self.dt_bias, self.D, backend=self.backend)
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: in training, drops a sample's whole branch with the given rate and rescales the rest.
-
-    share (index, count): this is the index-th of `count` equal parts of a batch. With the same generator state in all
-    parts, every sample is drawn as in the whole batch.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate, self.share = rate, (0, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        keep, (index, count), size = 1 - self.rate, self.share, x.shape[0]
-        kept = x.new_empty((count * size, 1, 1, 1)).bernoulli_(keep).div_(keep)
-        return x * kept[index * size : (index + 1) * size]
 
 
 class VisualStateSpaceBlock(nn.Module):

@@ -6,15 +6,20 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from hymunet import models, params
+from hymunet import models
 from hymunet.models.layers.convolution import ResidualConvBlock
 from hymunet.models.layers.fusion import MambaGuidedFusion
-from hymunet.models.layers.state_space import SS2D, DropPath, VisualStateSpaceBlock
+from hymunet.models.layers.state_space import SS2D, VisualStateSpaceBlock
+from hymunet.models.layers.stochastic import DropPath
 from hymunet.models.unet import UNet
 
 
-def section(name="hymunet", size="small", drop_path=0.0):
-    return params.Model(name=name, size=size, drop_path=drop_path)
+def section(name="hymunet", **fields):
+    return models.section({"name": name, **fields})
+
+
+def build(name="hymunet", image_size=32, **fields):
+    return models.build(section(name, **fields), image_size)
 
 
 def count(model):
@@ -23,7 +28,7 @@ def count(model):
 
 @pytest.mark.parametrize(("size", "millions"), [("small", 2.5), ("base", 5.5), ("large", 9.5)])
 def test_hymunet_sizes(size, millions):
-    assert count(models.build(section(size=size))) / 1e6 == pytest.approx(millions, rel=0.05)
+    assert count(build(size=size)) / 1e6 == pytest.approx(millions, rel=0.05)
 
 
 def test_unet_has_the_published_size():
@@ -34,7 +39,7 @@ def test_unet_has_the_published_size():
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 48, 80), (3, 32, 64)])
 def test_any_batch_and_any_size_divisible_by_the_stride(name, shape):
     batch, height, width = shape
-    model = models.build(section(name)).eval()
+    model = build(name).eval()
     with torch.no_grad():
         assert model(torch.randn(batch, 3, height, width)).shape == (batch, 1, height, width)
 
@@ -42,19 +47,19 @@ def test_any_batch_and_any_size_divisible_by_the_stride(name, shape):
 @pytest.mark.parametrize("name", ["hymunet", "unet"])
 def test_a_size_off_the_stride_is_refused(name):
     with pytest.raises(ValueError, match="must be multiples of"):
-        models.build(section(name))(torch.zeros(1, 3, 36, 32))
+        build(name)(torch.zeros(1, 3, 36, 32))
 
 
 @pytest.mark.parametrize("name", ["hymunet", "unet"])
 def test_every_parameter_gets_a_gradient(name):
-    model = models.build(section(name))
+    model = build(name)
     model(torch.randn(2, 3, 32, 32)).square().mean().backward()
     without = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert without == []
 
 
 def test_a_sample_does_not_hear_of_its_neighbours_in_the_batch():
-    model = models.build(section()).eval()
+    model = build().eval()
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         together = model(images)
@@ -128,7 +133,7 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples():
 
 
 def test_saving_and_loading_gives_the_same_model_and_the_same_bytes(tmp_path):
-    model = models.build(section()).eval()
+    model = build().eval()
     info = {"model": section().model_dump(), "image_size": 32, "threshold": 0.5}
     models.save(model, info, tmp_path / "a")
     loaded, read = models.load(tmp_path / "a")
@@ -144,7 +149,8 @@ def test_saving_and_loading_gives_the_same_model_and_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("damage", ["truncate", "pickle", "other", "missing", "json"])
 def test_a_damaged_model_is_refused_by_name(tmp_path, damage):
-    models.save(models.build(section("unet")), {"model": section("unet").model_dump()}, tmp_path)
+    info = {"model": section("unet").model_dump(), "image_size": 32}
+    models.save(build("unet"), info, tmp_path)
     weights = tmp_path / "model.safetensors"
     if damage == "truncate":
         weights.write_bytes(weights.read_bytes()[:-1000])
@@ -152,7 +158,7 @@ def test_a_damaged_model_is_refused_by_name(tmp_path, damage):
         torch.save({name: tensor.clone() for name, tensor in load_file(weights).items()}, tmp_path / "pickled")
         (tmp_path / "pickled").replace(weights)
     elif damage == "other":
-        models.save(models.build(section("hymunet")), {"model": section("unet").model_dump()}, tmp_path)
+        models.save(build("hymunet"), info, tmp_path)
     elif damage == "missing":
         weights.unlink()
     else:

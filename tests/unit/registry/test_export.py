@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hymunet import cli, inference, models, params
+from hymunet import cli, inference, models
 from hymunet.serving import export as module
 
 pytest.importorskip("onnxruntime", reason="ONNX is an extra: pip install hymunet[export]")
@@ -17,9 +17,10 @@ pytest.importorskip("onnxscript", reason="ONNX is an extra: pip install hymunet[
 def unet(tmp_path_factory):
     """A U-Net has no scan, so it exports in seconds."""
     folder = tmp_path_factory.mktemp("unet")
-    section = {"name": "unet", "size": "small", "drop_path": 0.0}
+    section = {"name": "unet", "size": "small"}
     torch.manual_seed(0)
-    models.save(models.build(params.Model(**section)), {"model": section, "image_size": 32, "threshold": 0.5}, folder)
+    model = models.build(models.section(section), 32)
+    models.save(model, {"model": section, "image_size": 32, "threshold": 0.5}, folder)
     return folder
 
 

@@ -48,7 +48,7 @@ def test_a_step_is_that_of_a_plain_loop(inputs):
     learner = build(inputs, **changes)
     model_section, train = sections(**changes)
     torch.manual_seed(train.seed)
-    model = models.build(model_section)
+    model = models.build(model_section, learner.data.image_size)
     optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), betas=tuple(train.betas), foreach=False)
     loss_function = HybridLoss(train.loss_weights, train.dice_smoothing, train.boundary_radius)
     losses = []

@@ -1,0 +1,68 @@
+"""What the rest of the code knows of a model: its section of params.yaml, how it is built, which images it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from hymunet.section import Count, Section
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Widths = Annotated[list[Count], Field(min_length=2, max_length=6)]  # channels of the levels, the first the finest
+FourWidths = Annotated[list[Count], Field(min_length=4, max_length=4)]
+
+
+class ModelSection(Section):
+    """The section `model`. Each model's own gives `name` its value and adds the fields that the model uses."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """A form of the model whose size is known from its publication.
+
+    section: fields of the section. gmacs: multiply-accumulates of convolutions and matrix products for one image, 1e9.
+    """
+
+    section: Mapping[str, Any]
+    parameters: int
+    gmacs: float
+    image_size: int = 256
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model's declaration. It is read by programs that never compute, so the module it is in imports no torch.
+
+    section: the pydantic class of its parameters, every field but `name` with a default.
+    build: (section, image size) -> the network with fresh weights from torch's global generator; imports what it needs.
+    stride: section -> what both sides of an image must be a multiple of.
+    tiny: fields of the smallest form that still has every part, for tests.
+    """
+
+    section: type[ModelSection]
+    build: Callable[[Any, int], nn.Module]
+    stride: Callable[[Any], int]
+    tiny: Mapping[str, Any]
+    published: Sequence[Published] = ()
+
+    def check(self, section: ModelSection, image_size: int) -> None:
+        """Raises ValueError for an image size that this form of the model cannot take."""
+        stride = self.stride(section)
+        if image_size % stride:
+            below = image_size // stride * stride
+            sizes = " or ".join(str(size) for size in (below, below + stride) if size)
+            raise ValueError(
+                f"image_size = {image_size}: model {section.name} takes multiples of {stride}, such as {sizes}"
+            )
+
+
+def widths(size: str | Sequence[int], named: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """Channels of the levels, from a size's name or written out."""
+    return tuple(named[size] if isinstance(size, str) else size)
