@@ -67,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")
 
     deliver = verb("deliver", run_deliver, "send metrics that MLflow has not got yet from the training journals")
+    deliver.add_argument(
+        "--checkpoints",
+        metavar="PLACE",
+        help="a folder or s3://bucket/prefix: also journals kept beside checkpoints",
+    )
     deliver.add_argument("--journals", type=Path, default=Path("journal"), help="the folder of all journals (journal)")
 
     summary = verb("summary", run_summary, "print the test scores, where the report is, and the registered version")
@@ -148,7 +153,7 @@ def run_export(arguments: argparse.Namespace) -> None:
 def run_deliver(arguments: argparse.Namespace) -> int:
     from hymunet.training.tracking.worker import deliver_all
 
-    return deliver_all(arguments.journals)
+    return deliver_all(arguments.journals, arguments.checkpoints)
 
 
 def run_summary(arguments: argparse.Namespace) -> None:

@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--wait", action="store_true")
     verb = verbs.add_parser("fetch", parents=[remote], help="bring a run's lock, parameters and outputs home")
     verb.add_argument("run")
+    verb.add_argument("--force", action="store_true", help="overwrite params.yaml and dvc.lock even if not committed")
     return main
 
 
@@ -125,7 +126,7 @@ def fetch(args: argparse.Namespace) -> int:
     chosen = settings.load(args.settings)
     for name, value in chosen.environment.items():  # the store's address, unless it has another one from here
         os.environ.setdefault(name, value)
-    fetch(args.run, chosen.dvc_remote)
+    fetch(args.run, chosen.dvc_remote, force=args.force)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Brings a cluster's run home: its lock, its parameters and its outputs, so that `dvc status` has nothing to say."""
 
+import io
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,11 @@ from pipelines.records import Run
 from pipelines.workspace import open_remote, read_lock
 
 
-def fetch(run: str, remote: str, root: Path = Path()) -> None:
+def fetch(run: str, remote: str, root: Path = Path(), force: bool = False) -> None:
     """Writes dvc.lock and params.yaml of the project at `root` as the run had them, and checks its outputs out.
 
-    Raises ValueError when the run is unknown, or the project's sources are not those of the run.
+    Raises ValueError when the run is unknown, the project's sources are not those of the run, or one of the two files
+    would be lost; with `force` it is overwritten. When the outputs cannot be had, both files are as before.
     """
     with tempfile.TemporaryDirectory(prefix="hymunet-fetch-") as folder:
         lock = Path(folder) / "dvc.lock"
@@ -28,13 +30,21 @@ def fetch(run: str, remote: str, root: Path = Path()) -> None:
         document = yaml.load((root / "params.yaml").read_text())
         adopt(document, stages)
         params.check(document, f"run {run}")
-        atomic.write(root / "dvc.lock", lock.read_bytes())
-    with tempfile.TemporaryFile("w+") as text:
+        text = io.StringIO()
         yaml.dump(document, text)
-        text.seek(0)
-        atomic.write(root / "params.yaml", text.read())
-    _dvc(root, "remote", "add", "--local", "--force", "--quiet", "run", remote)
-    _dvc(root, "pull", "--remote", "run", *stages)
+        contents = {root / "dvc.lock": lock.read_bytes(), root / "params.yaml": text.getvalue().encode()}
+    before = {path: path.read_bytes() if path.exists() else None for path in contents}
+    if not force and (lost := [path.name for path in contents if _would_be_lost(path, before[path], contents[path])]):
+        raise ValueError(f"{' and '.join(lost)}: not committed, and run {run} has another; commit it, or pass --force")
+    try:
+        for path, content in contents.items():
+            atomic.write(path, content)
+        _dvc(root, "remote", "add", "--local", "--force", "--quiet", "run", remote)
+        _dvc(root, "pull", "--remote", "run", *stages)
+    except BaseException:
+        for path, old in before.items():
+            path.unlink(missing_ok=True) if old is None else atomic.write(path, old)
+        raise
     print(f"run {run}: {len(stages)} stages are here; `dvc status` compares them with your sources")
 
 
@@ -45,6 +55,15 @@ def adopt(document: Any, stages: dict[str, Any]) -> None:
             for key, value in values.items():
                 if document[section].get(key) != value:
                     document[section][key] = value
+
+
+def _would_be_lost(path: Path, here: bytes | None, new: bytes) -> bool:
+    """Whether the file differs from the new one and from what git has: the only copy of somebody's work."""
+    if here is None or here == new:
+        return False
+    status = ["git", "-C", str(path.parent), "status", "--porcelain", "--ignored", "--", path.name]
+    done = subprocess.run(status, capture_output=True, text=True)
+    return done.returncode != 0 or bool(done.stdout.strip())
 
 
 def _dvc(root: Path, *arguments: str) -> None:

@@ -24,12 +24,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
-    with open_remote(Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote) as store:
-        records = Run(store, args.run).records()
-    print(table(records))
-    outputs.artifact("report", page(args.run, records))
+    records, note = told(args.remote, args.run)
+    print(f"{table(records)}\n{note}".rstrip())
+    outputs.artifact("report", page(args.run, records, note))
     outputs.save()
     return 0
+
+
+def told(remote: str, run: str) -> tuple[list[Record], str]:
+    """The steps' records, and what to say where there are none: this page is wanted most when little else worked."""
+    try:
+        with open_remote(Path(tempfile.mkdtemp(prefix="hymunet-")), remote) as store:
+            if records := Run(store, run).records():
+                return records, ""
+    except Exception as error:  # DVC's, the store's client's: whatever it is, it is the news
+        reason = " ".join(str(error).split())
+        return [], f"the records in {remote} cannot be read: {type(error).__name__}: {reason}"
+    return [], "no step has left a record: the first one failed before it reached the store; its own log says why"
 
 
 def in_order(records: list[Record]) -> list[Record]:
@@ -46,7 +57,7 @@ def table(records: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def page(run: str, records: list[Record]) -> str:
+def page(run: str, records: list[Record], note: str = "") -> str:
     """The same as HTML; needs nothing from elsewhere."""
     head = "<tr><th>step<th>state<th>seconds<th>of which its program<th>bytes pulled<th>bytes made<th>commit<th></tr>"
     rows = [
@@ -56,6 +67,7 @@ def page(run: str, records: list[Record]) -> str:
         for r in in_order(records)
     ]
     body = f"<h1>Run {html.escape(run)}</h1><table>{head}{''.join(rows)}</table>"
+    body += f"<p class=bad>{html.escape(note)}</p>" if note else ""
     return f"<!doctype html><meta charset=utf-8><title>Run {html.escape(run)}</title><style>{STYLE}</style>{body}"
 
 

@@ -32,6 +32,9 @@ class Outputs:
     def names(self) -> set[str]:
         return set(self.executor_input["outputs"].get("artifacts", {}))
 
+    def parameters(self) -> set[str]:
+        return set(self.executor_input["outputs"].get("parameters", {}))
+
     def artifact(self, name: str, content: str | bytes, **metadata: Any) -> None:
         """Writes an output artifact; `metadata` is what Kubeflow shows beside it."""
         artifact = self.executor_input["outputs"]["artifacts"][name]["artifacts"][0]

@@ -43,9 +43,9 @@ class Run:
         self._put("dvc.lock", text)
 
     def records(self) -> list[Record]:
-        """Every step's record so far, by stage name; ValueError when nobody knows the run."""
+        """Every step's record so far, by stage name; none when nobody knows the run."""
         if not self.fs.exists(self.folder):
-            raise ValueError(f"run {self.run}: nothing is recorded in {self.fs.unstrip_protocol(self.folder)}")
+            return []
         files = sorted(path for path in self.fs.find(self.folder) if path.endswith(".json"))
         return [Record(**json.loads(self.fs.cat_file(path))) for path in files]
 

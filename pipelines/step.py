@@ -6,12 +6,15 @@ data goes through the remote alone.
 """
 
 import argparse
+import contextlib
+import html
 import json
 import os
 import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,6 +22,7 @@ from typing import Any
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import Record, Run
+from pipelines.verdicts import FINAL, FailedForGood
 from pipelines.workspace import StageFailed, Workspace, compute, push, read_lock, write_lock
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -50,6 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     args = arguments(argv)
     outputs = Outputs.parse(args.executor_input)
+    for lock in outputs.inputs("lock"):
+        if failed := FailedForGood.read(lock):
+            print(f"step: {args.stage} does not run: {failed}", flush=True)
+            hand_on(failed, lock, outputs)
+            return 0
     workspace = Workspace(args.workspace or Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote)
     workspace.create(args.source, args.params, outputs.inputs("lock"))
     with workspace.repo() as repo:
@@ -58,14 +67,19 @@ def main(argv: list[str] | None = None) -> int:
         step = Step(args, workspace, repo, remote)
         try:
             step.perform()
-        except StageFailed as failure:
-            if not step.was_rejected():
-                run.write(step.record("failed", started, str(failure)))
+            write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be
+            step.publish(outputs)
+            run.write_lock(workspace.lock.read_text())
+        except Exception as failure:
+            reason = " ".join(str(failure).split()) or type(failure).__name__
+            with contextlib.suppress(Exception):  # where the store is what failed, the log alone tells
+                run.write(step.record("failed", started, reason))
+            if getattr(failure, "status", None) not in FINAL:
                 raise
-            step.state = "rejected"
-        write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be
-        step.publish(outputs)
-        run.write_lock(workspace.lock.read_text())
+            failed = FailedForGood(args.stage, reason)
+            print(f"step: {failed}", file=sys.stderr, flush=True)
+            hand_on(failed, workspace.lock, outputs)
+            return 0
         record = step.record(step.state, started)
         run.write(record)
         metrics = {f"step.{name}": value for name, value in numbers(record.__dict__).items()}
@@ -75,6 +89,20 @@ def main(argv: list[str] | None = None) -> int:
         f"step: {args.stage} {step.state} in {record.seconds:.1f} s, {record.pulled_bytes:,} bytes pulled", flush=True
     )
     return 0
+
+
+def hand_on(failed: FailedForGood, lock: Path, outputs: Outputs) -> None:
+    """Every output that Kubeflow waits for, with the failure in it, so that the steps that follow do not run."""
+    for name in outputs.names():
+        if name == "lock":
+            outputs.artifact(name, failed.marked(lock) if FailedForGood.read(lock) is None else lock.read_bytes())
+        elif name == "report":
+            outputs.artifact(name, f"<!doctype html><meta charset=utf-8><p>{html.escape(str(failed))}</p>")
+        else:
+            outputs.artifact(name, json.dumps({"failed": str(failed)}))
+    for name in outputs.parameters():
+        outputs.parameter(name, "true")  # the gate after the data checks: it is the failure's reader that stops the run
+    outputs.save()
 
 
 class Step:
@@ -95,15 +123,22 @@ class Step:
             self.state = "restored"
             print(f"step: {name} was computed before with these inputs, nothing to run", flush=True)
             return
-        done = compute(self.workspace, self.repo, name, self.args.always)
+        try:
+            done = compute(self.workspace, self.repo, name, self.args.always)
+        except StageFailed as failure:
+            if not self.was_rejected(failure):
+                raise
+            self.state = "rejected"
+            return
         self.command_seconds, self.pulled = done.seconds, done.pulled_bytes
         self.made = self.workspace.cached_bytes() - done.pulled_bytes
         self.state = "computed" if done.ran else "restored"
         push(self.repo, self.remote, name)
 
-    def was_rejected(self) -> bool:
-        """A stage that may say no has written why: that is a result, and an error only of the data."""
-        return bool(self.args.verdict) and (self.workspace.root / self.args.verdict).exists()
+    def was_rejected(self, failure: StageFailed) -> bool:
+        """A stage that may say no has said so and written why: that is a result, and an error only of the data."""
+        told = self.args.verdict and (self.workspace.root / self.args.verdict).exists()
+        return bool(told) and failure.status in FINAL
 
     def publish(self, outputs: Outputs) -> None:
         """The lock, and whichever of metrics, report, model and verdict the step was asked for."""
@@ -156,6 +191,8 @@ if __name__ == "__main__":
     pass_on_termination()
     try:
         sys.exit(main())
-    except (StageFailed, ValueError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, StageFailed | ValueError | OSError):
+            traceback.print_exc()
         print(f"step: {error}", file=sys.stderr)
         sys.exit(getattr(error, "status", 1))

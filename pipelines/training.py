@@ -43,6 +43,13 @@ def finish(report: dsl.Output[dsl.HTML]) -> dsl.ContainerSpec:  # type: ignore[n
     )
 
 
+@dsl.container_component
+def conclude(lock_before: dsl.Input[dsl.Artifact]) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
+    """Fails the run where a step failed for good: such a step ends well, so that nobody tries it again."""
+    program = ["python", "-m", "pipelines.conclude"]
+    return dsl.ContainerSpec(image="hymunet", command=program, args=["--executor-input", "{{$}}"])
+
+
 LIGHT = Needs(cpu="500m", memory="1Gi", disk="1Gi", hours=0.5, retries=2)
 
 
@@ -67,7 +74,8 @@ def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
             with dsl.If(checked.outputs["passed"] == "true", name="data-passed"):
                 trained = step(train, "train", checked)
                 evaluated = step(evaluate, "evaluate", trained)
-                step(register, "register", evaluated)
+                registered = step(register, "register", evaluated)
+                place(conclude(lock_before=registered.outputs["lock"]), LIGHT, settings).set_retry(0)
             with dsl.If(checked.outputs["passed"] == "false", name="data-refused"):
                 place(reject(), LIGHT, settings).set_retry(0)
 
@@ -75,7 +83,10 @@ def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
 
 
 def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.PipelineTask:
-    """The task on this cluster: image, resources, stores, secrets; its container may write in two places only."""
+    """The task on this cluster: image, resources, stores, secrets, an ordinary user, volumes to write in.
+
+    The images need neither a writable root nor any capability, but kfp-kubernetes has no field that says so.
+    """
     accelerator = settings.accelerator if needs.accelerator else None
     task.set_container_image(settings.image(needs.image, needs.accelerator))
     task.set_caching_options(False)  # DVC knows better: by content, across clusters and workstations

@@ -32,8 +32,11 @@ CONFIG = """[core]
 """
 
 
+NOT_RUN, STORE_FAILED = 70, 74  # as in components.cli: another try may help
+
+
 class StageFailed(Exception):
-    """The stage's command ended with `status`, or could not be run at all (status 1)."""
+    """The stage's command ended with `status`; 128 + n after signal n; 70 or 74 where it could not be run at all."""
 
     def __init__(self, stage: str, status: int, reason: str) -> None:
         super().__init__(f"stage {stage}: {reason}")
@@ -135,16 +138,22 @@ def compute(workspace: Workspace, repo: Any, name: str, force: bool) -> Computed
         if needed := inputs(repo, stage):
             repo.pull(targets=needed)
     except DvcException as error:
-        raise StageFailed(name, 1, f"its inputs cannot be pulled: {_causes(error)[-1]}") from error
+        raise StageFailed(name, STORE_FAILED, f"its inputs cannot be pulled: {_causes(error)[-1]}") from error
     pulled, started = workspace.cached_bytes() - before, time.monotonic()
     with _watching("dvc.stage.run", "Running stage") as ran:
         try:
             repo.reproduce(targets=[name], single_item=True, pull=True, force=force)
         except ReproductionError as error:
             cause = _causes(error)[-1]
-            status = re.search(r"exited with (\d+)$", str(cause))
-            raise StageFailed(name, int(status[1]) if status else 1, str(cause)) from error
+            raise StageFailed(name, exit_status(str(cause)), str(cause)) from error
     return Computed(bool(ran), time.monotonic() - started, pulled)
+
+
+def exit_status(reason: str) -> int:
+    """Of the stage's command, out of what DVC says of it."""
+    found = re.search(r"exited with (-?\d+)$", reason)
+    status = int(found[1]) if found else NOT_RUN
+    return 128 - status if status < 0 else status
 
 
 def push(repo: Any, remote: Any, name: str) -> None:

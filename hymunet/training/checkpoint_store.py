@@ -23,6 +23,15 @@ def open_storage(location: str, key: str) -> Storage:
     return Folder(Path(location) / key)
 
 
+def keys(location: str) -> list[str]:
+    """Whose checkpoints are there: the second argument of `open_storage`, for every run."""
+    if not location.startswith("s3://"):
+        return sorted(path.name for path in Path(location).glob("*") if path.is_dir())
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    names = S3(bucket, prefix.strip("/")).names()
+    return sorted({name.partition("/")[0] for name in names if "/" in name})
+
+
 class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -87,7 +96,7 @@ class S3:
             raise kind(f"s3://{bucket}/{prefix}: checkpoints cannot be written here ({error})") from None
 
     def _key(self, name: str) -> str:
-        return f"{self.prefix}/{name}"
+        return f"{self.prefix}/{name}" if self.prefix else name
 
     def write(self, name: str, content: bytes) -> None:
         try:
@@ -108,9 +117,9 @@ class S3:
             raise OSError(str(error)) from error
 
     def names(self) -> list[str]:
-        start = len(self.prefix) + 1
+        folder = self._key("")
         try:
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.prefix}/")
-            return sorted(entry["Key"][start:] for page in pages for entry in page.get("Contents", []))
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
+            return sorted(entry["Key"][len(folder) :] for page in pages for entry in page.get("Contents", []))
         except self.errors as error:
             raise OSError(str(error)) from error

@@ -59,12 +59,17 @@ def train(model: params.Model, train: params.Train, paths: Paths) -> int:
             if ranks.first:
                 print(f"train: goes on at step {saved.step} of {learner.schedule.steps}", flush=True)
         description = describe(learner, identity)
-        with open_tracker(paths.journal, run_key(identity), description) if ranks.first else Tracker() as tracker:
+        with tracker_of(paths, run_key(identity), description, checkpoints) as tracker:
             finished = Session(learner, checkpoints, tracker, interrupts, paths).run()
             if finished and ranks.first:
                 publish(learner, identity, tracker, paths)
             tracker.finish("FINISHED" if finished else "KILLED")
         return 0 if finished else interrupts.exit_code
+
+
+def tracker_of(paths: Paths, key: str, description: dict[str, Any], checkpoints: Checkpoints | None) -> Tracker:
+    """Of the first rank, which alone has checkpoints; the journal is kept beside them."""
+    return open_tracker(paths.journal, key, description, checkpoints.storage) if checkpoints else Tracker()
 
 
 def open_data(model: params.Model, train: params.Train, paths: Paths) -> tuple[TrainingData, dict[str, Any]]:

@@ -15,7 +15,7 @@ if [ ! -f "$drawn" ]; then
 fi
 set -a && . "$drawn" && set +a
 
-commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+commit=$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown)
 for target in cpu data; do
   # shellcheck disable=SC2086 # several options
   docker build -f infra/docker/Dockerfile --target "$target" --build-arg COMMIT="$commit" ${BUILD_OPTIONS:-} \

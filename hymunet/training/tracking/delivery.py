@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
-from hymunet.training.tracking.journal import JOURNAL, parse
+from hymunet.training.tracking.journal import parse
+from hymunet.training.tracking.keeper import DELIVERED, JOURNAL
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 RUN_KEY_TAG = "hymunet.run_key"
@@ -24,7 +25,7 @@ class Delivery:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.place = folder / "delivered.json"
+        self.place = folder / DELIVERED
         self.offset, self.run_id = 0, ""
         with contextlib.suppress(OSError, ValueError, KeyError):
             state = json.loads(self.place.read_text())

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-JOURNAL, ARTIFACTS = "journal.jsonl", "artifacts"
+from hymunet.training.checkpoint_store import Storage
+from hymunet.training.tracking.keeper import JOURNAL, Keeper
+
 PATIENCE = 60.0  # seconds that a finished training waits for its last points to arrive
 
 
@@ -43,12 +45,16 @@ class Tracker:
 class Journal(Tracker):
     """Appends to `<folder>/journal.jsonl`: one JSON object a line, `time` in milliseconds since 1970.
 
-    A run that goes on from a checkpoint comes by steps that it has told of before: they are not told twice.
+    A run that goes on from a checkpoint comes by steps that it has told of before: they are not told twice. With a
+    `storage`, that of the checkpoints, a copy is kept there, as new as they are, and a new machine begins with it.
     """
 
-    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, description: dict[str, Any], storage: Storage | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.keeper = Keeper(folder, storage) if storage else None
+        if self.keeper:
+            self.keeper.restore()
         self.known = self._mend()
         self.file: BinaryIO = (folder / JOURNAL).open("ab", buffering=0)
         self.torn = False  # whether the last line was not written whole
@@ -74,6 +80,8 @@ class Journal(Tracker):
 
     def sync(self) -> None:
         os.fsync(self.file.fileno())
+        if self.keeper:
+            self.keeper.keep()
 
     def _append(self, record: dict[str, Any]) -> None:
         line = (json.dumps({"time": time.time_ns() // 1_000_000, **record}) + "\n").encode()
@@ -132,8 +140,8 @@ def parse(lines: bytes) -> list[dict[str, Any]]:
     return records
 
 
-def open_tracker(folder: Path, key: str, description: dict[str, Any]) -> Tracker:
-    """description: `params` and `tags` of the run."""
+def open_tracker(folder: Path, key: str, description: dict[str, Any], storage: Storage | None = None) -> Tracker:
+    """description: `params` and `tags` of the run. storage: of its checkpoints."""
     if os.environ.get("HYMUNET_TRACKING", "").lower() in ("off", "0", "false"):
         return Tracker()
-    return DeliveredJournal(folder / key, {"key": key, **description})
+    return DeliveredJournal(folder / key, {"key": key, **description}, storage)

@@ -5,7 +5,8 @@ import json
 import time
 from pathlib import Path
 
-from hymunet.training.tracking.journal import JOURNAL, parse
+from hymunet.training.tracking.journal import parse
+from hymunet.training.tracking.keeper import JOURNAL
 
 SAMPLE = 15.0  # seconds between samples
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hymunet.training.tracking.delivery import Delivery, tracking_uri
-from hymunet.training.tracking.journal import JOURNAL
+from hymunet.training.tracking.keeper import JOURNAL, restore_all
 from hymunet.training.tracking.sampler import Sampler
 
 log = logging.getLogger("hymunet.tracking")
@@ -95,9 +95,11 @@ def _training_has_ended(wait: float) -> bool:
     return bool(select.select([sys.stdin], [], [], wait)[0])
 
 
-def deliver_all(root: Path) -> int:
-    """Delivers every journal under `root`; returns the exit code."""
+def deliver_all(root: Path, checkpoints: str | None = None) -> int:
+    """Delivers every journal under `root`, and those kept beside `checkpoints`; returns the exit code."""
     prepare_mlflow()
+    if checkpoints:
+        restore_all(checkpoints, root)
     failed = 0
     for folder in sorted(path.parent for path in root.glob(f"*/{JOURNAL}")):
         with alone(folder):

@@ -49,7 +49,35 @@ def test_a_run_comes_home_with_its_parameters_and_outputs(tmp_path: Path) -> Non
     settings = {"images": {"cpu": "x", "data": "x"}, "dvc_remote": str(remote)}
     with (tmp_path / "settings.yaml").open("w") as file:
         YAML().dump(settings, file)
-    subprocess.run(["git", "init", "-q"], cwd=clone, check=True)
+    for arguments in (
+        ["init", "-q"],
+        ["add", "params.yaml"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", *arguments], cwd=clone, check=True)
+
+    # Work that git does not have is not overwritten, and a pull that fails leaves no trace.
+    committed = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(committed.replace("epochs: ", "epochs: 1"))
+    changed = (clone / "params.yaml").read_text()
+    (clone / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    settings_option = ["--settings", str(tmp_path / "settings.yaml")]
+    done = command(clone, "pipelines", "fetch", "r1", *settings_option)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "pipelines: dvc.lock and params.yaml: not committed, and run r1 has another; commit it, or pass --force"
+    )
+    assert (clone / "params.yaml").read_text() == changed
+    objects = remote / "files"
+    objects.rename(remote / "hidden")
+    done = command(clone, "pipelines", "fetch", "r1", "--force", *settings_option)
+    assert done.returncode == 1
+    assert (clone / "params.yaml").read_text() == changed
+    assert (clone / "dvc.lock").read_text() == "schema: '2.0'\nstages: {}\n"
+    (remote / "hidden").rename(objects)
+    (clone / "params.yaml").write_text(committed)
+    (clone / "dvc.lock").unlink()
+
     done = command(clone, "pipelines", "fetch", "r1", "--settings", str(tmp_path / "settings.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert (clone / "data/prepared/images.npy").exists()

@@ -39,7 +39,7 @@ stages:
 """
 
 PROGRAM = """
-import json, os, sys, time
+import json, os, shutil, sys, time
 from pathlib import Path
 
 def fetch(params):
@@ -55,14 +55,21 @@ def check(params):
     failures = [] if size >= params["minimum"] else [f"size {size} is below {params['minimum']}"]
     write("reports/check/verdict.json", json.dumps({"failures": failures}).encode())
     write("reports/check/report.html", b"<h1>check</h1>")
+    stop(params)
     sys.exit(bool(failures))
 
 def fit(params):
-    if params.get("exit"):
-        sys.exit(params["exit"])
+    stop(params)
     time.sleep(params.get("sleep", 0))
     write("model/weights.bin", bytes(100))
     write("model/scores.json", json.dumps({"test": {"dice": {"mean": 0.5}}}).encode())
+
+def stop(params):
+    if params.get("exit"):
+        shutil.rmtree("reports", ignore_errors=True)  # nothing was written when it failed
+        sys.exit(params["exit"])
+    if params.get("kill"):
+        os.kill(os.getpid(), params["kill"])
 
 def write(path, content):
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hymunet.training.checkpoint_store import Storage, open_storage
 from hymunet.training.tracking import delivery, worker
 from hymunet.training.tracking.journal import DeliveredJournal, Journal
 from tests.integration.training.proxy import FAILING, FAULTS, HEALTHY, REFUSING, SWALLOWING, Proxy
@@ -33,8 +35,8 @@ def environment(monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"delivery-{uuid.uuid4().hex[:8]}")
 
 
-def write_journal(folder: Path, steps: range, status: str = "FINISHED") -> None:
-    with Journal(folder, DESCRIPTION) as journal:
+def write_journal(folder: Path, steps: range, status: str = "FINISHED", storage: Storage | None = None) -> None:
+    with Journal(folder, DESCRIPTION, storage) as journal:
         for step in steps:
             journal.metrics(step, {"loss": 1 / (step + 1)})
             if step % 10 == 0:
@@ -116,6 +118,26 @@ def test_one_training_is_one_run_however_often_it_restarts(mlflow_server, tmp_pa
     assert len(runs) == 1
     assert points == expected_points(range(80))
     assert runs[0].info.status == "FINISHED"
+
+
+def test_what_a_pod_could_not_deliver_is_delivered_from_elsewhere(
+    mlflow_server, s3_server, tmp_path, monkeypatch, capfd
+):
+    """MLflow is away until after the pod's end, and the pod's disk ends with it; the store has the journal."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    place, key = f"s3://{s3_server.create_bucket('kept-journals')}/team/runs", f"key-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(worker, "GIVE_UP", 0.1)
+    write_journal(tmp_path / "pod" / key, range(50), storage=open_storage(place, key))
+    assert worker.deliver_all(tmp_path / "pod") == 1
+    shutil.rmtree(tmp_path / "pod")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    assert worker.deliver_all(tmp_path / "home", place) == 0
+    runs, points = delivered(mlflow_server.uri, key)
+    assert len(runs) == 1
+    assert points == expected_points(range(50))
 
 
 def test_an_injected_run_is_adopted(mlflow_server, tmp_path, monkeypatch):

@@ -103,6 +103,25 @@ def test_every_container_is_an_ordinary_user_with_scratch_space_and_a_deadline(d
         assert int(pod["activeDeadlineSeconds"]) > 0, label
 
 
+def test_kubeflow_can_be_told_no_more_of_a_containers_rights() -> None:
+    """When kfp learns of a read-only root, docs/kubeflow.md and `place` have something to do."""
+    from kfp.kubernetes import kubernetes_executor_config_pb2
+
+    fields = {field.name for field in kubernetes_executor_config_pb2.SecurityContext.DESCRIPTOR.fields}
+    assert fields == {"run_as_user", "run_as_group", "run_as_non_root"}
+
+
+def test_a_failure_for_good_ends_the_run_without_another_try(documents: tuple[dict, dict]) -> None:
+    tasks = {
+        name: task
+        for component in documents[0]["components"].values()
+        for name, task in component.get("dag", {}).get("tasks", {}).items()
+    }
+    assert tasks["conclude"]["dependentTasks"] == ["register"]
+    for name in ("conclude", "reject"):
+        assert tasks[name].get("retryPolicy", {}).get("maxRetryCount", 0) == 0, name
+
+
 def test_secrets_come_from_kubernetes_by_name(documents: tuple[dict, dict]) -> None:
     for label, pod in documents[1].items():
         [secret] = pod["secretAsEnv"]

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from hymunet.training.tracking.journal import JOURNAL, Journal, Tracker, open_tracker, parse
+from hymunet.training.checkpoint_store import open_storage
+from hymunet.training.tracking.journal import Journal, Tracker, open_tracker, parse
+from hymunet.training.tracking.keeper import JOURNAL, restore_all
 
 DESCRIPTION = {"params": {"train.epochs": 3}, "tags": {}}
 
@@ -97,3 +99,59 @@ def test_tracking_can_be_switched_off(tmp_path, monkeypatch):
         tracker.metrics(1, {"loss": 1.0})
         tracker.finish("FINISHED")
     assert not (tmp_path / "journal").exists()
+
+
+def steps(folder):
+    return [record["step"] for record in parse((folder / JOURNAL).read_bytes()) if "metrics" in record]
+
+
+def test_a_new_machine_begins_with_the_journal_that_lies_beside_the_checkpoints(tmp_path):
+    """The first machine ends without delivery; nothing that was told before its last checkpoint is lost or doubled."""
+    storage = open_storage(str(tmp_path / "checkpoints"), "key")
+    with Journal(tmp_path / "first/key", DESCRIPTION, storage) as journal:
+        for step in range(6):
+            journal.metrics(step, {"loss": 1.0})
+            if step == 3:
+                journal.sync()  # with a checkpoint
+                kept = storage.read(JOURNAL)
+    storage.write(JOURNAL, kept)  # as if it had ended there
+    with Journal(tmp_path / "second/key", DESCRIPTION, storage) as journal:
+        for step in range(2, 8):  # from the checkpoint on, and a step before it
+            journal.metrics(step, {"loss": 1.0})
+    assert steps(tmp_path / "second/key") == list(range(8))
+    assert storage.read(JOURNAL) == (tmp_path / "second/key" / JOURNAL).read_bytes()
+
+
+def test_a_machine_that_the_run_comes_back_to_takes_the_longer_journal_and_forgets_what_it_delivered(tmp_path):
+    storage = open_storage(str(tmp_path / "checkpoints"), "key")
+    for machine, until in (("a", 2), ("b", 5)):
+        with Journal(tmp_path / machine, DESCRIPTION, storage) as journal:
+            for step in range(until):
+                journal.metrics(step, {"loss": 1.0})
+        (tmp_path / machine / "delivered.json").write_text("{}")
+    with Journal(tmp_path / "a", DESCRIPTION, storage):
+        assert not (tmp_path / "a/delivered.json").exists()
+    assert steps(tmp_path / "a") == list(range(5))
+
+
+def test_a_store_that_takes_no_journal_costs_the_training_nothing(tmp_path, caplog):
+    class Away:
+        def names(self):
+            return []
+
+        def write(self, name, content):
+            raise OSError("the store is away")
+
+    with Journal(tmp_path / "run", DESCRIPTION, Away()) as journal:
+        journal.metrics(1, {"loss": 1.0})
+        journal.sync()
+    assert steps(tmp_path / "run") == [1]
+    assert "the store is away" in caplog.text
+
+
+def test_journals_of_every_run_are_found_beside_the_checkpoints(tmp_path):
+    for key in ("one", "two"):
+        with Journal(tmp_path / "pod" / key, DESCRIPTION, open_storage(str(tmp_path / "checkpoints"), key)) as journal:
+            journal.metrics(1, {"loss": 1.0})
+    assert restore_all(str(tmp_path / "checkpoints"), tmp_path / "home") == ["one", "two"]
+    assert [steps(tmp_path / "home" / key) for key in ("one", "two")] == [[1], [1]]
