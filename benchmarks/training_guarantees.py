@@ -63,7 +63,7 @@ def guarantees(folder: Path, batch_size: int, pairs: int) -> dict[str, Spread | 
         values = {"loss": 0.5, "images_per_second": 40.0}
         lines = [_timed(time.perf_counter, lambda n=n: journal.metrics(n, values)) for n in range(2000)]  # type: ignore[misc]
         syncs = [_timed(time.perf_counter, journal.sync) for _ in range(15)]
-    interval = 60 * learner.train.checkpoint_minutes
+    interval = 60 * learner.train_params.checkpoint_minutes
     shares: dict[str, Spread] = {
         "determinism": spread([a / b - 1 for a, b in zip(fixed, free, strict=True)]),
         "checkpoints": spread([save / interval for save in saves]),

@@ -90,6 +90,14 @@ def parallel(model: nn.Module, ranks: Ranks, device: torch.device, sync_batch_no
     )
 
 
+def share_buffers(model: nn.Module, ranks: Ranks) -> None:
+    """Gives every rank the first one's buffers: without synchronised batch norm each has statistics of its own, and
+    the first one's are published."""
+    if ranks.count > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def accumulating(model: nn.Module, last: bool) -> Any:
     """A context in which gradients are averaged over the ranks only with the last part of a batch."""
     return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()

@@ -13,18 +13,24 @@ ROOT = Path(__file__).resolve().parents[1]
 # The code that decides what a training computes. A change in it starts a new training, it never continues an old one.
 CODE = (
     *("data/feed", "images.py", "losses.py", "metrics.py", "models", "ops"),
-    *("training/learner.py", "training/loading.py", "training/state.py", "training/validation.py"),
+    *(
+        "training/average.py",
+        "training/learner.py",
+        "training/loading.py",
+        "training/state.py",
+        "training/validation.py",
+    ),
 )
 # Parameters that change when and where work is done, not its result.
 IMMATERIAL = {"workers", "checkpoint_minutes", "example_every"}
 
 
 def configuration(
-    model: params.Model, train: params.Train, data_sha256: str, split_sha256: str
+    model_params: params.Model, train_params: params.Train, data_sha256: str, split_sha256: str
 ) -> dict[str, dict[str, Any] | str]:
     return {
-        "model": model.model_dump(),
-        "train": {key: value for key, value in train.model_dump().items() if key not in IMMATERIAL},
+        "model": model_params.model_dump(),
+        "train": {key: value for key, value in train_params.model_dump().items() if key not in IMMATERIAL},
         "data_sha256": data_sha256,
         "split_sha256": split_sha256,
         "code_sha256": code_sha256(),

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hymunet import models, params
-from hymunet.data.feed.augment import keys
+from hymunet.data.feed.augment import keys, permutation
 from hymunet.data.feed.dataset import TrainingData
+from hymunet.images import normalise
 from hymunet.losses import HybridLoss, boundary_band
 from hymunet.training import device as devices
 from hymunet.training import distributed
+from hymunet.training.average import AveragedWeights, estimate_statistics
 from hymunet.training.checkpoint import Checkpoint
 from hymunet.training.loading import Batch, DeviceLoader, Schedule, Share, WorkerLoader
 from hymunet.training.progress import Progress, Readout
@@ -31,6 +32,7 @@ from hymunet.training.state import (
 from hymunet.training.validation import Validation
 
 MAX_BAD_STEPS = 10  # in a row, before a training that only makes non-finite losses stops
+STATISTICS_BATCHES = 20  # of training images from which averaged weights get their batch-norm statistics
 EXAMPLES = 6  # validation images in a picture of predictions
 STEP_STREAM = 100  # of the keyed random numbers; the augmentations use the low ones
 
@@ -38,64 +40,74 @@ STEP_STREAM = 100  # of the keyed random numbers; the augmentations use the low 
 class Learner:
     """Builds a run, restores it where it stopped, and carries it on one step at a time."""
 
-    def __init__(self, model: params.Model, train: params.Train, data: TrainingData, ranks: distributed.Ranks) -> None:
-        self.section, self.train, self.ranks = model, train, ranks
-        if train.batch_size % (ranks.count * train.accumulate):
+    def __init__(
+        self,
+        model_params: params.Model,
+        train_params: params.Train,
+        data: TrainingData,
+        ranks: distributed.Ranks,
+    ) -> None:
+        self.model_params, self.train_params, self.ranks = model_params, train_params, ranks
+        if train_params.batch_size % (ranks.count * train_params.accumulate):
             raise ValueError(
-                f"train.batch_size {train.batch_size} must be a multiple of ranks × train.accumulate "
-                f"= {ranks.count} × {train.accumulate}"
+                f"train.batch_size {train_params.batch_size} must be a multiple of ranks × train.accumulate "
+                f"= {ranks.count} × {train_params.accumulate}"
             )
         self.device = devices.choose(ranks.local)
-        self.dtype = devices.autocast_dtype(train.precision, self.device)
-        self.schedule = Schedule(len(data.subset("train")), train.batch_size, train.epochs, train.seed)
+        self.dtype = devices.autocast_dtype(train_params.precision, self.device)
+        self.schedule = Schedule(
+            len(data.subset("train")), train_params.batch_size, train_params.epochs, train_params.seed
+        )
         self.data = data
         self._build_model()
-        self.validation = Validation(data.subset("validation"), train.batch_size, self.device, ranks)
+        self.validation = Validation(data.subset("validation"), train_params.batch_size, self.device, ranks)
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.examples: dict[str, Tensor] = {}
         self.totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # see `learn`
 
     def _build_model(self) -> None:
-        torch.manual_seed(self.train.seed)
-        self.model = models.build(self.section, self.data.image_size)
-        if self.train.sync_batch_norm and self.ranks.count > 1:
+        torch.manual_seed(self.train_params.seed)
+        self.model = models.build(self.model_params, self.data.image_size)
+        if self.train_params.sync_batch_norm and self.ranks.count > 1:
             self.model = distributed.synchronise_batch_norm(self.model, self.device)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = HybridLoss(self.train.loss_weights, self.train.dice_smoothing, self.train.boundary_radius)
+        self.loss = HybridLoss(
+            self.train_params.loss_weights, self.train_params.dice_smoothing, self.train_params.boundary_radius
+        )
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.train.weight_decay),
-            lr=self.train.learning_rate,
-            betas=(self.train.betas[0], self.train.betas[1]),
+            parameter_groups(self.model, self.train_params.weight_decay),
+            lr=self.train_params.learning_rate,
+            betas=(self.train_params.betas[0], self.train_params.betas[1]),
             fused=True,
         )
-        decay = self.train.ema_decay
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        decay = self.train_params.ema_decay
+        self.ema = AveragedWeights(self.model, decay) if decay else None
         self.guard = BatchNormGuard(self.model)
-        self.parallel = distributed.parallel(self.model, self.ranks, self.device, self.train.sync_batch_norm)
-        self.forward = torch.compile(self.parallel) if self.train.compile else self.parallel
+        self.parallel = distributed.parallel(self.model, self.ranks, self.device, self.train_params.sync_batch_norm)
+        self.forward = torch.compile(self.parallel) if self.train_params.compile else self.parallel
 
     @property
     def evaluated(self) -> torch.nn.Module:
         """The model whose Dice counts: the averaged one where averaging is on."""
-        return self.ema.module if self.ema else self.model
+        return self.ema.model if self.ema else self.model
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
     def batches(self) -> Iterator[Batch]:
         """This rank's part of every batch from the present step on."""
-        subset, degrees = self.data.subset("train"), self.train.rotation_degrees
+        subset, degrees = self.data.subset("train"), self.train_params.rotation_degrees
         loader: DeviceLoader | WorkerLoader
-        if self.train.augment == "device":
+        if self.train_params.augment == "device":
             loader = DeviceLoader(subset, degrees, self.device)
         else:
-            loader = WorkerLoader(subset, degrees, self.train.workers, self.device)
+            loader = WorkerLoader(subset, degrees, self.train_params.workers, self.device)
         return loader.batches(self.schedule, self.progress.step, Share(self.ranks.rank, self.ranks.count))
 
     def learning_rate(self, step: int) -> float:
         """One half-cosine from the first step to the last."""
-        high, low = self.train.learning_rate, self.train.min_learning_rate
+        high, low = self.train_params.learning_rate, self.train_params.min_learning_rate
         return low + (high - low) * 0.5 * (1 + math.cos(math.pi * step / max(1, self.schedule.steps - 1)))
 
     def learn(self, images: Tensor, masks: Tensor) -> None:
@@ -104,11 +116,11 @@ class Learner:
         A step whose loss or gradient is not finite changes nothing but the counters. `totals` are, on the device: the
         sum of this epoch's finite losses, their number, bad steps in a row, and bad steps in all.
         """
-        step, parts = self.progress.step, self.train.accumulate
+        step, parts = self.progress.step, self.train_params.accumulate
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        seed = int(keys(self.train.seed, step, np.zeros(1), STEP_STREAM)[0] >> 1)
+        seed = int(keys(self.train_params.seed, step, np.zeros(1), STEP_STREAM)[0] >> 1)
         bands = self._band_pixels(masks)
         loss = torch.zeros((), device=self.device)
         for part, (x, y) in enumerate(zip(images.chunk(parts), masks.chunk(parts), strict=True)):
@@ -128,7 +140,7 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.update_parameters(self.model)
+            self.ema.update(good)
         one, bad = good.double(), (~good).double()
         self.totals = torch.stack(
             [
@@ -142,7 +154,7 @@ class Learner:
 
     def _band_pixels(self, masks: Tensor) -> Tensor | None:
         """Boundary pixels per part of a batch that is split over ranks or accumulated, as the loss needs their mean."""
-        parts = self.ranks.count * self.train.accumulate
+        parts = self.ranks.count * self.train_params.accumulate
         if parts == 1:
             return None
         return self.ranks.sum_on_device(boundary_band(masks, self.loss.radius(masks)).sum()) / parts
@@ -150,12 +162,12 @@ class Learner:
     def finish_epoch(self) -> dict[str, Any]:
         """Validates, keeps the weights if they are the best so far (the earlier epoch wins a tie), writes history."""
         progress, epoch = self.progress, self.progress.step // self.schedule.steps_per_epoch
-        self.evaluated.eval()
+        self._prepare_evaluated()
         dice = self.validation.dice(self.evaluated, self.autocast())
         if progress.best_epoch == 0 or dice > progress.best_dice:
             progress.best_dice, progress.best_epoch = dice, epoch
             self.best = snapshot(self.evaluated)
-        if self.train.example_every and epoch % self.train.example_every == 0:
+        if self.train_params.example_every and epoch % self.train_params.example_every == 0:
             self.examples[f"{epoch:04d}"] = self.validation.examples(self.evaluated, self.autocast(), EXAMPLES)
         total, count, _, skipped = self.totals.tolist()
         record = {
@@ -169,6 +181,25 @@ class Learner:
         progress.history.append(record)
         self.totals[:2] = 0
         return record
+
+    def _prepare_evaluated(self) -> None:
+        """Puts what is judged and published into evaluation mode, with the same statistics on all ranks."""
+        self.evaluated.eval()
+        if self.ema:
+            estimate_statistics(self.evaluated, self._statistics_batches(), self.ranks, self.autocast())
+        else:
+            distributed.share_buffers(self.model, self.ranks)
+
+    def _statistics_batches(self) -> Iterator[Tensor]:
+        """This rank's part of a fixed choice of training images as they are, in the parts that a step sees."""
+        subset, size = self.data.subset("train"), self.train_params.batch_size
+        share = Share(self.ranks.rank, self.ranks.count)
+        order = permutation(self.train_params.seed, 0, len(subset))
+        for start in range(0, min(len(order) - size + 1, STATISTICS_BATCHES * size), size):
+            positions = share.of(order[start : start + size])
+            images = np.stack([subset[int(position)][0] for position in positions])
+            for part in torch.from_numpy(images).to(self.device).chunk(self.train_params.accumulate):
+                yield normalise(part)
 
     def check(self, readout: Readout) -> None:
         """Raises ValueError when nothing but non-finite losses came for a while; looks at values that are ready."""
@@ -185,7 +216,7 @@ class Learner:
         return epoch + 1, [self.data.subset("train").ids[position] for position in positions]
 
     def checkpoint(self) -> Checkpoint:
-        ema = with_prefix("ema", self.ema.state_dict()) if self.ema else {}
+        ema = with_prefix("ema", self.ema.tensors()) if self.ema else {}
         return Checkpoint(
             self.progress.step,
             {
@@ -205,7 +236,7 @@ class Learner:
         if checkpoint.step:
             restore_optimizer(self.optimizer, self.model, without_prefix("optimizer", tensors))
         if self.ema:
-            self.ema.load_state_dict(without_prefix("ema", tensors))
+            self.ema.restore(without_prefix("ema", tensors))
         self.best = without_prefix("best", tensors)
         self.examples = without_prefix("examples", tensors)
         self.totals = tensors["totals"].to(self.device)

@@ -41,7 +41,7 @@ class Paths:
     journal: Path = Path("journal")
 
 
-def train(model: params.Model, train: params.Train, paths: Paths) -> int:
+def train(model_params: params.Model, train_params: params.Train, paths: Paths) -> int:
     """Runs the training that the sections and the data determine, or the rest of it; returns the exit code.
 
     0: `paths.model` and `paths.reports` are written. 75 after SIGTERM, 130 after SIGINT: a checkpoint is written, the
@@ -50,8 +50,8 @@ def train(model: params.Model, train: params.Train, paths: Paths) -> int:
     devices.make_deterministic()
     devices.keep_freed_memory()
     with distributed.ranks() as ranks, Interrupts() as interrupts:
-        data, identity = open_data(model, train, paths)
-        learner = Learner(model, train, data, ranks)
+        data, identity = open_data(model_params, train_params, paths)
+        learner = Learner(model_params, train_params, data, ranks)
         checkpoints = Checkpoints(open_storage(paths.checkpoints, run_key(identity)), identity) if ranks.first else None
         saved = ranks.from_first(checkpoints.newest() if checkpoints else None)
         if saved:
@@ -72,18 +72,20 @@ def tracker_of(paths: Paths, key: str, description: dict[str, Any], checkpoints:
     return open_tracker(paths.journal, key, description, checkpoints.storage) if checkpoints else Tracker()
 
 
-def open_data(model: params.Model, train: params.Train, paths: Paths) -> tuple[TrainingData, dict[str, Any]]:
+def open_data(
+    model_params: params.Model, train_params: params.Train, paths: Paths
+) -> tuple[TrainingData, dict[str, Any]]:
     data = TrainingData(paths.prepared, paths.split)
     data_sha256 = Prepared(paths.prepared).description()["sha256"]
     split_sha256 = hashlib.sha256(paths.split.read_bytes()).hexdigest()
-    return data, configuration(model, train, data_sha256, split_sha256)
+    return data, configuration(model_params, train_params, data_sha256, split_sha256)
 
 
 def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
     """Params and tags of the tracking run: what determines the result, and what it was computed with."""
     sections = {"model": identity["model"], "train": identity["train"]}
     parameters = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
-    immaterial = {f"train.{key}": getattr(learner.train, key) for key in sorted(IMMATERIAL)}
+    immaterial = {f"train.{key}": getattr(learner.train_params, key) for key in sorted(IMMATERIAL)}
     return {
         "params": parameters,
         "tags": {
@@ -150,7 +152,7 @@ class Session:
         return learner.progress.step == steps
 
     def _bar(self) -> tqdm:
-        learner, size = self.learner, self.learner.train.batch_size
+        learner, size = self.learner, self.learner.train_params.batch_size
         return tqdm(
             total=learner.schedule.steps * size,
             initial=learner.progress.step * size,
@@ -162,7 +164,7 @@ class Session:
 
     def _look(self, readout: Readout, bar: tqdm) -> None:
         learner = self.learner
-        bar.update(learner.train.batch_size)
+        bar.update(learner.train_params.batch_size)
         if not readout.update(learner.progress.step, learner.totals):
             return
         learner.check(readout)
@@ -174,7 +176,7 @@ class Session:
 
     def _report(self, record: dict[str, Any], bar: tqdm) -> None:
         learner, progress = self.learner, self.learner.progress
-        epochs = learner.train.epochs
+        epochs = learner.train_params.epochs
         bar.set_description(f"epoch {record['epoch']}/{epochs}", refresh=False)
         metrics = {key: value for key, value in record.items() if key not in ("epoch", "step") and value is not None}
         metrics["epoch_loss"] = metrics.pop("loss", float("nan"))
@@ -190,7 +192,7 @@ class Session:
                 self.tracker.reports(write_reports(learner, self.paths.reports))
 
     def _due(self) -> bool:
-        return time.monotonic() - self.saved_time >= 60 * self.learner.train.checkpoint_minutes
+        return time.monotonic() - self.saved_time >= 60 * self.learner.train_params.checkpoint_minutes
 
     def _save(self) -> None:
         """A checkpoint that cannot be written costs no training: the one before stays, the next attempt comes."""
@@ -218,12 +220,12 @@ def write_reports(learner: Learner, folder: Path) -> Path:
 
 def publish(learner: Learner, identity: dict[str, Any], tracker: Tracker, paths: Paths) -> None:
     """The best weights as a model, and the reports. Repeats itself byte for byte from a finished run's checkpoint."""
-    best = models.build(learner.section, learner.data.image_size)
+    best = models.build(learner.model_params, learner.data.image_size)
     best.load_state_dict(learner.best)
     models.save(
         best,
         {
-            "model": learner.section.model_dump(),
+            "model": learner.model_params.model_dump(),
             "image_size": learner.data.image_size,
             "threshold": 0.5,
             "epoch": learner.progress.best_epoch,

@@ -2,17 +2,26 @@
 
 import subprocess
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import torch
 from safetensors.numpy import load_file
 
-from tests.integration.training.torchrun import assert_same_training, run, start
+from hymunet import models
+from hymunet.data.feed.dataset import TrainingData
+from hymunet.training.distributed import Ranks
+from hymunet.training.validation import Validation
+from tests.integration.training.torchrun import assert_same_training, history, run, start
 from tests.support.training_data import Inputs, drawn, write_inputs
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +55,20 @@ def test_ranks_train_what_one_process_trains(inputs, one_rank, tmp_path, ranks):
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path, one_rank))
     assert ours.keys() == theirs.keys()
     assert np.mean([np.abs(ours[name] - theirs[name]).mean() for name in ours if ours[name].size > 1]) < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "sync_batch_norm", "ema_decay"),
+    [("unet", False, 0.0), ("hymunet", False, 0.0), ("unet", False, 0.9), ("unet", True, 0.0), ("unet", True, 0.9)],
+)
+def test_the_score_is_that_of_the_model_that_is_published(inputs, tmp_path, name, sync_batch_norm, ema_decay):
+    """Each rank normalises with statistics of its own, unless they are synchronised; one model is scored."""
+    changes = {"name": name, "sync_batch_norm": sync_batch_norm, "ema_decay": ema_decay, "learning_rate": 3e-3}
+    run(tmp_path, inputs, 2, epochs=2, precision="float32", **changes)
+    model, info = models.load(tmp_path / "model")
+    validation = Validation(TrainingData(inputs.prepared, inputs.split).subset("validation"), 8, CPU, Ranks())
+    assert validation.dice(model, nullcontext()) == pytest.approx(info["validation_dice"], abs=1e-4)
+    assert info["validation_dice"] == max(record["validation_dice"] for record in history(tmp_path))
 
 
 def test_ranks_train_the_same_in_bfloat16(inputs, tmp_path):

@@ -16,7 +16,7 @@ from hymunet.training.learner import MAX_BAD_STEPS, Learner
 from hymunet.training.progress import Readout
 from hymunet.training.state import parameter_groups
 from hymunet.training.validation import image_dice
-from tests.support.training_data import sections
+from tests.support.training_data import drawn, sections, write_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -86,25 +86,28 @@ def test_decay_spares_norms_biases_and_the_scan(inputs):
     assert {"bias", "A_log", "D", "dt_bias"} <= free_names
 
 
-def test_a_step_without_a_finite_loss_changes_nothing_but_the_counters(inputs):
-    learner = build(inputs)
-    batches = learner.batches()
-    images, masks = next(batches)
+@pytest.mark.parametrize("name", ["hymunet", "unet"])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(inputs, name, ema_decay, poison):
+    learner = build(inputs, name=name, ema_decay=ema_decay)
+    images, masks = next(learner.batches())
     learner.learn(images, masks)
-    before, moments = weights(learner.model), [t.clone() for t in learner.checkpoint().tensors.values()]
-    learner.learn(torch.full_like(images, float("nan")), masks)
-    after = weights(learner.model)
-    names = list(learner.model.state_dict())
-    for name, a, b in zip(names, before, after, strict=True):
-        if not name.endswith("num_batches_tracked"):
-            assert torch.equal(a, b), name
-    for (name, tensor), kept in zip(learner.checkpoint().tensors.items(), moments, strict=True):
-        if name.startswith("optimizer"):
-            assert torch.equal(tensor, kept), name
+    before = {key: tensor.clone() for key, tensor in learner.checkpoint().tensors.items()}
+    if poison == "loss":
+        learner.learn(torch.full_like(images, float("nan")), masks)
+    else:
+        last = list(learner.model.parameters())[-1]
+        hook = last.register_hook(lambda gradient: gradient * float("inf"))
+        learner.learn(images, masks)
+        hook.remove()
+    after = learner.checkpoint().tensors
+    counters = {key for key in before if key.endswith("num_batches_tracked")} | {"totals"}
+    assert [key for key in before if key not in counters and not torch.equal(before[key], after[key])] == []
     assert learner.totals[1:].tolist() == [1.0, 1.0, 1.0]
     learner.learn(images, masks)
     assert learner.totals[1:].tolist() == [2.0, 0.0, 1.0]
-    assert all(torch.isfinite(tensor).all() for tensor in weights(learner.model))
+    assert all(torch.isfinite(tensor).all() for tensor in learner.checkpoint().tensors.values())
 
 
 def test_nothing_but_bad_steps_ends_the_training_and_says_where(inputs):
@@ -146,17 +149,54 @@ def test_the_best_weights_are_a_copy(inputs):
     assert all(torch.equal(learner.best[name], tensor) for name, tensor in best.items())
 
 
-def test_averaged_weights_are_the_exponential_average(inputs):
-    learner = build(inputs, ema_decay=0.9)
-    expected: list[torch.Tensor] = []
+@pytest.mark.parametrize("decay", [0.15, 0.3, 0.9])
+def test_averaged_weights_are_the_exponential_average_with_a_decay_that_warms_up(inputs, decay):
+    learner = build(inputs, ema_decay=decay)
+    expected = [parameter.detach().double() for parameter in learner.model.parameters()]
+    for count, (images, masks) in enumerate(learner.batches()):
+        learner.learn(images, masks)
+        keep = min(decay, (1 + count) / (10 + count))
+        now = [parameter.detach().double() for parameter in learner.model.parameters()]
+        expected = [keep * old + (1 - keep) * new for old, new in zip(expected, now, strict=True)]
+    for average, parameter in zip(expected, learner.evaluated.parameters(), strict=True):
+        assert torch.allclose(average.float(), parameter, atol=1e-6)
+
+
+# A constant decay and the live model's statistics, as it was: 0.0 for a U-Net whose live weights have 1.0.
+@pytest.mark.parametrize(
+    ("name", "decay", "accumulate"), [("unet", 0.99, 1), ("unet", 0.999, 1), ("unet", 0.99, 2), ("hymunet", 0.99, 1)]
+)
+def test_averaged_weights_score_as_the_live_ones_do_once_these_have_learnt(tmp_path, name, decay, accumulate):
+    inputs = write_inputs(tmp_path / "inputs", *drawn(60, 32), validation=12, test=4)
+    changes = {"name": name, "ema_decay": decay, "accumulate": accumulate, "augment": "device"}
+    learner = build(inputs, epochs=4, batch_size=4 * accumulate, **changes)
     for images, masks in learner.batches():
         learner.learn(images, masks)
-        now = [parameter.detach().clone() for parameter in learner.model.parameters()]
-        expected = [0.9 * old + 0.1 * new for old, new in zip(expected, now, strict=True)] if expected else now
-    assert learner.ema is not None
-    for average, parameter in zip(expected, learner.evaluated.parameters(), strict=True):
-        assert torch.allclose(average, parameter, atol=1e-6)
-    assert learner.evaluated is learner.ema.module
+    dice = learner.finish_epoch()["validation_dice"]
+    learner.model.eval()
+    live = learner.validation.dice(learner.model, learner.autocast())
+    assert live > 0.9
+    assert dice > live - 0.03
+
+
+def test_averaged_weights_are_judged_with_the_statistics_of_their_own_activations(inputs):
+    learner = build(inputs, name="unet", ema_decay=0.9, precision="float32")
+    for images, masks in learner.batches():
+        learner.learn(images, masks)
+    live = [buffer.clone() for buffer in learner.model.buffers()]
+    learner.finish_epoch()
+    seen: list[torch.Tensor] = []
+    first = next(module for module in learner.evaluated.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    hook = first.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    for images in learner._statistics_batches():
+        learner.evaluated(images)
+    hook.remove()
+    assert len(seen) == 5
+    assert torch.allclose(first.running_mean, torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0), atol=1e-5)
+    assert torch.allclose(first.running_var, torch.stack([x.var((0, 2, 3)) for x in seen]).mean(0), rtol=1e-3)
+    assert first.momentum == 0.1
+    assert all(torch.equal(a, b) for a, b in zip(live, learner.model.buffers(), strict=True))
+    assert all(torch.equal(learner.best[name], value) for name, value in learner.evaluated.state_dict().items())
 
 
 def test_accumulation_is_the_whole_batch_where_no_batch_norm_sees_parts(inputs):
