@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hymunet.ops import compilers
+
 CHUNK = 8
 """Tokens between two saved states. Loops over chunks are unrolled: longer ones outgrow the instruction cache."""
 SCHEDULERS = 528
@@ -74,6 +76,8 @@ def unavailable(device_type: str) -> str | None:
             return "the kernels prefetch by NVIDIA's instructions; use export"
         if torch.cuda.get_device_capability() < (8, 0):
             return f"{torch.cuda.get_device_name()} is older than compute capability 8.0; use mamba_ssm or export"
+        if problem := compilers.c_problem():
+            return f"Triton compiles its launcher when a kernel first starts, and {problem}"
     return None
 
 

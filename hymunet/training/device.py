@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from hymunet.ops import compilers
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
 
 
@@ -32,6 +34,13 @@ def autocast_dtype(precision: Literal["auto", "float32", "bf16"], device: torch.
     if precision == "bf16" and not native:
         warnings.warn(f"train.precision bf16: {describe(device)} only emulates bfloat16; auto would be faster")
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else None
+
+
+def require_compilers(device: torch.device) -> None:
+    """ValueError where torch.compile would find no compiler, a minute into the training."""
+    problem = compilers.c_problem() if device.type == "cuda" else compilers.cpp_problem()
+    if problem:
+        raise ValueError(f"train.compile: true: {problem}; or set it to false")
 
 
 def make_deterministic() -> None:

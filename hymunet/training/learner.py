@@ -85,6 +85,8 @@ class Learner:
         self.ema = AveragedWeights(self.model, decay) if decay else None
         self.guard = BatchNormGuard(self.model)
         self.parallel = distributed.parallel(self.model, self.ranks, self.device, self.train_params.sync_batch_norm)
+        if self.train_params.compile:
+            devices.require_compilers(self.device)
         self.forward = torch.compile(self.parallel) if self.train_params.compile else self.parallel
 
     @property
