@@ -44,7 +44,8 @@ def test_the_demo_leaves_the_checkout_clean(tmp_path: Path) -> None:
     assert subprocess.check_output(["git", "status", "--porcelain"], cwd=clone, text=True) == ""
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
     with sqlite3.connect(clone / "build/demo/mlflow.db") as registry:
-        commits = {value for (value,) in registry.execute("select value from tags where key = 'mlflow.source.git.commit'")}
+        query = "select distinct value from tags where key = 'mlflow.source.git.commit'"
+        commits = {value for (value,) in registry.execute(query)}
     assert commits == {head}
     again = subprocess.run(demo, cwd=clone, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-3000:]
