@@ -36,9 +36,13 @@ class Checkpoints:
 
     def __init__(self, storage: Storage, configuration: dict[str, Any]) -> None:
         self.storage, self.configuration = storage, configuration
+        self.damaged: set[str] = set()  # found so by `newest`
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes it, then deletes all but the newest two. Raises OSError, older checkpoints intact, when it cannot."""
+        """Writes it, then deletes older ones but the newest that is whole.
+
+        Raises OSError, older checkpoints intact, when it cannot be written.
+        """
         name = f"{checkpoint.step:09d}"
         content = save({key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()})
         self.storage.write(f"{name}.safetensors", content)
@@ -51,25 +55,37 @@ class Checkpoints:
             "state": checkpoint.state,
         }
         self.storage.write(f"{name}.json", _seal(manifest))
-        self._prune(keep=name)
+        self.damaged.discard(name)
+        try:
+            self._prune(name)
+        except OSError as error:
+            log.warning("checkpoints older than step %d stay for now: %s", checkpoint.step, error)
 
     def newest(self) -> Checkpoint | None:
         """The newest one that is whole, or None. Says which it passed over, and why.
 
+        Passed over is what is not there or not what was written. Any other failure to read is no damage and raises
+        OSError: whoever went on without the checkpoint would throw the training away.
         Raises ValueError when a whole one belongs to another configuration: it names the file and what differs.
         """
         manifests = [name for name in self.storage.names() if name.endswith(".json")]
         for name in sorted(manifests, reverse=True):
             try:
                 return self._read(name)
-            except (OSError, _Damaged) as error:
+            except (FileNotFoundError, _Damaged) as error:
                 log.warning("checkpoint %s passed over: %s", name, error)
+                self.damaged.add(name.removesuffix(".json"))
         if manifests:
             log.warning("no readable checkpoint: the training starts from the beginning and will end the same")
         return None
 
     def _read(self, name: str) -> Checkpoint:
         manifest = _unseal(self.storage.read(name))
+        if manifest["format"] != FORMAT:
+            raise ValueError(
+                f"checkpoint {name} has format {manifest['format']}, this version reads {FORMAT}; go on with the "
+                "version that wrote it, or move it away to begin anew"
+            )
         if manifest["configuration"] != self.configuration:
             raise ValueError(
                 f"checkpoint {name} belongs to run {run_key(manifest['configuration'])}, "
@@ -87,14 +103,20 @@ class Checkpoints:
         except SafetensorError as error:
             raise _Damaged(f"its tensors are not safetensors: {error}") from None
 
-    def _prune(self, keep: str) -> None:
-        """The manifest goes first, so that none is ever left without its tensors."""
-        names = {name.split(".")[0] for name in self.storage.names() if name.split(".")[0].isdigit()}
-        older = sorted(name for name in names if name < keep)
-        # Checkpoints beyond this step are left from a run that went further and was damaged there.
-        for name in [*older[: -(KEPT - 1)], *(name for name in names if name > keep)]:
-            self.storage.delete(f"{name}.json")
-            self.storage.delete(f"{name}.safetensors")
+    def _prune(self, saved: str) -> None:
+        """The manifest goes first, so that none is ever left without its tensors.
+
+        A later one than `saved` stays: where it is damaged, the training will come by its step and write it anew; where
+        it is whole, another process has written it.
+        """
+        names = set(self.storage.names())
+        steps = sorted({name.partition(".")[0] for name in names if name.partition(".")[0].isdigit()})
+        older = [step for step in steps if step < saved]
+        whole = [step for step in older if f"{step}.json" in names and step not in self.damaged]
+        for step in older:
+            if step not in whole[-(KEPT - 1) :]:
+                self.storage.delete(f"{step}.json")
+                self.storage.delete(f"{step}.safetensors")
 
 
 class _Damaged(Exception):
@@ -115,6 +137,4 @@ def _unseal(content: bytes) -> dict[str, Any]:
         manifest = json.loads(text)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _Damaged("its manifest is not readable") from None
-    if manifest["format"] != FORMAT:
-        raise _Damaged(f"format {manifest['format']}, this version reads {FORMAT}")
     return manifest

@@ -1,11 +1,16 @@
 """Where checkpoints live: a folder or an S3 prefix, with the one promise that a name holds a whole object or none."""
 
+import errno
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Storage(Protocol):
+    """What is not there raises FileNotFoundError when read. Every other failure is an OSError: it may pass."""
+
     def write(self, name: str, content: bytes) -> None: ...
     def read(self, name: str) -> bytes: ...
     def delete(self, name: str) -> None: ...
@@ -15,7 +20,7 @@ class Storage(Protocol):
 def open_storage(location: str, key: str) -> Storage:
     """`location`/`key` as storage; location is a folder or `s3://bucket/prefix`.
 
-    Raises ValueError naming the location when it cannot be written.
+    Raises ValueError naming the location when it must not be written, OSError when it cannot be for now.
     """
     if location.startswith("s3://"):
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
@@ -42,7 +47,8 @@ class Folder:
             self.write(".probe", b"")
             self.delete(".probe")
         except OSError as error:
-            raise ValueError(f"{path}: checkpoints cannot be written here ({error.strerror})") from None
+            kind = ValueError if error.errno in FORBIDDEN else OSError
+            raise kind(f"{path}: checkpoints cannot be written here ({error.strerror})") from None
 
     def write(self, name: str, content: bytes) -> None:
         partial = self.path / f"{name}.tmp"
@@ -90,8 +96,8 @@ class S3:
             self.write(".probe", b"")
             self.delete(".probe")
         except OSError as error:
-            answer = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
-            refused = 400 <= answer.get("HTTPStatusCode", 0) < 500  # else the store is away for a while
+            status = _answer(error.__cause__, "ResponseMetadata").get("HTTPStatusCode", 0)
+            refused = 400 <= status < 500 and status not in (408, 429)  # else the store is away for a while
             kind = ValueError if refused else ConnectionError
             raise kind(f"s3://{bucket}/{prefix}: checkpoints cannot be written here ({error})") from None
 
@@ -108,7 +114,8 @@ class S3:
         try:
             return self.client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
         except self.errors as error:
-            raise OSError(str(error)) from error
+            kind = FileNotFoundError if _answer(error, "Error").get("Code") == "NoSuchKey" else OSError
+            raise kind(f"s3://{self.bucket}/{self._key(name)}: {error}") from error
 
     def delete(self, name: str) -> None:
         try:
@@ -123,3 +130,8 @@ class S3:
             return sorted(entry["Key"][len(folder) :] for page in pages for entry in page.get("Contents", []))
         except self.errors as error:
             raise OSError(str(error)) from error
+
+
+def _answer(error: BaseException | None, part: str) -> dict[str, Any]:
+    """A part of what the store answered; nothing where it did not."""
+    return (getattr(error, "response", None) or {}).get(part, {})

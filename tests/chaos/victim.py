@@ -39,7 +39,7 @@ def run(argv: list[str], log: str, steps: str, misfortune: Misfortune | None) ->
     for stream, flags in ((1, os.O_WRONLY | os.O_CREAT | os.O_APPEND), (2, os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
         os.dup2(os.open(log, flags, 0o644), stream)
     torch.set_num_threads(1)
-    journal.Delivery = journal.Journal  # type: ignore[misc]  # the journal as always, nobody beside it
+    journal.DeliveredJournal = journal.Journal  # type: ignore[misc]  # the journal as always, nobody beside it
     _count_steps(Path(steps))
     if misfortune:
         _arrange(misfortune)

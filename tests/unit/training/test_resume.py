@@ -169,3 +169,21 @@ def test_a_full_disk_does_not_end_a_training(inputs, tmp_path, monkeypatch, capl
         assert run(inputs, tmp_path, batch_size=10, checkpoint_minutes=1e-6) == 0
     assert "no checkpoint at step 1" in caplog.text
     assert (tmp_path / "model" / "model.json").exists()
+
+
+def test_a_store_that_fails_while_it_is_read_throws_no_training_away(inputs, whole, tmp_path, monkeypatch):
+    from hymunet.training.checkpoint_store import Folder
+
+    assert run(inputs, tmp_path, 7) == 75
+    saved = sorted((tmp_path / "checkpoints").rglob("*"))
+
+    def fail(self, name):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            run(inputs, tmp_path)
+    assert sorted((tmp_path / "checkpoints").rglob("*")) == saved
+    assert run(inputs, tmp_path) == 0
+    assert contents(tmp_path) == contents(whole)
