@@ -10,7 +10,7 @@ from typing import Any
 
 from hymunet.processors import limit_threads
 
-MODEL, EVALUATION = Path("artifacts/model"), Path("reports/evaluation")
+MODEL, EVALUATION = "artifacts/model", "reports/evaluation"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,12 +46,17 @@ def parser() -> argparse.ArgumentParser:
     profile.add_argument("name", metavar="NAME", help="paper, demo, or a file of your own in profiles/")
     verb("params", run_params, "print what each key of params.yaml may be")
 
-    predict = verb("predict", run_predict, "segment images: a mask and an overlay for each, at its own size")
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    predict.add_argument("--model", type=Path, default=MODEL, help=f"the trained model's folder ({MODEL})")
-    predict.add_argument(
-        "--evaluation", type=Path, default=EVALUATION, help=f"whose threshold and flips are used ({EVALUATION})"
+    def with_model(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        source = f"a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION ({MODEL})"
+        added.add_argument("--model", default=MODEL, help=source)
+        tested = f"whose threshold and flips are used; of this model (a version's own; {EVALUATION} where it is)"
+        added.add_argument("--evaluation", type=Path, help=tested)
+        return added
+
+    predict = with_model(
+        verb("predict", run_predict, "segment images: a mask and an overlay for each, at its own size")
     )
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     predict.add_argument("--output", type=Path, required=True, help="folder for NAME_mask.png and NAME_overlay.png")
 
     models = with_params(verb("models", run_models, "the registry: list versions, move the alias champion"))
@@ -62,8 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     models.add_argument("--name", help="the registered model (default: register.model_name of the parameters)")
 
-    export = verb("export", run_export, "write the model as one ONNX file, checked against the model")
-    export.add_argument("--model", type=Path, default=MODEL, help=f"the trained model's folder ({MODEL})")
+    export = with_model(verb("export", run_export, "write the model as one ONNX file, checked against the model"))
     export.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")
 
     deliver = verb("deliver", run_deliver, "send metrics that MLflow has not got yet from the training journals")
@@ -93,28 +97,14 @@ def run_params(arguments: argparse.Namespace) -> None:
 
 
 def run_predict(arguments: argparse.Namespace) -> None:
-    names = [path.stem for path in arguments.images]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two images are named {twice[0]}; their masks would overwrite each other")
+    from hymunet.registry.load import open_segmenter
+    from hymunet.serving import predict
 
-    import cv2
-    from tqdm import tqdm
-
-    from hymunet import atomic, images, inference, models
-    from hymunet.evaluation.pictures import overlay
-
-    model, info = models.load(arguments.model, inference.device())
-    tested = arguments.evaluation / "metrics.json"
-    chosen = _read(tested) if tested.is_file() else {"threshold": info["threshold"], "flips": False}
-    threshold, flips = chosen["threshold"], chosen["flips"]
-    for path in tqdm(arguments.images, unit="image", disable=None):
-        image = images.read(path)
-        (mask,) = inference.segment(model, [image], info["image_size"], threshold, flips)
-        drawn = cv2.cvtColor(overlay(image, mask), cv2.COLOR_RGB2BGR)
-        for kind, picture in (("mask", 255 * mask), ("overlay", drawn)):
-            atomic.write(arguments.output / f"{path.stem}_{kind}.png", cv2.imencode(".png", picture)[1].tobytes())
-    how = f"lesion where the probability exceeds {threshold:g}{', averaged over flips' if flips else ''}"
-    print(f"{len(arguments.images)} masks and overlays in {arguments.output}: {how}")
+    predict.check(arguments.images, arguments.output)
+    segmenter, authority = open_segmenter(arguments.model, arguments.evaluation)
+    count = predict.predict(segmenter, arguments.images, arguments.output)
+    how = f"lesion where the probability exceeds {segmenter.threshold:g}{', averaged over flips' * segmenter.flips}"
+    print(f"{count} masks and overlays in {arguments.output}: {how} ({authority})")
 
 
 def run_models(arguments: argparse.Namespace) -> int:
@@ -144,10 +134,16 @@ def run_models(arguments: argparse.Namespace) -> int:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from hymunet.serving.export import export
+    from hymunet.serving import export
 
-    difference = export(arguments.model, arguments.output)
+    export.check(arguments.output)
+
+    from hymunet.registry.load import open_segmenter
+
+    segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
+    difference = export.export(segmenter, arguments.output)
     print(f"{arguments.output}: ONNX Runtime agrees with the model to {difference:.1e}")
+    print(f"its metadata name the threshold {segmenter.threshold:g} ({authority})")
 
 
 def run_deliver(arguments: argparse.Namespace) -> int:

@@ -1,60 +1,108 @@
-"""From images to masks: what evaluation, the served model and the command line share."""
+"""From pixels to masks, in one way: what evaluation, the served model, export and the command line share."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hymunet import evidence, models
 from hymunet.images import check, normalise, resize
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+BATCH_SIZE = 16
+METRICS = "metrics.json"  # an evaluation's record
 
 
-def device() -> torch.device:
+@dataclass(frozen=True)
+class Segmenter:
+    """A trained model and how it decides.
+
+    model: in evaluation mode; it computes in float32. image_size: pixels per side that it sees. A pixel is lesion where
+    its probability exceeds `threshold`; flips: averaged over the image, its mirror images and its half-turn.
+    info: model.json.
+    """
+
+    model: nn.Module
+    image_size: int
+    threshold: float
+    flips: bool
+    info: Mapping[str, Any]
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        threshold: float | None = None,
+        flips: bool = False,
+        device: str | torch.device | None = None,
+    ) -> Segmenter:
+        """From a trained model's folder. threshold: None takes the model's own.
+
+        Raises ValueError naming the file when it is missing or damaged.
+        """
+        model, info = models.load(folder, device or best_device())
+        return cls(model, info["image_size"], info["threshold"] if threshold is None else threshold, flips, info)
+
+    @classmethod
+    def as_tested(cls, folder: Path, evaluation: Path, device: str | torch.device | None = None) -> Segmenter:
+        """From a trained model's folder, deciding as the evaluation in the folder `evaluation` did.
+
+        Raises ValueError when that evaluation is of another model.
+        """
+        tested = evidence.read(evaluation / METRICS, "evaluate the model, or name its evaluation's folder")
+        segmenter = cls.load(folder, device=device)
+        remedy = "evaluate this model, or name its own evaluation"
+        weights = segmenter.info["weights_sha256"]
+        evidence.require(evaluation / METRICS, tested, "weights_sha256", folder, weights, remedy)
+        return replace(segmenter, threshold=tested["threshold"], flips=tested["flips"])
+
+    def masks(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """uint8 RGB images (H, W, 3), each of any size -> their masks uint8 (H, W), 0 or 1, each at its image's size.
+
+        The model sees images at its own size, as in training; its probabilities are interpolated back.
+        Raises ValueError for what is no uint8 RGB image.
+        """
+        for image in images:
+            check(image)
+        result: list[np.ndarray] = []
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            found = self.probabilities(np.stack([resize(image, self.image_size) for image in batch]))
+            for probability, image in zip(found, batch, strict=True):
+                full = cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+                result.append((full > self.threshold).astype(np.uint8))
+        return result
+
+    @torch.inference_mode()
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """uint8 RGB (N, S, S, 3) -> probability of lesion per pixel, float32 (N, S, S). All N at once."""
+        target = next(self.model.parameters()).device
+        batch = normalise(torch.from_numpy(np.array(images)).to(target))
+        return _mean_over_flips(self.model, batch, FLIPS if self.flips else FLIPS[:1]).cpu().numpy()
+
+    def stream(
+        self, images: np.ndarray, rows: np.ndarray, progress: Callable[[int], object] = lambda count: None
+    ) -> Iterator[np.ndarray]:
+        """Probabilities (S, S) of `images[row]` for each of the rows, in batches: few images are in memory at a time.
+
+        images: uint8 RGB (N, S, S, 3), such as a memory-mapped array. progress: called with each batch's size.
+        """
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = self.probabilities(images[rows[start : start + BATCH_SIZE]])
+            progress(len(batch))
+            yield from batch
+
+
+def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@torch.inference_mode()
-def probabilities(
-    model: nn.Module,
-    images: np.ndarray,
-    flips: bool = False,
-    batch_size: int = 16,
-    progress: Callable[[int], object] = lambda count: None,
-) -> np.ndarray:
-    """uint8 RGB (N, S, S, 3) -> probability of lesion per pixel, float32 (N, S, S).
-
-    flips: the mean over the image, its mirror images and its half-turn, each turned back. progress: called with the
-    number of images after each batch. The model must be in evaluation mode; it computes in float32.
-    """
-    target = next(model.parameters()).device
-    result = np.empty(images.shape[:3], np.float32)
-    for start in range(0, len(images), batch_size):
-        batch = normalise(torch.from_numpy(np.array(images[start : start + batch_size])).to(target))
-        result[start : start + len(batch)] = _mean_over_flips(model, batch, FLIPS if flips else FLIPS[:1]).cpu().numpy()
-        progress(len(batch))
-    return result
-
-
-def segment(
-    model: nn.Module, images: Sequence[np.ndarray], image_size: int, threshold: float, flips: bool = False
-) -> list[np.ndarray]:
-    """uint8 RGB images (H, W, 3), each of any size -> their masks uint8 (H, W), 0 or 1, each at its image's size.
-
-    The model sees images at image_size×image_size, as in training; its probabilities are interpolated back.
-    Raises ValueError for what is no uint8 RGB image.
-    """
-    for image in images:
-        check(image)
-    if not len(images):
-        return []
-    found = probabilities(model, np.stack([resize(image, image_size) for image in images]), flips)
-    return [
-        (cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) > threshold).astype(np.uint8)
-        for probability, image in zip(found, images, strict=True)
-    ]
 
 
 def _mean_over_flips(model: nn.Module, batch: Tensor, flips: tuple[tuple[int, ...], ...]) -> Tensor:

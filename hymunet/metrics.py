@@ -28,7 +28,8 @@ def image_scores(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
     Dice, IoU and precision in [0, 1], `hd95` in pixels of the grid, `hd95_fraction` of its diagonal.
     """
-    assert prediction.shape == truth.shape, (prediction.shape, truth.shape)
+    if prediction.shape != truth.shape or prediction.ndim != 2:
+        raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must be masks (H, W) of one size")
     prediction, truth = prediction != 0, truth != 0
     overlap = int(np.count_nonzero(prediction & truth))
     counts = dict(zip(COUNTS, (overlap, int(prediction.sum()) - overlap, int(truth.sum()) - overlap), strict=True))
@@ -55,9 +56,11 @@ def overlap_scores(true_positive: int, false_positive: int, false_negative: int)
 
 
 def pooled_scores(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Overlap scores of all images' pixels together, from rows of `image_scores`."""
-    totals = np.array([[row[name] for name in COUNTS] for row in rows], dtype=np.int64).reshape(-1, 3).sum(0)
-    return overlap_scores(*(int(total) for total in totals))
+    """Overlap scores of all images' pixels together, from rows of `image_scores`, at least one."""
+    counts = np.array([[row[name] for name in COUNTS] for row in rows], dtype=np.int64)
+    if not len(counts):
+        raise ValueError("no image to score")
+    return overlap_scores(*(int(total) for total in counts.sum(0)))
 
 
 def hausdorff95(prediction: np.ndarray, truth: np.ndarray) -> float:

@@ -4,23 +4,26 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from hymunet import atomic, inference, metrics, models, params
+from hymunet import atomic, closure, evidence, metrics, params
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.manifest import read_manifest
 from hymunet.evaluation import pictures, report
 from hymunet.evaluation.statistics import bootstrap
 from hymunet.evaluation.threshold import best_threshold
+from hymunet.inference import METRICS, Segmenter
+from hymunet.models import catalogue
 
-PANEL_COLUMNS, WORST = 4, 12
+PANEL_COLUMNS = 4
 Row = dict[str, Any]
 
 
@@ -34,52 +37,77 @@ def evaluate(
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    model, info = models.load(model_folder, inference.device())
+    segmenter = Segmenter.load(model_folder, flips=section.flips)
     prepared = Prepared(prepared_folder)
-    if prepared.image_size != info["image_size"]:
-        raise ValueError(
-            f"{model_folder}: the model was trained at {info['image_size']} pixels, "
-            f"{prepared_folder} holds images of {prepared.image_size}; train again or prepare at the model's size"
-        )
+    made_from = belong_together(model_folder, segmenter, prepared, split_file)
     splits, ids = prepared.split(split_file), prepared.ids(split_file)
-    threshold = _threshold(model, prepared, splits["validation"], section)
+    manifest = read_manifest(prepared_folder / "manifest.parquet")
+    if [row["id"] for row in manifest] != ids:
+        raise ValueError(f"{split_file} and {prepared_folder}/manifest.parquet name other images; split again")
+    tested = [ids[row] for row in splits["test"]]
+    images_sha256 = hash_of_test_images(manifest, tested)
+    segmenter = replace(segmenter, threshold=_threshold(segmenter, prepared, splits["validation"], section))
 
-    rows_of_test = splits["test"]
-    predictions = _probabilities(model, prepared.images, rows_of_test, section.flips, "test") > np.float32(threshold)
-    rows = [
-        {"id": ids[row], **metrics.image_scores(prediction, prepared.masks[row])}
-        for row, prediction in zip(rows_of_test, predictions, strict=True)
-    ]
+    rows, predictions = _score(segmenter, prepared, splits["test"], tested)
+    table = to_csv(rows)
     result = {
         "test": summarise(rows, section),
-        "threshold": threshold,
+        "threshold": segmenter.threshold,
         "flips": section.flips,
         "image_size": prepared.image_size,
-        "test_images_sha256": hash_of_test_images(
-            read_manifest(prepared_folder / "manifest.parquet"), [r["id"] for r in rows]
-        ),
+        "test_images_sha256": images_sha256,
+        "per_image_sha256": hashlib.sha256(table.encode("utf-8")).hexdigest(),
+        **made_from,
     }
     order = sorted(range(len(rows)), key=lambda index: (rows[index]["dice"], rows[index]["id"]))
 
     def cases(indices: Sequence[int]) -> list[pictures.Case]:
-        return [_case(prepared, int(rows_of_test[i]), predictions[i], rows[i]) for i in indices]
+        return [_case(prepared, int(splits["test"][i]), _unpacked(predictions[i], prepared), rows[i]) for i in indices]
 
     panel = pictures.panel({name: cases(indices) for name, indices in _chosen(order).items()})
     page = report.page(
         result,
         rows,
-        info=info,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        info=dict(segmenter.info),
+        parameters=sum(parameter.numel() for parameter in segmenter.model.parameters()),
         dataset=prepared.description(),
         panel=panel,
-        worst=pictures.gallery(cases(order[:WORST])),
+        worst=pictures.gallery(cases(order[: report.WORST])),
         curves=_optional(training / "curves.png"),
     )
-    atomic.write(output / "per_image.csv", to_csv(rows))
+    atomic.write(output / "per_image.csv", table)
     atomic.write(output / "panel.png", panel)
     atomic.write(output / "report.html", page)
-    atomic.write(output / "metrics.json", json.dumps(result, indent=2) + "\n")
+    atomic.write(output / METRICS, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def belong_together(model_folder: Path, segmenter: Segmenter, prepared: Prepared, split_file: Path) -> dict[str, str]:
+    """What the scores are made from: hashes of weights, images, split and code.
+
+    Raises ValueError unless the model was trained on these images by this split: under another it may have been
+    trained on what is now a test image.
+    """
+    size = segmenter.image_size
+    if prepared.image_size != size:
+        raise ValueError(
+            f"{model_folder}: the model was trained at {size} pixels, {prepared.folder} holds images of "
+            f"{prepared.image_size}; train again or prepare at the model's size"
+        )
+    record = prepared.folder / "prepare.json"
+    data, split = evidence.prepared_sha256(prepared.folder), evidence.sha256(split_file)
+    said = {"data_sha256": prepared.description()["sha256"]}
+    evidence.require(record, said, "data_sha256", prepared.folder, data, "run the prepare step again")
+    remedy = "evaluate it on those that it was trained with, or train again"
+    description, info = model_folder / "model.json", dict(segmenter.info)
+    evidence.require(description, info, "data_sha256", prepared.folder, data, remedy)
+    evidence.require(description, info, "split_sha256", split_file, split, remedy)
+    return {
+        "weights_sha256": info["weights_sha256"],
+        "data_sha256": data,
+        "split_sha256": split,
+        "code_sha256": closure.sha256(closure.files(__name__, *_own(info["model"]["name"]))),
+    }
 
 
 def summarise(rows: Sequence[Row], section: params.Evaluate) -> dict[str, Any]:
@@ -114,16 +142,41 @@ def hash_of_test_images(manifest: Sequence[Row], ids: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _threshold(model: nn.Module, prepared: Prepared, validation: np.ndarray, section: params.Evaluate) -> float:
+def _own(model: str) -> list[str]:
+    """The module that declares the model, unless it is another package's."""
+    module = catalogue.module(model)
+    return [module] if module.startswith("hymunet.") else []
+
+
+def _threshold(segmenter: Segmenter, prepared: Prepared, validation: np.ndarray, section: params.Evaluate) -> float:
     if section.threshold != "validation":
         return float(section.threshold)
-    found = _probabilities(model, prepared.images, validation, section.flips, "validation")
-    return best_threshold(found, prepared.masks[validation])
+    found = _probabilities(segmenter, prepared, validation, "validation")
+    return best_threshold(found, (prepared.masks[row] for row in validation))
 
 
-def _probabilities(model: nn.Module, images: np.ndarray, rows: np.ndarray, flips: bool, name: str) -> np.ndarray:
+def _score(
+    segmenter: Segmenter, prepared: Prepared, test: np.ndarray, ids: Sequence[str]
+) -> tuple[list[Row], list[bytes]]:
+    """A row per test image, and the predicted masks, packed: of many large images few are in memory at a time."""
+    rows, predictions = [], []
+    found = _probabilities(segmenter, prepared, test, "test")
+    for id, row, probability in zip(ids, test, found, strict=True):
+        prediction = probability > np.float32(segmenter.threshold)
+        rows.append({"id": id, **metrics.image_scores(prediction, prepared.masks[row])})
+        predictions.append(zlib.compress(np.packbits(prediction).tobytes(), 1))
+    return rows, predictions
+
+
+def _unpacked(prediction: bytes, prepared: Prepared) -> np.ndarray:
+    size = prepared.image_size
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(prediction), np.uint8), count=size * size)
+    return bits.reshape(size, size).astype(bool)
+
+
+def _probabilities(segmenter: Segmenter, prepared: Prepared, rows: np.ndarray, name: str) -> Iterator[np.ndarray]:
     with tqdm(total=len(rows), desc=f"{name} images", unit="image", disable=None) as bar:
-        return inference.probabilities(model, images[rows], flips, progress=bar.update)
+        yield from segmenter.stream(prepared.images, rows, bar.update)
 
 
 def _chosen(order: list[int]) -> dict[str, list[int]]:

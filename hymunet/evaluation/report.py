@@ -17,6 +17,7 @@ NAMES = {
     "hd95": "HD95 (pixels)",
     "hd95_fraction": "HD95 (fraction of the diagonal)",
 }
+WORST = 12  # cases shown
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 1080px; margin: 2rem auto; padding: 0 1rem }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem }
@@ -51,7 +52,7 @@ def page(
         f"<p class=note>{_RULE}</p>",
         _picture("Dice of each test image", pictures.histogram(np.array([row["dice"] for row in rows]))),
         _picture("Best, median and worst cases", panel),
-        _picture(f"The {min(len(rows), 12)} worst cases", worst),
+        _picture(f"The {min(len(rows), WORST)} worst cases", worst),
     ]
     if curves is not None:
         sections.append(_picture("Training", curves))

@@ -22,6 +22,8 @@ def bootstrap(values: np.ndarray, resamples: int, seed: int) -> list[Estimate]:
     """
     values = np.asarray(values, np.float64)
     count = len(values)
+    if not count:
+        raise ValueError("no image to average over")
     rng = np.random.default_rng(seed)
     means = np.empty((resamples, values.shape[1]))
     block = max(1, 4_000_000 // count)
@@ -39,5 +41,6 @@ def bootstrap(values: np.ndarray, resamples: int, seed: int) -> list[Estimate]:
 
 def paired_difference(ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int) -> Estimate:
     """Mean of ours - theirs over the same images, each (images,)."""
-    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"scores of {len(ours)} and of {len(theirs)} images cannot be paired")
     return bootstrap((np.asarray(ours) - np.asarray(theirs))[:, None], resamples, seed)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,15 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 def save(model: nn.Module, info: dict[str, Any], folder: str | Path) -> None:
     """Writes weights and description, each atomically, the description last: a folder with one is whole.
 
-    info: at least `model` (the params section as a dict), `image_size` and `threshold`.
+    info: at least `model` (the params section as a dict), `image_size` and `threshold`; the weights' hash is added.
     """
     import safetensors.torch
 
     folder = Path(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    atomic.write(folder / WEIGHTS, safetensors.torch.save(weights))
+    content = safetensors.torch.save(weights)
+    info = {**info, "weights_sha256": hashlib.sha256(content).hexdigest()}
+    atomic.write(folder / WEIGHTS, content)
     atomic.write(folder / DESCRIPTION, json.dumps(info, indent=2, sort_keys=True) + "\n")
 
 
@@ -39,10 +42,12 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Mod
 
     folder = Path(folder)
     try:
-        info = json.loads((folder / DESCRIPTION).read_text())
+        info = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         model = build(section(info["model"]), info["image_size"])
-        weights = safetensors.torch.load_file(folder / WEIGHTS)
-        model.load_state_dict(weights)
+        content = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != info["weights_sha256"]:
+            raise ValueError(f"{WEIGHTS} are not the weights that {DESCRIPTION} describes")
+        model.load_state_dict(safetensors.torch.load(content))
     except FileNotFoundError as error:
         missing = error.filename or folder / WEIGHTS  # safetensors names no file
         raise ValueError(f"{missing}: no such file; train a model first, or name its folder") from None

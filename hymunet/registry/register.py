@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hymunet import atomic, metrics
+from hymunet import atomic, evidence, metrics
+from hymunet.registry import package
 from hymunet.registry.card import card
 from hymunet.registry.client import CHALLENGER, EXPERIMENT, RUN_KEY_TAG, public_uri, registry
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CONTENT_TAG = "hymunet.content"
-PACKAGE = Path(__file__).resolve().parents[1]
-REQUIREMENTS = ("mlflow", "numpy", "opencv-python-headless", "pydantic", "ruamel.yaml", "safetensors", "torch")
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,14 @@ class Candidate:
     split: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        """Of the model, as in params.yaml."""
+        return self.info["model"]["name"]
+
+    @property
     def content(self) -> str:
-        """SHA-256 over weights, their description and the evaluation."""
-        digest = hashlib.sha256()
+        """SHA-256 over weights, their description, the evaluation and the code that serves them."""
+        digest = hashlib.sha256(package.code_sha256(self.name).encode())
         for path in (self.model / "model.safetensors", self.model / "model.json", self.evaluation / "metrics.json"):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
@@ -58,17 +62,32 @@ def register(name: str, model: Path, evaluation: Path, split: Path, output: Path
     split: split.json. root: the project, for git's commit and dvc.lock. Writes `output`/registration.json.
     Raises ValueError when an input is missing or does not belong to the others, or MLflow does not answer.
     """
-    candidate = Candidate(
-        model, evaluation, _read(model / "model.json"), _read(evaluation / "metrics.json"), _read(split)
-    )
-    if candidate.info["split_sha256"] != candidate.split["sha256"]:
-        raise ValueError(f"{split}: the model was trained on another split; run train and evaluate again")
+    remedy = "run the steps before this one first"
+    records = (model / "model.json", evaluation / "metrics.json", split)
+    candidate = Candidate(model, evaluation, *(evidence.read(path, remedy) for path in records))
+    belong_together(candidate, split)
     with registry() as client:
         version = _find(client, name, candidate.content) or _create(client, name, candidate, root)
         client.set_registered_model_alias(name, CHALLENGER, version)
     done = Registration(name, int(version), f"models:/{name}/{version}", candidate.content, public_uri())
     atomic.write(output / "registration.json", json.dumps(asdict(done), indent=2) + "\n")
     return done
+
+
+def belong_together(candidate: Candidate, split: Path) -> None:
+    """Raises ValueError unless evaluation, model and split are of one making, and the files are those recorded."""
+    info, tested = candidate.info, candidate.metrics
+    description, record = candidate.model / "model.json", candidate.evaluation / "metrics.json"
+    weights, table = candidate.model / "model.safetensors", candidate.evaluation / "per_image.csv"
+    again = "run evaluate again"
+    evidence.require(description, info, "weights_sha256", weights, evidence.sha256(weights), "train again")
+    evidence.require(record, tested, "weights_sha256", candidate.model, info["weights_sha256"], again)
+    evidence.require(record, tested, "data_sha256", candidate.model, info["data_sha256"], again)
+    evidence.require(record, tested, "split_sha256", candidate.model, info["split_sha256"], again)
+    evidence.require(record, tested, "per_image_sha256", table, evidence.sha256(table), again)
+    evidence.require(
+        description, info, "split_sha256", split, candidate.split["sha256"], "run train and evaluate again"
+    )
 
 
 def tags(candidate: Candidate, root: Path) -> dict[str, str]:
@@ -83,6 +102,8 @@ def tags(candidate: Candidate, root: Path) -> dict[str, str]:
         CONTENT_TAG: candidate.content,
         RUN_KEY_TAG: candidate.info["run_key"],
         "hymunet.test_images_sha256": candidate.metrics["test_images_sha256"],
+        "hymunet.weights_sha256": candidate.info["weights_sha256"],
+        "hymunet.serving_code_sha256": package.code_sha256(candidate.name),
         "hymunet.image_size": str(candidate.info["image_size"]),
         **_origin(candidate, root),
         **scores,
@@ -126,7 +147,7 @@ def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / folder
         save(candidate, path)
-        (path / "card.md").write_text(text)
+        (path / "card.md").write_text(text, encoding="utf-8")
         client.log_artifacts(run_id, str(path), folder)
     client.log_artifacts(run_id, str(candidate.evaluation), f"{folder}/evaluation")
     test = candidate.metrics["test"]
@@ -165,16 +186,22 @@ def save(candidate: Candidate, path: Path) -> None:
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
         outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
     )
-    mlflow.pyfunc.save_model(
-        path,
-        python_model=str(PACKAGE / "registry/serve.py"),
-        artifacts={"model": str(candidate.model)},
-        code_paths=[str(PACKAGE)],
-        model_config={key: candidate.metrics[key] for key in ("threshold", "flips")},
-        signature=signature,
-        input_example=draw(0, 64, 0)[0][None],
-        pip_requirements=[f"{package}=={installed(package).partition('+')[0]}" for package in REQUIREMENTS],
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        code = package.copy_code(candidate.name, Path(temporary) / "code")
+        weights = Path(temporary) / "model"  # MLflow keeps the folder's name
+        weights.mkdir()
+        for name in ("model.safetensors", "model.json"):
+            shutil.copyfile(candidate.model / name, weights / name)
+        mlflow.pyfunc.save_model(
+            path,
+            python_model=str(package.ROOT / package.SERVE),
+            artifacts={"model": str(weights)},
+            code_paths=[str(code)],
+            model_config={key: candidate.metrics[key] for key in ("threshold", "flips")},
+            signature=signature,
+            input_example=draw(0, 64, 0)[0][None],
+            pip_requirements=package.requirements(code, weights, candidate.name),
+        )
 
 
 def _git_commit(root: Path) -> str:
@@ -186,12 +213,3 @@ def _git_commit(root: Path) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run the steps before this one first") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None

@@ -233,6 +233,7 @@ def publish(learner: Learner, identity: dict[str, Any], tracker: Tracker, paths:
             "run_key": run_key(identity),
             "data_sha256": identity["data_sha256"],
             "split_sha256": identity["split_sha256"],
+            "code_sha256": identity["code_sha256"],
         },
         paths.model,
     )

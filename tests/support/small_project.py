@@ -26,6 +26,7 @@ def build(root: Path, steps: int = 30) -> Path:
 
     from hymunet.data.acquire.synthetic import draw
     from hymunet.data.prepare.manifest import facts, write_manifest
+    from hymunet.evidence import prepared_sha256
 
     images, masks = zip(*(draw(index, SIZE, seed=7) for index in range(IMAGES)), strict=True)
     prepared, split, reports = root / "data/prepared", root / "data/split", root / "reports/training"
@@ -39,7 +40,7 @@ def build(root: Path, steps: int = 30) -> Path:
         for id, image, mask in zip(ids, images, masks, strict=True)
     ]
     write_manifest(rows, prepared / "manifest.parquet")
-    data_hash = hashlib.sha256((prepared / "images.npy").read_bytes()).hexdigest()
+    data_hash = prepared_sha256(prepared)
     description = {"source": "synthetic", "image_size": SIZE, "images": IMAGES, "dropped": {}, "sha256": data_hash}
     (prepared / "prepare.json").write_text(json.dumps(description))
     names = ["train"] * 20 + ["validation"] * 8 + ["test"] * TEST

@@ -19,7 +19,6 @@ PLUMBING = {
     "components/cli.py",
     "hymunet/__init__.py",
     "hymunet/atomic.py",
-    "hymunet/control_groups.py",
     "hymunet/params.py",
     "hymunet/processors.py",
     "hymunet/section.py",

@@ -111,7 +111,8 @@ def test_pooled_scores_count_all_pixels_as_one_image():
     pooled = metrics.pooled_scores(rows)
     assert pooled == {name: tiled[name] for name in ("dice", "iou", "precision")}
     assert pooled["dice"] != pytest.approx(np.mean([row["dice"] for row in rows]))
-    assert metrics.pooled_scores([])["dice"] == 1.0
+    with pytest.raises(ValueError, match="no image to score"):
+        metrics.pooled_scores([])
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float32])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from components.register.__main__ import main as register
-from hymunet import cli, inference, models, params
+from hymunet import cli, params
 from hymunet.evaluation.evaluate import evaluate
+from hymunet.inference import Segmenter
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -66,6 +67,5 @@ def test_versions_are_registered_promoted_and_rolled_back(mlflow_server, project
 
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
     loaded = mlflow.pyfunc.load_model("models:/registered@champion")
-    model, info = models.load(project / "artifacts/model")
-    expected = np.stack(inference.segment(model, list(images), info["image_size"], 0.98))
+    expected = np.stack(Segmenter.load(project / "artifacts/model", threshold=0.98).masks(list(images)))
     np.testing.assert_array_equal(loaded.predict(images), expected)

@@ -4,6 +4,7 @@ import csv
 import json
 import resource
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from components.cli import guarded
 from components.evaluate.__main__ import main
 from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared
-from hymunet.evaluation.evaluate import evaluate, hash_of_test_images
+from hymunet.evaluation.evaluate import _score, evaluate, hash_of_test_images
 from hymunet.images import normalise
+from hymunet.inference import Segmenter
 from hymunet.metrics import image_scores
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -156,6 +158,35 @@ def test_a_full_disk_leaves_no_half_written_file(project, capsys):
         code = step(project)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert code == 1
+    assert code == 74
     assert "File too large" in last_line_of_errors(capsys)
     assert [path.name for path in (project / "reports/evaluation").iterdir()] == ["per_image.csv"]
+
+
+class Bright(torch.nn.Module):
+    """A model that keeps nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return x[:, :1] * self.weight
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    """Probabilities of all images at once were 4 bytes a pixel, the images 3: 33 GB at the allowed sizes."""
+    size, peaks = 128, {}
+    for count in (64, 512):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+        np.save(folder / "images.npy", images)
+        np.save(folder / "masks.npy", np.ones((count, size, size), np.uint8))
+        del images
+        ids = [f"{index:04}" for index in range(count)]
+        tracemalloc.start()
+        _score(Segmenter(Bright(), size, 0.9, False, {}), Prepared(folder), np.arange(count), ids)
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[512] < peaks[64] + 512 * size * size / 8 * 2, "a packed mask an image at most, and its scores"

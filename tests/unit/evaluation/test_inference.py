@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hymunet import inference
+from hymunet.inference import Segmenter
 
 
 class Brightness(nn.Module):
@@ -23,21 +23,26 @@ class Brightness(nn.Module):
         return x[:, :1] * 4 + self.ramp * torch.linspace(-1, 1, x.shape[-1])
 
 
+def segmenter(model, flips=False, size=32):
+    return Segmenter(model, size, 0.5, flips, {})
+
+
 def random_images(*shape):
     return np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
 def test_probabilities_come_in_order_and_in_batches():
-    images, model, seen = random_images(11, 16, 16), Brightness(), []
-    found = inference.probabilities(model, images, batch_size=4, progress=seen.append)
+    images, model, seen = random_images(20, 16, 16), Brightness(), []
+    rows = np.arange(20)[::-1]
+    found = np.stack(list(segmenter(model).stream(images, rows, seen.append)))[::-1]
     expected = 1 / (1 + np.exp(-4 * (images[..., 0] / 127.5 - 1)))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert (model.batches, seen, found.dtype) == ([4, 4, 3], [4, 4, 3], np.float32)
+    assert (model.batches, seen, found.dtype) == ([16, 4], [16, 4], np.float32)
 
 
 def test_flips_average_the_image_and_its_mirrors():
     images = random_images(2, 16, 16)
-    found = inference.probabilities(Brightness(ramp=1.0), images, flips=True)
+    found = segmenter(Brightness(ramp=1.0), flips=True).probabilities(images)
     logit = 4 * (images[..., 0] / 127.5 - 1)
     ramp = np.linspace(-1, 1, 16)
     expected = (1 / (1 + np.exp(-logit - ramp)) + 1 / (1 + np.exp(-logit + ramp))) / 2
@@ -47,7 +52,7 @@ def test_flips_average_the_image_and_its_mirrors():
 @given(st.integers(1, 70), st.integers(1, 70))
 @settings(max_examples=30, deadline=None)
 def test_a_mask_has_the_size_of_its_image(height, width):
-    (mask,) = inference.segment(Brightness(), [random_images(height, width)], 32, 0.5)
+    (mask,) = segmenter(Brightness()).masks([random_images(height, width)])
     assert (mask.shape, mask.dtype) == ((height, width), np.uint8)
     assert set(np.unique(mask)) <= {0, 1}
 
@@ -55,7 +60,7 @@ def test_a_mask_has_the_size_of_its_image(height, width):
 def test_a_mask_lies_where_the_lesion_is_in_the_original():
     image = np.zeros((90, 150, 3), np.uint8)
     image[30:60, 75:135] = 255
-    _, mask = inference.segment(Brightness(), [random_images(20, 30), image], 32, 0.5)
+    _, mask = segmenter(Brightness()).masks([random_images(20, 30), image])
     truth = image[..., 0] > 0
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
 
@@ -72,4 +77,4 @@ def test_a_mask_lies_where_the_lesion_is_in_the_original():
 )
 def test_what_is_no_rgb_image_is_refused(image, found):
     with pytest.raises(ValueError, match=found):
-        inference.segment(Brightness(), [image], 32, 0.5)
+        segmenter(Brightness()).masks([image])

@@ -1,0 +1,78 @@
+"""A segmenter from where its model is: a folder, or a version of the registry, of which no code is fetched or run."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hymunet.registry.client import registry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from hymunet.inference import Segmenter
+
+EVALUATION = Path("reports/evaluation")
+ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+
+
+def open_segmenter(where: str, evaluation: Path | None = None, device: str | None = None) -> tuple["Segmenter", str]:
+    """The segmenter, and in words by whose authority it decides.
+
+    where: a trained model's folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION`. evaluation: a folder whose
+    threshold and flips count; it must be of this model. Without one, a version decides as it was tested; a folder as
+    the evaluation in reports/evaluation did, where that is of this model, else as it was trained.
+    Raises ValueError when something is missing, damaged, or of another model.
+    """
+    if where.startswith("models:"):
+        with tempfile.TemporaryDirectory() as folder:
+            model, own = fetch(where, Path(folder))
+            return _as_tested(model, evaluation or own, device), f"as {where} was tested"
+    folder_of_model = Path(where)
+    if evaluation is None and _is_of(folder_of_model, EVALUATION):
+        evaluation = EVALUATION
+    if evaluation is not None:
+        return _as_tested(folder_of_model, evaluation, device), f"as tested in {evaluation}"
+    from hymunet.inference import Segmenter
+
+    return Segmenter.load(folder_of_model, device=device), "as trained; no evaluation of this model was named"
+
+
+def fetch(address: str, target: Path) -> tuple[Path, Path]:
+    """Downloads a version's weights, their description and the evaluation's record; no code of it is fetched or run."""
+    found = ADDRESS.fullmatch(address)
+    if not found:
+        raise ValueError(f"{address}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    with registry() as client:
+        import mlflow
+
+        version = resolve(client, found)
+        source = client.get_model_version_download_uri(version.name, version.version)
+        wanted = {"model": "artifacts/model", "evaluation": "evaluation/metrics.json"}
+        for part, path in wanted.items():
+            (target / part).mkdir(parents=True, exist_ok=True)
+            mlflow.artifacts.download_artifacts(f"{source}/{path}", dst_path=str(target / part))
+    return target / "model/model", target / "evaluation"
+
+
+def resolve(client: "MlflowClient", found: re.Match[str]) -> "ModelVersion":
+    if found["alias"]:
+        return client.get_model_version_by_alias(found["name"], found["alias"])
+    return client.get_model_version(found["name"], found["version"])
+
+
+def _as_tested(model: Path, evaluation: Path, device: str | None) -> "Segmenter":
+    from hymunet.inference import Segmenter
+
+    return Segmenter.as_tested(model, evaluation, device)
+
+
+def _is_of(model: Path, evaluation: Path) -> bool:
+    from hymunet import evidence
+
+    try:
+        records = [evidence.read(path, "") for path in (model / "model.json", evaluation / "metrics.json")]
+    except ValueError:
+        return False
+    return records[0].get("weights_sha256") == records[1].get("weights_sha256")
