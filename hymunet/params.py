@@ -5,6 +5,7 @@ the whole truth. The file is always checked as a whole: a typo anywhere stops ev
 """
 
 import difflib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -13,25 +14,21 @@ from pydantic import Field, ValidationError, create_model, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from hymunet.addresses import holds_secrets
+from hymunet.data.acquire.sections import Data
 from hymunet.models import catalogue
 from hymunet.models.spec import ModelSection
 from hymunet.section import Count, Fraction, NonNegative, Positive, Range, Rate, Section, Seed
 
-
-class Data(Section):
-    source: Literal["isic2018", "kvasir_seg", "folder", "synthetic"]
-    mirror: str | None
-    official_test: bool
-    folder: str | None
-    synthetic_images: Annotated[int, Field(ge=10, le=100_000)]
-    synthetic_size: Annotated[int, Field(ge=32, le=4096)]
-    synthetic_seed: Seed
-
-    @model_validator(mode="after")
-    def _folder_is_named(self) -> Self:
-        if self.source == "folder" and not self.folder:
-            raise ValueError("data.folder must name a directory with images/ and masks/ when data.source is 'folder'")
-        return self
+# Keys of earlier versions, and where their values belong now.
+MOVED = {
+    "data.mirror": "data.isic2018.mirror or data.kvasir_seg.mirror",
+    "data.official_test": "data.isic2018.official_test",
+    "data.folder": "data.folder.path",
+    "data.synthetic_images": "data.synthetic.images",
+    "data.synthetic_size": "data.synthetic.size",
+    "data.synthetic_seed": "data.synthetic.seed",
+}
 
 
 class Prepare(Section):
@@ -167,6 +164,14 @@ def check(content: Any, origin: str = "params.yaml") -> Params:
     """Content of a params file -> Params; ValueError names every bad key, its value and the remedy in one line."""
     if not isinstance(content, dict):
         raise ValueError(f"{origin}: expected the sections {', '.join(_keys(Params))}, found {content!r}")
+    if moved := [f"{old} is now {new}" for old, new in MOVED.items() if _is_old(content, old)]:
+        raise ValueError(f"{origin}: {'; '.join(moved)}. `hymunet profile NAME` writes a file of this version")
+    if secret := next(_secrets(content), None):
+        raise ValueError(
+            f"{origin}: {secret} holds a user, a password or a query, and parameters are kept in dvc.lock and shown "
+            "to everyone; leave them out of the address: for http(s) they belong into ~/.netrc (or the file that "
+            "NETRC names), for S3 into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     try:
         schema = with_model(_named_model(content))
     except ValueError as error:
@@ -176,6 +181,21 @@ def check(content: Any, origin: str = "params.yaml") -> Params:
     except ValidationError as error:
         problems = [_explain(problem, schema) for problem in error.errors()]
         raise ValueError(f"{origin}: " + "; ".join(problems)) from None
+
+
+def _is_old(content: dict[str, Any], key: str) -> bool:
+    section, name = key.split(".")
+    found = content.get(section)
+    return isinstance(found, dict) and name in found and not (key == "data.folder" and isinstance(found[name], dict))
+
+
+def _secrets(content: Any, key: str = "") -> Iterator[str]:
+    """The keys whose addresses name a user, a password or a query."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _secrets(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, str) and holds_secrets(content):
+        yield key
 
 
 @cache
@@ -200,7 +220,7 @@ def _explain(problem: Any, schema: type[Params]) -> str:
     location = [str(part) for part in problem["loc"] if not str(part).startswith(UNION_PARTS)]
     key, value = ".".join(location), problem["input"]
     if problem["type"] == "extra_forbidden":
-        siblings = _keys(schema.model_fields[_field(location[0])].annotation if len(location) > 1 else schema)
+        siblings = _siblings(schema, location)
         close = difflib.get_close_matches(location[-1], siblings, 1)
         allowed = f"allowed{_for_model(schema, location)}: {', '.join(siblings)}"
         return f"unknown key {key} = {value!r}; " + (f"did you mean {close[0]}?" if close else allowed)
@@ -209,6 +229,13 @@ def _explain(problem: Any, schema: type[Params]) -> str:
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     return f"{key} = {value!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _siblings(schema: Any, location: list[str]) -> list[str]:
+    """The keys that are known where an unknown one stands."""
+    for name in location[:-1]:
+        schema = schema.model_fields[_field(name)].annotation
+    return _keys(schema)
 
 
 def _for_model(schema: type[Params], location: list[str]) -> str:

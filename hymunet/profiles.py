@@ -44,15 +44,22 @@ def overlaid(text: str, changes: dict[str, dict[str, Any]]) -> str:
     for section, values in changes.items():
         if section == "model" and values.get("name", content[section]["name"]) != content[section]["name"]:
             content[section].clear()  # another model has other keys, and defaults of its own
-        for key, value in values.items():
-            old = content.setdefault(section, {}).get(key)
-            if isinstance(old, list) and isinstance(value, list) and len(old) == len(value):
-                old[:] = value  # keeps the line's style and its comment
-            else:
-                content[section][key] = value
+    lay_over(content, changes)
     output = io.StringIO()
     yaml.dump(content, output)
     return output.getvalue()
+
+
+def lay_over(content: Any, changes: dict[str, Any]) -> None:
+    """Replaces values of `content` by those of `changes`, key by key at every depth; the rest stays."""
+    for key, value in changes.items():
+        old = content.get(key)
+        if isinstance(value, dict) and isinstance(old, dict | None):
+            lay_over(content.setdefault(key, {}), value)
+        elif isinstance(old, list) and isinstance(value, list) and len(old) == len(value):
+            old[:] = value  # keeps the line's style and its comment
+        else:
+            content[key] = value
 
 
 def allowed() -> str:
@@ -61,10 +68,7 @@ def allowed() -> str:
     lines = []
     for section, reference in schema["properties"].items():
         lines.append(f"{section}:")
-        if section == "model":
-            lines += _models()
-        else:
-            lines += _keys(schema["$defs"][reference["$ref"].rsplit("/", 1)[1]], "  ")
+        lines += _models() if section == "model" else _keys(schema["$defs"][_name(reference)], "  ", schema["$defs"])
     return "\n".join(lines)
 
 
@@ -76,12 +80,22 @@ def _models() -> list[str]:
     return lines
 
 
-def _keys(schema: dict[str, Any], indent: str, without: Sequence[str] = ()) -> list[str]:
-    return [
-        f"{indent}{key}: {_values(rule)}" + (f" (default {rule['default']})" if "default" in rule else "")
-        for key, rule in schema["properties"].items()
-        if key not in without
-    ]
+def _keys(
+    schema: dict[str, Any], indent: str, definitions: dict[str, Any] | None = None, without: Sequence[str] = ()
+) -> list[str]:
+    lines = []
+    for key, rule in schema["properties"].items():
+        if "$ref" in rule:
+            below = (definitions or {})[_name(rule)]
+            lines += [f"{indent}{key}:", *_keys(below, f"{indent}  ", definitions)]
+        elif key not in without:
+            default = f" (default {rule['default']})" if "default" in rule else ""
+            lines.append(f"{indent}{key}: {_values(rule)}{default}")
+    return lines
+
+
+def _name(reference: dict[str, Any]) -> str:
+    return reference["$ref"].rsplit("/", 1)[1]
 
 
 _BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
@@ -101,4 +115,5 @@ def _values(rule: dict[str, Any]) -> str:
     limits = [text.format(rule[key]) for key, text in _BOUNDS.items() if key in rule]
     limits += [f"a multiple of {rule['multipleOf']}"] if "multipleOf" in rule else []
     limits += [f"like {rule['pattern']}"] if "pattern" in rule else []
+    limits += ["not empty"] if "minLength" in rule else []
     return " ".join([_TYPES[rule["type"]], *([", ".join(limits)] if limits else [])])

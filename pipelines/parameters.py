@@ -18,10 +18,13 @@ def content(path: Path, profile: str | None, overrides: list[str]) -> dict[str, 
         chosen = _merged(params.read_yaml(PROFILES / "paper.yaml"), params.read_yaml(PROFILES / f"{profile}.yaml"))
     for text in overrides:
         key, value = pair(text)
-        section, _, name = key.partition(".")
-        if name not in chosen.get(section, {}):
+        *sections, name = key.split(".")
+        section = chosen
+        for part in sections:
+            section = section[part] if isinstance(section.get(part), dict) else {}
+        if name not in section:
             raise ValueError(f"-S {text}: params.yaml has no key {key}")
-        chosen[section][name] = YAML(typ="safe", pure=True).load(value)
+        section[name] = YAML(typ="safe", pure=True).load(value)
     params.check(chosen, profile or str(path))
     return chosen
 
@@ -36,6 +39,7 @@ def pair(text: str) -> tuple[str, str]:
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = copy.deepcopy(base)
-    for section, values in over.items():
-        merged.setdefault(section, {}).update(values)
+    for key, value in over.items():
+        below = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if below else value
     return merged

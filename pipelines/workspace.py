@@ -25,7 +25,7 @@ CONFIG = """[core]
     remote = shared
     site_cache_dir = {site}
 [cache]
-    type = "reflink,hardlink,copy"
+    type = "hardlink,reflink,copy"
 ['remote "shared"']
     url = {url}
     verify = true

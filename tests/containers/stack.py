@@ -24,8 +24,8 @@ RESTORED = dict.fromkeys(STEPS, "restored") | {"register": "computed"}
 WHEELS = "wheels:local"
 # Over the demo profile: every stage really works, in a few seconds each.
 TINY = {
-    "data.synthetic_images": "40",
-    "data.synthetic_size": "64",
+    "data.synthetic.images": "40",
+    "data.synthetic.size": "64",
     "prepare.image_size": "32",
     "validate.min_images": "20",
     "validate.mask_area": "[0.0, 1.0]",

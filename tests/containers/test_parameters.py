@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeo
 MODELLING = {"train", "evaluate", "register"}
 # The data pass under either bound: of the checks training depends on the verdict, which is then the same.
 CHANGES = {
-    "data.synthetic_seed": ("1", STEPS),
+    "data.synthetic.seed": ("1", STEPS),
     "prepare.image_size": ("48", STEPS - {"download"}),
     "split.seed": ("1", {"split", "validate"} | MODELLING),
     "validate.max_components": ("19", {"validate"}),

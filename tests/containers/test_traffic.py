@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from hymunet.data.acquire.published import sums_sha256
+from hymunet.data.acquire.transfer import file_sha256
 from tests.containers.meter import Meter
 from tests.containers.stack import STEPS, Stack
 from tests.support.servers import S3Server
@@ -38,13 +40,15 @@ def stack(new_stack: Callable[..., Stack], store: Meter) -> Stack:
 
 def test_raw_data_cross_the_network_once(stack: Stack, mirror: Meter, store: Meter) -> None:
     """From the mirror once, to the store once, from it once to the one step that reads them; and never again."""
-    changes = {"data__source": "kvasir_seg", "data__mirror": f"{mirror.uri}/mirror", "train__epochs": "1"}
+    sums = sums_sha256({ARCHIVE: file_sha256(isic_folder() / ARCHIVE)})
+    place = {"data__kvasir_seg__mirror": f"{mirror.uri}/mirror", "data__kvasir_seg__sums": sums}
+    changes = {"data__source": "kvasir_seg", "train__epochs": "1", **place}
     raw = (isic_folder() / ARCHIVE).stat().st_size
     code, log = stack.run("real", **changes)
     assert code == 0, log[-4000:]
     assert stack.states("real") == dict.fromkeys(STEPS, "computed")
-    # One byte more asks whether the mirror knows ranges.
-    assert mirror.received["GET", f"/mirror/{ARCHIVE}"] == raw + 1
+    # Two bytes more ask what the mirror has, and whether it knows ranges.
+    assert mirror.received["GET", f"/mirror/{ARCHIVE}"] == raw + 2
     objects = [path for (verb, path), size in store.sent.items() if verb == "PUT" and raw <= size < raw * 1.01]
     assert len(objects) == 1, "the archive went to the store as one object"
     assert raw <= store.sent["PUT", objects[0]] < raw * 1.01

@@ -16,7 +16,7 @@ from hymunet import params
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ("download", "prepare", "split", "validate", "train", "evaluate", "register")
 TINY = {
-    "data": {"source": "synthetic", "synthetic_images": 40, "synthetic_size": 64},
+    "data": {"source": "synthetic", "synthetic": {"images": 40, "size": 64, "seed": 0}},
     "prepare": {"image_size": 32},
     "validate": {"min_images": 10, "median_mask_area": [0.0, 1.0]},
     "train": {"epochs": 1, "batch_size": 8, "workers": 0, "example_every": 0},

@@ -113,14 +113,23 @@ def test_an_unknown_profile_names_those_there_are(project, capsys):
     assert "no profile 'dmeo'; there are: demo, " in refusal(capsys, "profile", "dmeo")
 
 
+def names(content):
+    """Every section and key, in the order of the file."""
+    for key, value in content.items():
+        yield key
+        if isinstance(value, dict):
+            yield from names(value)
+
+
 def test_params_tells_of_every_key(capsys):
     assert cli.main(["params"]) == 0
     lines = capsys.readouterr().out.splitlines()
     content = params.read_yaml(ROOT / "profiles/paper.yaml")
     sections = {name: catalogue.find(name).section for name in catalogue.names()}
     of_models = 1 + sum(len(section.model_fields) for section in sections.values())
-    others = sum(len(values) for name, values in content.items() if name != "model")
-    assert len(lines) == len(content) + others + of_models
+    others = [key for name, values in content.items() for key in [name, *names(values if name != "model" else {})]]
+    assert len(lines) == len(others) + of_models
+    assert set(others) <= {line.strip().partition(":")[0] for line in lines}
     assert f"  name: {' | '.join(sections)}" in lines
     assert "    drop_path: number ≥ 0, < 1 (default 0.1)" in lines
     assert "  image_size: whole number ≥ 32, ≤ 2048" in lines

@@ -2,8 +2,8 @@
 
 import ast
 import contextlib
-import copy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from ruamel.yaml import YAML
@@ -13,16 +13,24 @@ from hymunet.models import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
-# Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk; how many work.
+# Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk; how many work;
+# how bytes travel whose hash is known beforehand.
 PLUMBING = {
     "components/__init__.py",
     "components/cli.py",
     "hymunet/__init__.py",
+    "hymunet/addresses.py",
     "hymunet/atomic.py",
+    "hymunet/data/acquire/published.py",
+    "hymunet/data/acquire/remote.py",
+    "hymunet/data/acquire/sections.py",
+    "hymunet/data/acquire/transfer.py",
     "hymunet/params.py",
     "hymunet/processors.py",
     "hymunet/section.py",
 }
+TABLE = "hymunet/data/acquire/sources.py"  # imports every source's module; of them, the chosen one counts
+SOURCES = get_args(params.Data.model_fields["source"].annotation)
 CASES = [(stage, model) for stage in STAGES for model in catalogue.names()]
 
 
@@ -32,15 +40,17 @@ def import_closure(stage: str, model: str) -> set[str]:
     imported = set(closure.files(program, without=PLUMBING))
     if "hymunet/models/catalogue.py" in imported:  # it imports the model by its name
         imported |= set(closure.files(program, catalogue.module(model), without=PLUMBING))
-    return imported
+    return imported - {TABLE}
 
 
 def covers(dependency: str, file: str) -> bool:
-    return file == dependency or file.startswith(f"{dependency}/")
+    """A dependency on the chosen source's module covers each source's in turn."""
+    possible = [resolved(dependency, source=source) for source in SOURCES]
+    return any(file == path or file.startswith(f"{path}/") for path in possible)
 
 
-def resolved(dependency: str, model: str) -> str:
-    return dependency.replace("${model.name}", model)
+def resolved(dependency: str, model: str = "${model.name}", source: str = "${data.source}") -> str:
+    return dependency.replace("${model.name}", model).replace("${data.source}", source)
 
 
 def code_dependencies(stage: str, model: str) -> list[str]:
@@ -91,7 +101,14 @@ def sections_asked_for(program: Path) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_lists_the_sections_that_its_program_reads(stage):
-    assert sections_asked_for(ROOT / f"components/{stage}/__main__.py") == set(STAGES[stage]["params"])
+    listed = {key.partition(".")[0] for key in STAGES[stage]["params"]}
+    assert sections_asked_for(ROOT / f"components/{stage}/__main__.py") == listed
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_has_a_section_and_a_module_of_its_name(source):
+    assert source in paper()["data"]
+    assert (ROOT / f"hymunet/data/acquire/{source}.py").is_file()
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -122,8 +139,7 @@ def finished_pipeline(tmp_path_factory):
     for name in outs:
         (folder / name).mkdir(parents=True)
         (folder / name / "content").write_text(name)
-    for name in {dep for stage in STAGES.values() for dep in stage["deps"]} - outs:
-        name = resolved(name, "hymunet")
+    for name in dependencies() - outs:
         file = folder / name if Path(name).suffix else folder / name / "content"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(name)
@@ -133,23 +149,97 @@ def finished_pipeline(tmp_path_factory):
         yield folder
 
 
-def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pipeline):
+def dependencies() -> set[str]:
+    """Every path that dvc.yaml may name, whichever source is chosen."""
+    named = {dep for stage in STAGES.values() for dep in stage["deps"]}
+    place = paper()["data"]["folder"]["path"]
+    return {
+        resolved(dep, "hymunet", source).replace("${data.folder.path}", place) for dep in named for source in SOURCES
+    }
+
+
+def leaves(content, key=""):
+    """Every parameter with its value, by its full name."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{key}{name}.")
+        else:
+            yield f"{key}{name}", value
+
+
+def stale(folder, source="isic2018", **changes):
+    """The stages that DVC finds changed with these parameters, not those that only follow from one upstream."""
     from dvc.repo import Repo
 
-    readers = {section: {name for name, stage in STAGES.items() if section in stage["params"]} for section in paper()}
-    assert set(readers) == {section for stage in STAGES.values() for section in stage["params"]}
+    content = paper()
+    content["data"]["source"] = source
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = content
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    YAML().dump(content, folder / "params.yaml")
+    with Repo() as repo:
+        return set(repo.status())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pipeline, source):
+    """A source's own parameters are read when it is the chosen one; the model's name, where its file is named."""
+    from dvc.repo import Repo
+
     named = {name for name, stage in STAGES.items() if any("${model.name}" in dep for dep in stage["deps"])}
     assert named == {"train", "evaluate", "register"}
     with Repo() as repo:
-        assert repo.status() == {}
-    for section, values in paper().items():
-        for key, value in values.items():
-            changed = copy.deepcopy(paper())
-            changed[section][key] = different(value)
-            YAML().dump(changed, finished_pipeline / "params.yaml")
-            with Repo() as repo:
-                expected = readers[section] | (named if (section, key) == ("model", "name") else set())
-                assert set(repo.status()) == expected, f"{section}.{key}"
+        stale(finished_pipeline, source)
+        repo.commit(force=True)
+    assert stale(finished_pipeline, source) == set()
+    listed = {key for stage in STAGES.values() for key in stage["params"]}
+    assert {key.partition(".")[0] for key in listed} == set(paper())
+    for key, value in leaves(paper()):
+        if key == "data.source" or (source != SOURCES[0] and not key.startswith("data.")):
+            continue
+        readers = {
+            name
+            for name, stage in STAGES.items()
+            if any(f"{key}.".startswith(f"{resolved(read, source=source)}.") for read in stage["params"])
+        }
+        readers |= named if key == "model.name" else set()
+        if key == "data.folder.path":  # a dependency for every source: it is there in any case
+            (finished_pipeline / f"{value}x").mkdir(exist_ok=True)
+            readers = {"download"}
+        assert stale(finished_pipeline, source, **{key: different(value)}) == readers, key
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "expected"),
+    [
+        ("isic2018", "hymunet/data/acquire/isic2018.py", {"download", "prepare"}),
+        ("isic2018", "hymunet/data/acquire/kvasir_seg.py", set()),
+        ("isic2018", "hymunet/data/acquire/remote.py", set()),
+        ("isic2018", "hymunet/data/acquire/transfer.py", set()),
+        ("synthetic", "hymunet/data/acquire/isic2018.py", set()),
+        ("folder", "components/download/example/images/another.png", {"download"}),
+        ("isic2018", "hymunet/data/prepare/csrc/png.cpp", {"prepare", "split"}),
+    ],
+)
+def test_a_file_makes_exactly_the_stages_stale_that_depend_on_it(finished_pipeline, source, file, expected):
+    from dvc.repo import Repo
+
+    path = finished_pipeline / file
+    before = path.read_bytes() if path.exists() else None
+    with Repo() as repo:
+        stale(finished_pipeline, source)
+        repo.commit(force=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("# changed")
+    try:
+        found = stale(finished_pipeline, source)
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+    assert found >= expected
+    assert found - expected <= {"evaluate", "register"}, "stages that read images as prepare does"
 
 
 def paper():

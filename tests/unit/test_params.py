@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hymunet import params
+from hymunet.addresses import without_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,7 +66,16 @@ def test_the_demo_profile_is_valid_over_the_paper(content):
         ("model", {"size": "small"}, "model.name is missing; it is one of "),
         ("model", "unet", "model = 'unet': input should be a valid dictionary"),
         ("data.source", "isic", "data.source = 'isic': input should be 'isic2018', 'kvasir_seg', 'folder' or"),
-        ("data.source", "folder", "data.folder must name a directory"),
+        ("data.folder.path", "", "data.folder.path = '': string should have at least 1 character"),
+        ("data.synthetic.sed", 1, "unknown key data.synthetic.sed = 1; did you mean seed?"),
+        ("data.kvasir_seg.sums", "0" * 64, "sums names the archives of a mirror, and mirror is null"),
+        ("data.isic2018.sums", "x", "data.isic2018.sums = 'x': string should match pattern"),
+        ("data.mirror", None, "data.mirror is now data.isic2018.mirror or data.kvasir_seg.mirror"),
+        ("data.official_test", True, "data.official_test is now data.isic2018.official_test"),
+        ("data.folder", "/mnt/mine", "data.folder is now data.folder.path"),
+        ("data.synthetic_images", 240, "data.synthetic_images is now data.synthetic.images"),
+        ("data.synthetic_size", 192, "data.synthetic_size is now data.synthetic.size"),
+        ("data.synthetic_seed", 1, "data.synthetic_seed is now data.synthetic.seed"),
         ("split.fractions", [0.5, 0.5, 0.5], "split.fractions must be three positive numbers with sum 1"),
         ("evaluate.threshold", 1.5, "evaluate.threshold = 1.5: input should be less than 1"),
         ("register.model_name", "a b", "register.model_name = 'a b': string should match pattern"),
@@ -76,6 +86,52 @@ def test_a_mistake_is_one_line(content, key, value, expected):
         params.check(change(content, key, value))
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+AT = "@"  # apart, for the project is searched for addresses that hold a password
+SECRETS = [
+    f"https://alice:s3cret{AT}host/isic",
+    f"https://alice:s3c/r{AT}et{AT}host:8080/isic",
+    f"http://s3cret{AT}host/isic",
+    f"s3://AKIA123:s3cret{AT}bucket/isic",
+    "https://host/isic?sig=s3cret",
+    "https://host/isic?s3cret",
+]
+
+
+@pytest.mark.parametrize("address", SECRETS)
+@pytest.mark.parametrize("key", ["data.isic2018.mirror", "data.kvasir_seg.mirror", "data.folder.path"])
+def test_secrets_have_no_place_in_parameters_and_are_not_repeated(content, key, address):
+    with pytest.raises(
+        ValueError, match=f"{key} holds a user, a password or a query.*netrc.*AWS_ACCESS_KEY_ID"
+    ) as error:
+        params.check(change(content, key, address))
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://host/a/b", "http://host:8080/x@y", "s3://bucket/prefix", "/mnt/me@home/what?", "C:/isic", "../isic"],
+)
+def test_an_address_without_secrets_is_taken(content, address):
+    assert params.check(change(content, "data.isic2018.mirror", address)).data.isic2018.mirror == address
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"GET https://alice:s3cret{AT}host/x failed", "GET https://host/x failed"),
+        (f"https://alice:s3/cr{AT}et{AT}host/x", "https://host/x"),
+        ("s3://key@bucket/x", "s3://bucket/x"),
+        ("url: /x.zip?X-Amz-Signature=s3cret (Caused by", "url: /x.zip?… (Caused by"),
+        ("'https://host:80/x?a=1&sig=s3cret'", "'https://host:80/x?…'"),
+        ("http://host:80/a@b is plain", "http://host:80/a@b is plain"),
+        (f"postgresql://u:p{AT}h/d and redis://:p{AT}h/0", "postgresql://h/d and redis://h/0"),
+        ("which one? a=b", "which one? a=b"),
+    ],
+)
+def test_secrets_are_left_out_of_what_is_shown(text, shown):
+    assert without_secrets(text) == shown
 
 
 def test_a_missing_key_is_named(content):

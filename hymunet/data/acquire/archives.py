@@ -1,11 +1,15 @@
-"""ZIP archives, read in place. Nothing is ever extracted, so no name inside one can reach the file system.
+"""ZIP archives: packed the same every time, and read in place. Nothing is ever extracted, so no name inside one can
+reach the file system.
 
 What no honest archive of images holds refuses the archive: absolute or climbing names, links, encryption, names that
-clash when case is ignored, and members that unpack to more than their kind can need.
+clash when case or the form of accents is ignored, and members that unpack to more than their kind can need.
 """
 
+import os
 import stat
+import unicodedata
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -24,7 +28,7 @@ class Archive:
             raise ValueError(f"{self.path}: no such archive; run the download step first") from None
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise ValueError(f"{self.path}: not a readable ZIP archive ({error}); download it again") from None
-        self._members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
+        self._members = {info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")}
         try:
             self._refuse_hostile()
         except ValueError:
@@ -55,24 +59,42 @@ class Archive:
             raise ValueError(f"{self.path}: {name} is damaged ({error}); download the archive again") from None
 
     def _refuse_hostile(self) -> None:
-        if len(self._members) != sum(not info.is_dir() for info in self._zip.infolist()):
+        entries = self._zip.infolist()
+        for info in entries:
+            if reason := _hostile(info):
+                raise ValueError(f"{self.path}: refused, {info.filename!r} {reason}")
+        if len(self._members) != sum(not info.filename.endswith("/") for info in entries):
             raise ValueError(f"{self.path}: refused, a name occurs twice")
         folded: dict[str, str] = {}
-        for name, info in self._members.items():
-            reason = _hostile(info)
-            if reason:
-                raise ValueError(f"{self.path}: refused, {name!r} {reason}")
-            other = folded.setdefault(name.casefold(), name)
+        for name in self._members:
+            other = folded.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
             if other != name:
-                raise ValueError(f"{self.path}: refused, {name!r} and {other!r} differ only in case")
+                raise ValueError(f"{self.path}: refused, {name!r} and {other!r} differ only in case or form")
+
+
+def pack(members: Iterable[tuple[str, bytes]], target: Path) -> None:
+    """A ZIP that depends on names and contents alone, written atomically."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, content in members:
+                    archive.writestr(zipfile.ZipInfo(name), content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _hostile(info: zipfile.ZipInfo) -> str | None:
-    path = PurePosixPath(info.filename)
-    if path.is_absolute() or "\\" in info.filename or ":" in path.parts[0] or ".." in path.parts:
+    parts = PurePosixPath(info.filename).parts
+    if not parts:
+        return "names no file"
+    if parts[0].startswith("/") or "\\" in info.filename or ":" in parts[0] or ".." in parts:
         return "would leave the folder it is unpacked in"
     kind = info.external_attr >> 16
-    if kind and not (stat.S_ISREG(kind) or stat.S_IFMT(kind) == 0):
+    if kind and stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR if info.filename.endswith("/") else 0):
         return "is not a regular file"
     if info.flag_bits & 0x1:
         return "is encrypted"

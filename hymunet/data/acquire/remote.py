@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hymunet.addresses import holds_secrets, without_secrets
+
 CHUNK = 2**18
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two reads
 
@@ -46,13 +48,20 @@ class Remote(Protocol):
 
 
 def remote(base: str) -> Remote:
-    """ValueError when the address is neither http(s), s3://bucket/prefix nor an existing folder."""
+    """ValueError when the address is neither http(s), s3://bucket/prefix nor an existing folder, or holds a secret."""
+    if holds_secrets(base):
+        raise ValueError(
+            f"{without_secrets(base)}: the address holds a user, a password or a query; leave them out: for http(s) "
+            "they belong into ~/.netrc, for S3 into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if base.startswith(("http://", "https://")):
         return Web(base)
     if base.startswith("s3://"):
         return Bucket(base)
     if not Path(base).is_dir():
-        raise ValueError(f"{base}: neither an http(s) or s3:// address nor an existing folder; correct data.mirror")
+        raise ValueError(
+            f"{without_secrets(base)}: neither an http(s) or s3:// address nor an existing folder; correct the mirror"
+        )
     return Folder(base)
 
 
@@ -187,4 +196,4 @@ def _translated(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _plain(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return without_secrets(" ".join(str(error).split()))[:300]

@@ -4,8 +4,14 @@ For demonstrations and tests. An image depends on seed, index and size alone; nu
 contract, and the drawing uses only its uniform and integer draws.
 """
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
+from tqdm import tqdm
+
+from hymunet.data.acquire.sections import Synthetic
+from hymunet.data.acquire.source import ArchiveFile, Source
 
 
 def draw(index: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,3 +88,19 @@ def _draw_ruler(rng: np.random.Generator, image: np.ndarray, size: int) -> np.nd
         length = size // 14 if tick % 5 == 0 else size // 28
         cv2.line(image, (position, edge), (position, edge + length), (40, 40, 40), max(1, size // 190))
     return image
+
+
+def members(section: Synthetic) -> Iterator[tuple[str, bytes]]:
+    """Names and content for the archive: PNG files of images and masks."""
+    for index in tqdm(range(section.images), desc="drawing", unit="image", disable=None):
+        image, mask = draw(index, section.size, section.seed)
+        for kind, pixels in (("images", image[..., ::-1]), ("masks", mask)):
+            yield f"synthetic/{kind}/case_{index:05d}.png", cv2.imencode(".png", pixels)[1].tobytes()
+
+
+SOURCE = Source(
+    archives=(ArchiveFile("synthetic.zip"),),
+    image=r"synthetic/images/(\w+)\.png",
+    mask=r"synthetic/masks/(\w+)\.png",
+    members=members,
+)

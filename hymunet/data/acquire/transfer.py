@@ -42,7 +42,7 @@ def fetch(source: Remote, name: str, target: Path, sha256: str | None, size: int
     Raises Missing, Refused, WrongBytes, another OSError once the retries are used up, ValueError when the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target):
+    with alone(target):
         if target.exists():
             digest = file_sha256(target)
             if sha256 in (None, digest):
@@ -186,8 +186,8 @@ def patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) 
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """One process at a time works on a file; another waits, and then finds it there."""
+def alone(target: Path) -> Iterator[None]:
+    """One process at a time works on a file or folder; another waits, and then finds it there."""
     with target.with_name(f".{target.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

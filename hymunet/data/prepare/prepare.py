@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from hymunet import atomic
 from hymunet.data.acquire.archives import Archive
-from hymunet.data.acquire.sources import SOURCES, Pair, Source
+from hymunet.data.acquire.source import Pair, Source
+from hymunet.data.acquire.sources import SOURCES
 from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.manifest import write_manifest
 from hymunet.processors import processors

@@ -11,7 +11,10 @@ from components.prepare.__main__ import main as prepare
 from components.split.__main__ import main as split
 from components.validate.__main__ import main as validate
 from hymunet import params
+from hymunet.data.acquire.published import sums_sha256
+from hymunet.data.acquire.sources import SOURCES
 from hymunet.data.acquire.synthetic import draw
+from hymunet.data.acquire.transfer import file_sha256
 from hymunet.data.prepare.manifest import read_manifest
 from tests.integration.data.test_download import ROOT
 from tests.unit.data.test_prepare import encoded
@@ -42,7 +45,10 @@ def mirror(tmp_path_factory):
 def run(mirror, root, official):
     """The four steps below `root`; returns the manifest, split.csv and split.json."""
     content = params.read_yaml(ROOT / "profiles/paper.yaml")
-    content["data"] |= {"mirror": str(mirror), "official_test": official}
+    extra = SOURCES["isic2018"].extra if official else ()
+    names = [archive.name for archive in SOURCES["isic2018"].archives + extra]
+    sums = sums_sha256({name: file_sha256(mirror / name) for name in names})
+    content["data"]["isic2018"] |= {"mirror": str(mirror), "sums": sums, "official_test": official}
     content["prepare"]["image_size"] = 32
     content["validate"]["min_images"] = 100
     root.mkdir()

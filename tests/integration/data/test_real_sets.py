@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from hymunet import params
+from hymunet import params, profiles
+from hymunet.data.acquire.published import sums_sha256
 from hymunet.data.acquire.sources import SOURCES
+from hymunet.data.acquire.transfer import file_sha256
 from tests.support.servers import S3Server
 from tests.support.training_data import ROOT, isic_folder
 
@@ -23,7 +25,7 @@ EXPECTED = {
     "isic2018": {"train": 2075, "validation": 259, "test": 260},
     "kvasir_seg": {"train": 800, "validation": 100, "test": 100},
 }
-BOUNDS = {"isic2018": {}, "kvasir_seg": {"max_components": 40}}
+PROFILES = {"isic2018": "paper", "kvasir_seg": "kvasir"}
 
 
 @pytest.mark.slow
@@ -40,8 +42,9 @@ def test_every_pair_passes_from_an_s3_server(source: str, s3_server: S3Server, t
     for name in names:
         s3_server.client().upload_file(str(folder / name), bucket, f"archives/{name}")
     content = params.read_yaml(ROOT / "profiles/paper.yaml")
-    content["data"] |= {"source": source, "mirror": f"s3://{bucket}/archives"}
-    content["validate"] |= BOUNDS[source]
+    profiles.lay_over(content, params.read_yaml(ROOT / f"profiles/{PROFILES[source]}.yaml"))
+    sums = sums_sha256({name: file_sha256(folder / name) for name in names})
+    content["data"][source] |= {"mirror": f"s3://{bucket}/archives", "sums": sums}
     (tmp_path / "params.yaml").write_text(json.dumps(content))  # JSON is YAML
     environment = {**os.environ, **s3_server.env, "PYTHONPATH": str(ROOT)}
     for step in ("download", "prepare", "split", "validate"):

@@ -38,7 +38,7 @@ def test_a_run_comes_home_with_its_parameters_and_outputs(tmp_path: Path) -> Non
     remote, image, clone = tmp_path / "remote", copy(tmp_path / "image"), copy(tmp_path / "clone")
     remote.mkdir()
     params = read_yaml(ROOT / "params.yaml")
-    params["data"] |= {"source": "synthetic", "synthetic_images": 12, "synthetic_size": 64}
+    params["data"] |= {"source": "synthetic", "synthetic": {"images": 12, "size": 64, "seed": 0}}
     params["prepare"]["image_size"] = 32
     for stage, before in (("download", None), ("prepare", "download")):
         told = executor_input_of(tmp_path / stage, tmp_path / before / "lock" if before else None)
@@ -83,7 +83,7 @@ def test_a_run_comes_home_with_its_parameters_and_outputs(tmp_path: Path) -> Non
     assert (clone / "data/prepared/images.npy").exists()
     assert "up to date" in command(clone, "dvc", "status", "download", "prepare").stdout
     home = (clone / "params.yaml").read_text()
-    assert "synthetic_images: 12" in home
+    assert "images: 12" in home
     assert home.count("#") == (ROOT / "params.yaml").read_text().count("#"), "comments are lost"
 
     done = command(clone, "pipelines", "fetch", "unknown", "--settings", str(tmp_path / "settings.yaml"))

@@ -54,6 +54,16 @@ HOSTILE = {
     "duplicate": [("a.jpg", b"1"), ("a.jpg", b"2")],
     "case clash": [("a/B.jpg", b"1"), ("a/b.jpg", b"2")],
     "unicode case clash": [("straße.jpg", b"1"), ("STRASSE.jpg", b"2")],
+    "accent clash": [("Lésion.jpg", b"1"), ("Le\u0301sion.jpg", b"2")],
+    "here": [(".", b"x")],
+    "here, as a folder": [("./", b"")],
+    "root": [("/", b"")],
+    "roots": [("//", b"x")],
+    "no name": [(entry(""), b"x")],
+    "absolute folder": [("/etc/", b"")],
+    "climbing folder": [("../", b"")],
+    "above": [("..", b"x")],
+    "link that ends as a folder": [(entry("a/", stat.S_IFLNK | 0o777), b"")],
     "bomb by ratio": [("a.png", bytes(20 * 2**20))],
 }
 
@@ -63,6 +73,14 @@ def test_hostile_archives_are_refused(tmp_path, kind):
     path = write(tmp_path / "hostile.zip", HOSTILE[kind])
     with pytest.raises(ValueError, match=r"hostile\.zip: refused, "):
         Archive(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "./a.jpg", "a//b.jpg", "a/./b.jpg", ".hidden", "a..b.jpg", "...", "a b/ü.jpg"]
+)
+def test_odd_names_that_stay_inside_are_read(tmp_path, name):
+    with Archive(write(tmp_path / "odd.zip", [(name, b"content")])) as archive:
+        assert archive.read(name) == b"content"
 
 
 def patched_central_directory(content: bytes, offset: int, value: bytes) -> bytes:
