@@ -25,10 +25,13 @@ $(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	touch $@
 
-demo: $(VENV)/.all ## the whole pipeline on images that it draws itself: minutes on two CPU cores
-	hymunet profile demo
-	dvc repro
-	hymunet summary
+# In a folder of its own, so that the checkout's params.yaml stays as it is and results carry a clean commit.
+DEMO := build/demo
+demo: $(VENV)/.all ## the whole pipeline on images that it draws itself, in build/demo: minutes on two CPU cores
+	mkdir -p $(DEMO)
+	tar -cf - --exclude __pycache__ dvc.yaml params.yaml .dvcignore profiles components hymunet | tar -xf - -C $(DEMO)
+	cd $(DEMO) && { [ -d .dvc ] || dvc init --no-scm --quiet; } && hymunet profile demo && dvc repro && hymunet summary
+	@echo "all of it is in $(DEMO): try hymunet predict there, or look at reports/evaluation/report.html"
 
 test: $(VENV)/.dev ## every test that needs neither GPU nor containers; what this machine lacks is skipped by name
 	python -m pytest -m "not slow and not gpu and not containers"

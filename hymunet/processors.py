@@ -8,7 +8,9 @@ Imports nothing heavy: the variables have to be set before NumPy, torch and Open
 import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from hymunet import control_groups
 
 # OpenMP (torch), OpenBLAS and MKL (NumPy, SciPy, torch), OpenCV: each reads its own when it is loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
@@ -59,58 +61,19 @@ def threads_wanted(environment: MutableMapping[str, str] = os.environ) -> int:
 
 def quotas(root: Path = Path("/")) -> Iterator[float]:
     """Processors granted by each control group, version 1 or 2, around this process; unlimited ones give nothing."""
-    groups = _groups(root)
-    for line in _lines(root / "proc/self/mountinfo"):
-        left, _, right = line.partition(" - ")
-        if not right:
-            continue
-        kind, _, options = right.split(" ", 2)
-        inside, mount = left.split(" ")[3:5]
-        if kind == "cgroup2":
-            read, group = _quota_v2, groups.get("")
-        elif kind == "cgroup" and "cpu" in options.split(","):
-            read, group = _quota_v1, groups.get("cpu")
-        else:
-            continue
-        for folder in _upwards(root / mount.lstrip("/"), inside, group or "/"):
-            if (quota := read(folder)) is not None:
-                yield quota
-
-
-def _groups(root: Path) -> dict[str, str]:
-    """Controller -> this process's group; version 2 has one group for all, named ''."""
-    found: dict[str, str] = {}
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, group = line.split(":", 2)
-        found |= dict.fromkeys(controllers.split(","), group)
-    return found
-
-
-def _upwards(mount: Path, inside: str, group: str) -> Iterator[Path]:
-    """The group's folder and those around it, as far as they are mounted here.
-
-    In a container the mount often begins at the container's own group (`inside`), of which `group` is then the end.
-    """
-    path = PurePosixPath(group)
-    relative = path.relative_to(inside) if path.is_relative_to(inside) else PurePosixPath()
-    for part in [relative, *relative.parents]:
-        if ".." not in part.parts:
-            yield mount / part
+    for version, folder in control_groups.folders("cpu", root):
+        quota = (_quota_v2 if version == 2 else _quota_v1)(folder)
+        if quota is not None:
+            yield quota
 
 
 def _quota_v2(folder: Path) -> float | None:
-    words = next(iter(_lines(folder / "cpu.max")), "max").split()
+    words = next(iter(control_groups.lines(folder / "cpu.max")), "max").split()
     return None if words[0] == "max" else int(words[0]) / int(words[1])
 
 
 def _quota_v1(folder: Path) -> float | None:
-    quota, period = (next(iter(_lines(folder / f"cpu.cfs_{name}_us")), "-1") for name in ("quota", "period"))
+    quota, period = (
+        next(iter(control_groups.lines(folder / f"cpu.cfs_{name}_us")), "-1") for name in ("quota", "period")
+    )
     return None if int(quota) <= 0 or int(period) <= 0 else int(quota) / int(period)
-
-
-def _lines(path: Path) -> list[str]:
-    """The file's lines; none where this system has no such file."""
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []

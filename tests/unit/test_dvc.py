@@ -25,6 +25,7 @@ PLUMBING = {
     "hymunet/data/acquire/remote.py",
     "hymunet/data/acquire/sections.py",
     "hymunet/data/acquire/transfer.py",
+    "hymunet/control_groups.py",
     "hymunet/params.py",
     "hymunet/processors.py",
     "hymunet/section.py",

@@ -1,6 +1,9 @@
 """compose.yaml: what it promises, as far as it can be read without starting it."""
 
+import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,33 @@ def test_built_services_name_a_target_of_the_dockerfile(services: dict) -> None:
     built = [service["build"]["target"] for service in services.values() if "build" in service]
     assert built
     assert set(built) <= set(targets)
+
+
+SECRETS = ["plain", "p@ss/word:1", 'quo"te', "back\\slash", "100%", "a b'c", "ü#?&=;", "$HOME"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_the_stores_keys_may_hold_any_character(services: dict, secret: str, tmp_path: Path) -> None:
+    """The script that writes the store's keys, run as the container runs it, up to the server's start."""
+    [script] = services["s3"]["command"]
+    script = script.replace("$$", "$").replace("/tmp/s3.json", str(tmp_path / "s3.json"))
+    script = script.replace("exec weed", "true weed")
+    environment = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": f"id-{secret}", "AWS_SECRET_ACCESS_KEY": secret}
+    subprocess.run([*services["s3"]["entrypoint"], script], env=environment, check=True)
+    [identity] = json.loads((tmp_path / "s3.json").read_text())["identities"]
+    assert identity["credentials"] == [{"accessKey": f"id-{secret}", "secretKey": secret}]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_the_databases_password_may_hold_any_character(
+    services: dict, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in no address; libpq takes it from the environment as it is."""
+    sqlalchemy, psycopg = pytest.importorskip("sqlalchemy"), pytest.importorskip("psycopg")
+    environment = services["mlflow"]["environment"]
+    assert environment["PGPASSWORD"] == "${POSTGRES_PASSWORD}"
+    monkeypatch.setenv("PGPASSWORD", secret)
+    url = sqlalchemy.make_url(environment["MLFLOW_BACKEND_STORE_URI"])
+    assert (url.username, url.password, url.host) == ("mlflow", None, "postgres")
+    defaults = {option.keyword: option.val for option in psycopg.pq.Conninfo.get_defaults()}
+    assert defaults[b"password"] == secret.encode()
