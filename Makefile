@@ -9,7 +9,7 @@ N ?= 200
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-containers test-gpu kubeflow-demo lint chaos faults benchmarks clean
+.PHONY: help setup demo models test test-containers test-gpu kubeflow-demo lint chaos faults benchmarks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lint: $(VENV)/.dev ## ruff, mypy
 
 chaos: $(VENV)/.dev ## kill the training N times (N=200) and compare every byte with the uninterrupted run
 	python -m tests.chaos.kill_training --kills $(N)
+
+models: $(VENV)/.dev ## every model compiled, exported to ONNX, and learning four images by heart
+	python -m pytest -m "slow and not gpu" tests/unit/models
 
 faults: $(VENV)/.dev ## the long fault matrices: downloads, archives, tracking server
 	python -m pytest -m "slow and not gpu"

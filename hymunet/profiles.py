@@ -106,7 +106,7 @@ def _values(rule: dict[str, Any]) -> str:
     if "anyOf" in rule:
         return " | ".join(map(_values, rule["anyOf"]))
     if "enum" in rule:
-        return " | ".join(rule["enum"])
+        return " | ".join(map(str, rule["enum"]))
     if "const" in rule:
         return str(rule["const"])
     if rule["type"] == "array":

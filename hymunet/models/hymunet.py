@@ -9,20 +9,36 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from hymunet.models.layers.convolution import ResidualConvBlock, conv_block, downsample, upsample
-from hymunet.models.layers.fusion import MambaGuidedFusion
+from hymunet.models.layers.convolution import ResidualConvBlock, conv_block, downsample, require_multiple, upsample
+from hymunet.models.layers.fusion import Concatenation, FusionFromBoth, MambaGuidedFusion
 from hymunet.models.layers.state_space import VisualStateSpaceBlock
 
 BLOCKS = 2  # per encoder stage
+HYBRID = 2  # the first stage of state space blocks
+FIRST_SCAN = {"hybrid": HYBRID, "mamba": 0, "cnn": 4}
+
+
+def fusion_of(kind: str, channels: int) -> nn.Module:
+    """decoder: the paper's; both: its gate hears the encoder too; none: plain concatenation."""
+    if kind == "decoder":
+        return MambaGuidedFusion(channels)
+    return FusionFromBoth(2 * channels) if kind == "both" else Concatenation()
+
+
+def convolutions_of_equal_size(channels: int, directions: int) -> ResidualConvBlock:
+    """A residual convolution block with as many parameters as a state space block, by the channels between its two."""
+    scanning = sum(part.numel() for part in VisualStateSpaceBlock(channels, directions=directions).parameters())
+    fixed, each = 2 * channels, 2 * 9 * channels + 2  # the second batch norm; both convolutions and the first one
+    return ResidualConvBlock(channels, hidden=max(1, round((scanning - fixed) / each)))
 
 
 class DecoderStage(nn.Module):
     """Upsample, fuse with the encoder's feature, refine."""
 
-    def __init__(self, deep_channels: int, channels: int) -> None:
+    def __init__(self, deep_channels: int, channels: int, fusion: str) -> None:
         super().__init__()
         self.upsample = upsample(deep_channels, channels)
-        self.fusion = MambaGuidedFusion(channels)
+        self.fusion = fusion_of(fusion, channels)
         self.refine = conv_block(2 * channels, channels)
 
     def forward(self, deep: Tensor, encoded: Tensor) -> Tensor:
@@ -34,33 +50,48 @@ class HyMUNet(nn.Module):
 
     channels: of the four encoder stages, at H/2, H/4, H/8 and H/16. The first two stages are residual convolution
     blocks, the last two visual state space blocks, over which stochastic depth grows linearly up to `drop_path`.
+
+    For ablation. encoder: `hybrid`; `mamba`, state space blocks in all stages; `cnn`, the control without a scan: in
+    their place as many convolution blocks with as many parameters (to half a channel). fusion: see `fusion_of`.
+    directions: of the scan.
     """
 
     stride = 16
 
-    def __init__(self, channels: Sequence[int], drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        drop_path: float = 0.0,
+        encoder: str = "hybrid",
+        fusion: str = "decoder",
+        directions: int = 4,
+    ) -> None:
         super().__init__()
         widths = [channels[0] // 2, *channels]
         self.embedding = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
         )
-        rates = iter([drop_path * i / (2 * BLOCKS - 1) for i in range(2 * BLOCKS)])
+        first = FIRST_SCAN[encoder]
+        scanning = BLOCKS * (len(channels) - first)
+        rates = iter([drop_path * i / (scanning - 1) for i in range(scanning)])
         self.stages = nn.ModuleList()
         for index, (width_in, width) in enumerate(pairwise(widths)):
-            blocks: list[nn.Module] = [
-                ResidualConvBlock(width) if index < 2 else VisualStateSpaceBlock(width, drop_path=next(rates))
-                for _ in range(BLOCKS)
-            ]
+            blocks: list[nn.Module] = []
+            for _ in range(BLOCKS):
+                if index >= first:
+                    blocks.append(VisualStateSpaceBlock(width, drop_path=next(rates), directions=directions))
+                elif index >= HYBRID:
+                    blocks.append(convolutions_of_equal_size(width, directions))
+                else:
+                    blocks.append(ResidualConvBlock(width))
             self.stages.append(nn.Sequential(downsample(width_in, width), *blocks))
         self.decoder = nn.ModuleList(
-            DecoderStage(deep, width) for deep, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            DecoderStage(deep, width, fusion) for deep, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        if height % self.stride or width % self.stride:
-            raise ValueError(f"image size {height}×{width}: both sides must be multiples of {self.stride}")
+        require_multiple(images, self.stride)
         features = [self.embedding(images)]
         for stage in self.stages:
             features.append(stage(features[-1]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 Widths = Annotated[list[Count], Field(min_length=2, max_length=6)]  # channels of the levels, the first the finest
 FourWidths = Annotated[list[Count], Field(min_length=4, max_length=4)]
+
+SIZES = {
+    "small": (32, 64, 128, 256),
+    "base": (48, 96, 192, 384),
+    "large": (64, 128, 256, 512),
+    "published": (64, 128, 256, 512, 1024),  # the first U-Net's
+}
+Size = Literal["small", "base", "large", "published"] | Widths  # of U-shaped models
 
 
 class ModelSection(Section):
@@ -63,6 +71,11 @@ class Spec:
             )
 
 
-def widths(size: str | Sequence[int], named: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+def widths(size: str | Sequence[int], named: Mapping[str, Sequence[int]] = SIZES) -> tuple[int, ...]:
     """Channels of the levels, from a size's name or written out."""
     return tuple(named[size] if isinstance(size, str) else size)
+
+
+def halvings(section: Any) -> int:
+    """The stride of a U-shape: a halving between levels."""
+    return 2 ** (len(widths(section.size)) - 1)

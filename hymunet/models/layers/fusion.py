@@ -18,3 +18,22 @@ class MambaGuidedFusion(nn.Module):
     def forward(self, decoded: Tensor, encoded: Tensor) -> Tensor:
         gate = torch.sigmoid(self.attention(decoded))
         return torch.cat([encoded + gate * encoded, decoded], dim=1)
+
+
+class FusionFromBoth(nn.Module):
+    """For ablation: MGF-Skip whose gate hears the encoder's feature, too. channels: of both features together."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, decoded: Tensor, encoded: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.attention(torch.cat([encoded, decoded], dim=1)))
+        return torch.cat([encoded + gate * encoded, decoded], dim=1)
+
+
+class Concatenation(nn.Module):
+    """For ablation: the plain skip of a U-Net."""
+
+    def forward(self, decoded: Tensor, encoded: Tensor) -> Tensor:
+        return torch.cat([encoded, decoded], dim=1)

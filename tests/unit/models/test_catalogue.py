@@ -1,8 +1,12 @@
 """Models are found by name, one's own and other packages'; a change of the house changes no weight."""
 
 import hashlib
+import json
+import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import torch
 
 from hymunet import models, params, profiles
 from hymunet.models import catalogue
+from tests.support.training_data import drawn, write_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
 # SHA-256 over names and values of the fresh weights from seed 0, as they were before models had Specs.
@@ -52,51 +57,56 @@ def test_sections_are_read_without_torch(program):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+PAGE = ROOT / "docs/adding_a_model.md"
+
+
 @pytest.fixture
 def foreign(tmp_path, monkeypatch):
-    """Another package, installed, that declares the model `threshold`: one file, and an entry point."""
-    (tmp_path / "clinic_models.py").write_text(
-        """from typing import Literal
-
-from hymunet.models.spec import ModelSection, Spec
-from hymunet.section import Count
-
-
-class Threshold(ModelSection):
-    name: Literal["threshold"]
-    width: Count = 4
-
-
-def build(section, image_size):
-    from torch import nn
-
-    layers = [nn.Conv2d(3, section.width, 3, padding=1), nn.ReLU(), nn.Conv2d(section.width, 1, 1)]
-    return nn.Sequential(*layers)
-
-
-SPEC = Spec(section=Threshold, build=build, stride=lambda section: 1, tiny={})
-"""
-    )
+    """The package of docs/adding_a_model.md, installed."""
+    code, settings = re.findall(r"```\w+\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (entry,) = tomllib.loads(settings)["project"]["entry-points"]["hymunet.models"].items()
+    (tmp_path / "clinic_models.py").write_text(code)
     info = tmp_path / "clinic_models-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: clinic-models\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hymunet.models]\nthreshold = clinic_models:SPEC\n")
+    (info / "entry_points.txt").write_text(f"[hymunet.models]\n{entry[0]} = {entry[1]}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
 
+def test_the_page_on_adding_a_model_is_a_page():
+    assert len(PAGE.read_text().splitlines()) <= 30
+
+
 def test_another_packages_model_is_one_of_the_models(foreign, tmp_path):
     content = params.read_yaml(ROOT / "params.yaml")
-    content["model"] = {"name": "threshold", "width": 8}
+    content["model"] = {"name": "clinic_small", "width": 4}
     section = params.check(content).model
     assert section.model_dump() == content["model"]
-    assert "  with name threshold:\n    width: whole number ≥ 1 (default 4)" in profiles.allowed()
-    model = models.build(section, 33)
-    models.save(model, {"model": section.model_dump(), "image_size": 33, "threshold": 0.5}, tmp_path / "model")
-    loaded, _ = models.load(tmp_path / "model")
-    images = torch.randn(1, 3, 33, 33)
+    assert "  with name clinic_small:\n    width: whole number ≥ 1 (default 8)" in profiles.allowed()
+    with pytest.raises(ValueError, match="model.size = 'small'; allowed with name clinic_small: name, width"):
+        params.check({**content, "model": {"name": "clinic_small", "size": "small"}})
+
+
+def test_another_packages_model_trains_and_is_loaded(foreign, tmp_path, monkeypatch):
+    """By the pipeline's own program, as a user starts it."""
+    inputs = write_inputs(tmp_path / "inputs", *drawn(20, 33), validation=6, test=4)
+    content = params.read_yaml(ROOT / "params.yaml")
+    content["model"], content["prepare"]["image_size"] = {"name": "clinic_small"}, 33
+    content["train"] |= {"epochs": 2, "batch_size": 4, "workers": 0, "example_every": 0}
+    (tmp_path / "params.yaml").write_text(json.dumps(content))
+    outputs = ["--model", str(tmp_path / "model"), "--reports", str(tmp_path / "reports")]
+    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{foreign}", "HYMUNET_TRACKING": "off"}
+    subprocess.run(
+        [sys.executable, "-m", "components.train", "--params", "params.yaml", *inputs.arguments(), *outputs],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        check=True,
+    )
+    model, info = models.load(tmp_path / "model")
+    assert info["model"] == {"name": "clinic_small", "width": 8}
     with torch.no_grad():
-        torch.testing.assert_close(loaded(images), model(images), rtol=1e-4, atol=1e-5)
+        assert model(torch.randn(1, 3, 33, 33)).shape == (1, 1, 33, 33)
 
 
 def test_a_model_that_was_saved_with_keys_of_old_is_refused_in_one_line(tmp_path):

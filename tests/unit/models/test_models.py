@@ -13,7 +13,7 @@ from hymunet.models.layers.convolution import ResidualConvBlock
 from hymunet.models.layers.fusion import MambaGuidedFusion
 from hymunet.models.layers.state_space import SS2D, VisualStateSpaceBlock
 from hymunet.models.layers.stochastic import DropPath
-from hymunet.models.unet import UNet
+from hymunet.models.protocols import scans
 
 
 def section(name="hymunet", **fields):
@@ -33,40 +33,43 @@ def test_hymunet_sizes(size, millions):
     assert count(build(size=size)) / 1e6 == pytest.approx(millions, rel=0.05)
 
 
-def test_unet_has_the_published_size():
-    assert count(UNet((64, 128, 256, 512, 1024))) == 31_037_633
+def encoder_blocks(model):
+    return [block for stage in model.stages for block in list(stage)[1:]]
 
 
-@pytest.mark.parametrize("name", ["hymunet", "unet"])
-@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 48, 80), (3, 32, 64)])
-def test_any_batch_and_any_size_divisible_by_the_stride(name, shape):
-    batch, height, width = shape
-    model = build(name).eval()
+@pytest.mark.parametrize("size", ["small", "base", "large"])
+@pytest.mark.parametrize("directions", [4, 1])
+def test_the_control_without_a_scan_has_equal_depth_and_equally_many_parameters(size, directions):
+    hybrid, control = (build(size=size, encoder=encoder, directions=directions) for encoder in ("hybrid", "cnn"))
+    assert next(scans(control), None) is None
+    assert count(control) == pytest.approx(count(hybrid), rel=0.002)
+    for block, twin in zip(encoder_blocks(hybrid), encoder_blocks(control), strict=True):
+        assert count(twin) == pytest.approx(count(block), rel=0.01)
+
+
+def test_the_ablations_change_what_they_name_and_nothing_else():
+    full = build()
+    assert len(list(scans(full))) == 4
+    assert len(list(scans(build(encoder="mamba")))) == 8
+    gates = sum(layer.attention.weight.numel() + 1 for layer in full.modules() if isinstance(layer, MambaGuidedFusion))
+    assert count(full) - count(build(fusion="none")) == gates
+    assert count(build(fusion="both")) - count(full) == gates - 4
+    fewer = [count(build(directions=directions)) for directions in (4, 2, 1)]
+    assert fewer[0] - fewer[1] == 2 * (fewer[1] - fewer[2])
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_fewer_directions_are_those_along_the_rows(directions):
+    """The middle pixel reaches those after it in reading order; those before it, by the way back alone."""
+    scan = SS2D(2, rank=1, directions=directions).eval()
+    x = torch.ones(1, 3, 5, 2)
     with torch.no_grad():
-        assert model(torch.randn(batch, 3, height, width)).shape == (batch, 1, height, width)
-
-
-@pytest.mark.parametrize("name", ["hymunet", "unet"])
-def test_a_size_off_the_stride_is_refused(name):
-    with pytest.raises(ValueError, match="must be multiples of"):
-        build(name)(torch.zeros(1, 3, 36, 32))
-
-
-@pytest.mark.parametrize("name", ["hymunet", "unet"])
-def test_every_parameter_gets_a_gradient(name):
-    model = build(name)
-    model(torch.randn(2, 3, 32, 32)).square().mean().backward()
-    without = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
-    assert without == []
-
-
-def test_a_sample_does_not_hear_of_its_neighbours_in_the_batch():
-    model = build().eval()
-    images = torch.randn(3, 3, 32, 32)
-    with torch.no_grad():
-        together = model(images)
-        alone = torch.cat([model(image[None]) for image in images])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+        before = scan(x)
+        x[0, 1, 2] += 1.0
+        changed = (scan(x) - before).abs().amax(-1)[0] > 0
+    walk = changed.flatten().tolist()
+    assert walk[8:] == [True] * 7
+    assert walk[:7] == [directions == 2] * 7
 
 
 def test_channels_last_changes_nothing_and_survives_the_block():
