@@ -1,4 +1,4 @@
-"""Checks manifest and split against the expectations and writes Data Docs; a failed expectation stops the pipeline."""
+"""Checks manifest and split against the expectations and writes a report; a failed expectation stops the pipeline."""
 
 import sys
 
@@ -18,8 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     failures = validate(section, args.prepared, args.split, args.output)
     for failure in failures:
         print(f"validate: {failure}", file=sys.stderr)
-    docs = args.output / "data_docs" / "index.html"
-    print(f"validate: {'FAILED' if failures else 'passed'}; Data Docs: {docs}")
+    print(f"validate: {'FAILED' if failures else 'passed'}; report: {args.output / 'report.html'}")
     return 1 if failures else 0
 
 

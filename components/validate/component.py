@@ -19,7 +19,7 @@ def validate(
     return bridge(
         "validate",
         "--report",
-        "reports/validation/data_docs/index.html",
+        "reports/validation/report.html",
         "--verdict",
         "reports/validation/verdict.json",
     )

@@ -91,7 +91,7 @@ def test_refused_data_stop_the_pipeline_with_a_report(stack: Stack) -> None:
     assert "the data checks refused the data" in log
     assert "validate: FAILED" in log
     reports = sorted((stack.folder / "artifacts").glob("*/validate/report"), key=lambda path: path.stat().st_mtime)
-    assert "Data Docs" in reports[-1].read_text()
+    assert "<h1>Data checks</h1>" in reports[-1].read_text()
 
 
 def test_no_secret_is_in_what_the_runs_left_behind(stack: Stack) -> None:

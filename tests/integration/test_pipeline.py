@@ -81,7 +81,7 @@ def test_every_step_leaves_what_it_promises(finished):
     for name in (
         "data/prepared/images.npy",
         "data/split/split.csv",
-        "reports/validation/data_docs/index.html",
+        "reports/validation/report.html",
         "artifacts/model/model.safetensors",
         "reports/training/curves.png",
         "reports/evaluation/panel.png",

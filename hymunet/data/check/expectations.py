@@ -1,32 +1,47 @@
-"""The data checks: Great Expectations over manifest and split, with Data Docs. The only module that imports it."""
+"""The data checks: Great Expectations over manifest and split. The only module that imports it."""
 
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hymunet import atomic, params
-from hymunet.data.check.page import make_offline
+from hymunet.data.check.offline import make_offline
+from hymunet.data.check.page import write_page
 from hymunet.data.check.verdict import write_verdict
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 
+EXAMPLES = 8  # of the images that break a check
+BINS = 40  # of a distribution
+
+
 @dataclass(frozen=True)
-class Failure:
-    expectation: str
+class Check:
+    """What was asked of the data, and what was found."""
+
+    check: str
+    expectation: str  # as Great Expectations calls it
+    passed: bool
+    bound: str
     observed: str
-    examples: tuple[str, ...]
+    unexpected: int | None  # how many values break it, where it is about single values
+    examples: tuple[str, ...]  # ids of these
 
     def __str__(self) -> str:
-        shown = f" (for instance {', '.join(self.examples)})" if self.examples else ""
-        return f"{self.expectation}: {self.observed}{shown}"
+        shown = f" (for instance {', '.join(self.examples[:5])})" if self.examples else ""
+        return f"{self.check} [{self.expectation}]: {self.observed}{shown}"
 
 
-def validate(section: params.Validate, prepared: Path, split: Path, output: Path) -> list[Failure]:
-    """Checks the manifest joined with the split, writes report, Data Docs and verdict; returns what failed."""
+def validate(section: params.Validate, prepared: Path, split: Path, output: Path) -> list[Check]:
+    """Checks the manifest joined with the split; returns what failed.
+
+    Writes `validation.json`, `report.html` for people, `data_docs/` (Great Expectations' pages) and `verdict.json`.
+    """
     import great_expectations as gx
     import pandas as pd
 
@@ -56,11 +71,13 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
         )
     )
     result = checkpoint.run(batch_parameters={"dataframe": frame})
-    context.build_data_docs()
+    context.build_data_docs(build_index=False)  # its index is filled by scripts from the network
     make_offline(site)
-    outcomes = [outcome for run in result.run_results.values() for outcome in run.results]
-    failures = [_failure(outcome) for outcome in outcomes if not outcome.success]
-    _write(output / "validation.json", section, frame, len(outcomes), failures)
+    checks = [_check(outcome) for run in result.run_results.values() for outcome in run.results]
+    failures = [check for check in checks if not check.passed]
+    record = _record(section, frame, checks, prepared, split)
+    atomic.write(output / "validation.json", json.dumps(record, indent=2) + "\n")
+    write_page(record, prepared, output / "report.html")
     write_verdict(output / "verdict.json", not failures, prepared, split / "split.csv")
     return failures
 
@@ -140,33 +157,69 @@ def _table(prepared: Path, split: Path) -> Any:
     return frame
 
 
-def _failure(outcome: Any) -> Failure:
+def _check(outcome: Any) -> Check:
     config, found = outcome.expectation_config, outcome.result
     column = config.kwargs.get("column")
-    name = f"{config.type}({column})" if column else config.type
-    name = f"{config.description} [{name}]" if config.description else name
-    if "unexpected_count" in found:
-        observed = (
-            f"{found['unexpected_count']} of {found['element_count']} values, {found['partial_unexpected_list'][:3]}"
-        )
+    unexpected = found.get("unexpected_count")
+    if unexpected is None:
+        observed = _shown(found["observed_value"]) if "observed_value" in found else str(outcome.exception_info)
+    elif unexpected:
+        shown = ", ".join(map(_shown, found["partial_unexpected_list"][:3]))
+        observed = f"{unexpected:,} of {found['element_count']:,} values do not, as {shown}"
     else:
-        observed = f"observed {found.get('observed_value', outcome.exception_info)}"
-    bounds = {key: value for key, value in config.kwargs.items() if key.endswith("value") and value is not None}
-    examples = tuple(str(entry["id"]) for entry in (found.get("unexpected_index_list") or [])[:5])
-    return Failure(f"{name} {bounds}" if bounds else name, observed, examples)
+        observed = f"all {found['element_count']:,}"
+    return Check(
+        check=config.description,
+        expectation=f"{config.type}({column})" if column else config.type,
+        passed=bool(outcome.success),
+        bound=_bound(config.kwargs),
+        observed=observed,
+        unexpected=unexpected,
+        examples=tuple(str(entry["id"]) for entry in (found.get("unexpected_index_list") or [])[:EXAMPLES]),
+    )
 
 
-def _write(path: Path, section: params.Validate, frame: Any, checks: int, failures: list[Failure]) -> None:
+def _bound(kwargs: dict[str, Any]) -> str:
+    if "value_set" in kwargs:
+        return ", ".join(map(str, kwargs["value_set"]))
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    if low is not None and high is not None:
+        return _shown(low) if low == high else f"{_shown(low)} to {_shown(high)}"
+    return f"at least {_shown(low)}" if low is not None else f"at most {_shown(high)}" if high is not None else ""
+
+
+def _shown(value: Any) -> str:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return f"{value:,.0f}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _record(section: params.Validate, frame: Any, checks: list[Check], prepared: Path, split: Path) -> dict[str, Any]:
+    """The content of validation.json."""
     area = frame["mask_area"].quantile([0, 0.01, 0.5, 0.99, 1])
-    record = {
-        "success": not failures,
-        "expectations": checks,
-        "failed": [str(failure) for failure in failures],
+    return {
+        "success": all(check.passed for check in checks),
+        "checks": [asdict(check) for check in checks],
+        "failed": [str(check) for check in checks if not check.passed],
+        "source": json.loads((prepared / "prepare.json").read_text()).get("source"),
         "images": len(frame),
+        "split": json.loads((split / "split.json").read_text())["sizes"],
         "bounds": section.model_dump(),
         "mask_area_quantiles": {f"{quantile:g}": round(float(value), 6) for quantile, value in area.items()},
         "touching_border": int(frame["touches_border"].sum()),
         "several_components": int((frame["components"] > 1).sum()),
         "with_holes": int((frame["holes"] > 0).sum()),
+        "distributions": [
+            _distribution(frame, "mask_area", "Lesion, as part of its image", section.mask_area),
+            _distribution(frame, "aspect_ratio", "Longer side to shorter", [section.max_aspect_ratio]),
+            _distribution(frame, "components", "Pieces of a mask", [section.max_components]),
+        ],
     }
-    atomic.write(path, json.dumps(record, indent=2) + "\n")
+
+
+def _distribution(frame: Any, column: str, name: str, bounds: Sequence[float]) -> dict[str, Any]:
+    import numpy as np
+
+    values = frame[column].dropna().to_numpy(float)
+    counts, edges = np.histogram(values, BINS) if len(values) else (np.zeros(1, int), np.array([0.0, 1.0]))
+    rounded = [float(f"{edge:.6g}") for edge in edges]
+    return {"column": column, "name": name, "edges": rounded, "counts": counts.tolist(), "bounds": list(bounds)}

@@ -1,41 +1,76 @@
-"""Great Expectations' Data Docs, made to read well without a network.
+"""The report of the data checks as one page for people: one file, nothing fetched, no script.
 
-The stock pages fetch style sheets, scripts and a logo from seven hosts; offline they fall apart, and online they tell
-those hosts who reads. Everything that is fetched goes out, and one style sheet of our own goes in.
+The verdict first, then each check with its bound, what was found and pictures of examples, then the distributions.
 """
 
-import re
+import base64
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
 
 from hymunet import atomic
+from hymunet.data.prepare.manifest import open_array, read_manifest
 
-REMOTE = (
-    r"<link\b[^>]*href=\"https?://[^>]*>",
-    r"<script\b[^>]*src=\"https?://[^>]*>\s*</script>",
-    r"<img\b[^>]*src=\"https?://[^>]*>",
-    r"<style\b[^>]*>.*?</style>",
-    r"<script\b[^>]*>.*?</script>",  # what is left of the scripts only drives those taken out
-)
-STYLE = """<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b2733; max-width: 72rem; margin: 2rem auto; padding: 0 1.5rem }
-h1, h2, h3, h4, h5 { line-height: 1.2; margin: 1.2em 0 .4em } a { color: #0b62a4 }
-table { border-collapse: collapse; width: 100%; margin: .6rem 0 1.4rem; font-size: 14px }
-th, td { border-bottom: 1px solid #d6dde4; padding: .35rem .6rem; text-align: left; vertical-align: top }
-th { background: #f1f4f7 } tr:hover td { background: #fafbfc } p { margin: .3rem 0 }
-.badge { background: #e8edf2; border-radius: 3px; padding: 0 .35em; font-family: ui-monospace, monospace }
-.text-success, .fa-check-circle { color: #18794e } .text-danger, .fa-times { color: #c02626 }
-.fa-check-circle::before { content: "\\2714" } .fa-times::before { content: "\\2718" }
-.fa-exclamation-triangle::before { content: "\\26A0" }
-nav ol, .breadcrumb { list-style: none; padding: 0; display: flex; gap: .8em; flex-wrap: wrap }
-.navbar, footer, #ge-cta-footer, .modal, button, .d-none, .cooltip .top, .ge-walkthrough { display: none }
-pre, code { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px }
-</style></head>"""
+SIDE = 112  # pixels of a thumbnail
+WIDTH, HEIGHT = 520, 120  # of a distribution
 
 
-def make_offline(site: Path) -> None:
-    """Rewrites every page below `site`."""
-    for page in site.rglob("*.html"):
-        text = page.read_text()
-        for pattern in REMOTE:
-            text = re.sub(pattern, "", text, flags=re.DOTALL)
-        atomic.write(page, text.replace("</head>", STYLE, 1))
+def write_page(record: Mapping[str, Any], prepared: Path, path: Path) -> None:
+    """record: the content of validation.json. prepared: the folder of the images that it speaks of."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    examples = {id for check in record["checks"] if not check["passed"] for id in check["examples"]}
+    documents = path.parent.rglob("validations/**/*.html")
+    page = environment.get_template("page.html").render(
+        record=record,
+        failed=[check for check in record["checks"] if not check["passed"]],
+        passed=[check for check in record["checks"] if check["passed"]],
+        thumbnails=thumbnails(prepared, examples),
+        distributions=[_bars(one) for one in record["distributions"]],
+        documents=sorted(file.relative_to(path.parent).as_posix() for file in documents),
+        side=SIDE,
+        width=WIDTH,
+        height=HEIGHT,
+    )
+    atomic.write(path, page)
+
+
+def thumbnails(prepared: Path, ids: Iterable[str]) -> dict[str, str]:
+    """id -> `data:` address of a small JPEG with the mask's outline; an id that was not prepared has none."""
+    wanted = set(ids)
+    if not wanted or not (prepared / "images.npy").is_file():
+        return {}
+    images, masks = open_array(prepared / "images.npy"), open_array(prepared / "masks.npy")
+    rows = {row["id"]: index for index, row in enumerate(read_manifest(prepared / "manifest.parquet"))}
+    return {
+        id: _thumbnail(images[rows[id]], masks[rows[id]])
+        for id in sorted(wanted)
+        if rows.get(id, len(images)) < len(images)
+    }
+
+
+def _thumbnail(image: np.ndarray, mask: np.ndarray) -> str:
+    small = np.ascontiguousarray(cv2.resize(image[..., ::-1], (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    lesion = cv2.resize(mask, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST_EXACT)
+    outlines = cv2.findContours(lesion, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
+    cv2.drawContours(small, outlines, -1, (0, 255, 255), 1)
+    encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
+
+
+def _bars(distribution: Mapping[str, Any]) -> dict[str, Any]:
+    """Rectangles of a histogram and the places of its bounds, in pixels of the picture."""
+    edges, counts = distribution["edges"], distribution["counts"]
+    low, span = edges[0], (edges[-1] - edges[0]) or 1
+    places = [WIDTH * (edge - low) / span for edge in edges]
+    tallest = max(counts, default=0) or 1
+    bars = [
+        {"x": left, "width": max(right - left - 1, 1), "height": HEIGHT * (count / tallest) ** 0.5, "count": count}
+        for left, right, count in zip(places, places[1:], counts, strict=False)
+    ]
+    bounds = [WIDTH * (bound - low) / span for bound in distribution["bounds"] if edges[0] <= bound <= edges[-1]]
+    return {**distribution, "bars": bars, "lines": bounds}

@@ -60,13 +60,17 @@ def test_good_data_pass_and_the_page_fetches_nothing(tmp_path):
     record = json.loads((folder / "report/validation.json").read_text())
     assert (record["success"], record["images"], record["touching_border"]) == (True, 120, 12)
     require_passed(folder / "report/verdict.json", folder, folder / "split/split.csv")
-    pages = list((folder / "report/data_docs").rglob("*.html"))
-    assert len(pages) == 3
-    for page in pages:
+    documents = list((folder / "report/data_docs").rglob("*.html"))
+    assert len(documents) == 2
+    for page in [folder / "report/report.html", *documents]:
         text = page.read_text()
         assert not re.search(r"<(link|script|img|iframe)\b[^>]*(src|href)=\"https?:", text)
         assert not re.search(r"@import|url\(\s*[\"']?https?:", text)
-    assert any("no group of near-duplicates is in more than one split" in page.read_text() for page in pages)
+    (results,) = (folder / "report/data_docs/validations").rglob("*.html")
+    assert "no group of near-duplicates is in more than one split" in results.read_text()
+    page = (folder / "report/report.html").read_text()
+    assert f'href="{results.relative_to(folder / "report")}"' in page
+    assert not re.search(r"<(script|link|iframe)\b", page)
 
 
 def move_one(text):
