@@ -23,23 +23,26 @@ C_TOKEN = re.compile(
 )
 
 
-def files(*starts: str | Path, without: Collection[str] = (), root: Path = ROOT) -> list[str]:
+def files(
+    *starts: str | Path, without: Collection[str] = (), root: Path = ROOT, packages: Collection[str] = PACKAGES
+) -> list[str]:
     """The import closure of some modules (`hymunet.losses`) or files: paths below `root`, sorted, with `/`.
 
     Counted are imports at the top and inside functions, modules imported by a written name (`import_module`, `-m`; all
     that fit where a part of the name is computed), files named beside a module, and the sources in `csrc/` of a library
     that a module loads. Imports for type checkers alone are not. `without`: files that are left out with all that only
-    they import. Raises ValueError for a start that does not exist.
+    they import. `packages`: the top-level packages below `root` that are one's own. Raises ValueError for a start that
+    does not exist.
     """
     found: set[str] = set()
-    todo = [_start(start, root) for start in starts]
+    todo = [_start(start, root, packages) for start in starts]
     while todo:
         path = todo.pop()
         name = path.relative_to(root).as_posix()
         if name not in found and name not in without:
             found.add(name)
             if path.suffix == ".py":
-                todo.extend(_needs(path, root))
+                todo.extend(_needs(path, root, packages, without))
     return sorted(name for name in found if _says_something(root / name))
 
 
@@ -52,37 +55,38 @@ def sha256(names: Collection[str], root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
-def _start(start: str | Path, root: Path) -> Path:
+def _start(start: str | Path, root: Path, packages: Collection[str]) -> Path:
     if isinstance(start, Path):
         path = root / start
         if path.is_file():
             return path
-    elif module := _module_file(start, root):
+    elif module := _module_file(start, root, packages):
         return module
     raise ValueError(f"{start}: no module or file of the project below {root}")
 
 
-def _module_file(name: str, root: Path) -> Path | None:
-    if name.split(".")[0] not in PACKAGES:
+def _module_file(name: str, root: Path, packages: Collection[str]) -> Path | None:
+    if name.split(".")[0] not in packages:
         return None
     path = root / name.replace(".", "/")
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _needs(path: Path, root: Path) -> set[Path]:
-    """The files that one Python file names."""
+def _needs(path: Path, root: Path, packages: Collection[str], without: Collection[str]) -> set[Path]:
+    """The files that one Python file names, and the packages of its modules."""
     found: set[Path] = set()
-    for name in _modules_named(path, root):
-        if file := _module_file(name, root):
+    for name in _modules_named(path, root, packages):
+        file = _module_file(name, root, packages)
+        if file and file.relative_to(root).as_posix() not in without:
             parts = name.split(".")
-            parents = (_module_file(".".join(parts[:count]), root) for count in range(1, len(parts)))
+            parents = (_module_file(".".join(parts[:count]), root, packages) for count in range(1, len(parts)))
             found |= {file, *(parent for parent in parents if parent)}
     for text in _constants(_tree(path.read_bytes())):
         found |= _files_named(text, path, root)
     return found
 
 
-def _modules_named(path: Path, root: Path) -> Iterator[str]:
+def _modules_named(path: Path, root: Path, packages: Collection[str]) -> Iterator[str]:
     package = path.relative_to(root).parent.parts
     for node in _walk(_tree(path.read_bytes())):
         if isinstance(node, ast.Import):
@@ -90,8 +94,9 @@ def _modules_named(path: Path, root: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) + 1 - node.level] if node.level else ()
             base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            modules = [name for name in names if _module_file(name, root, packages)]
+            yield from modules if len(modules) == len(names) else [base, *modules]
         elif isinstance(node, ast.Call) and node.args and _last_name(node.func) in BY_NAME:
             yield from _module_names(node.args[0], root)
         elif isinstance(node, ast.List | ast.Tuple):
@@ -108,7 +113,7 @@ def _module_names(node: ast.expr, root: Path) -> Iterator[str]:
     elif isinstance(node, ast.JoinedStr):
         written = [part.value if isinstance(part, ast.Constant) else "*" for part in node.values]
         pattern = "".join(str(part) for part in written)
-        if pattern.split(".")[0] in PACKAGES:
+        if re.fullmatch(r"[\w*.]+", pattern) and pattern[0] != "*":
             for file in root.glob(f"{pattern.replace('.', '/')}.py"):
                 yield file.relative_to(root).with_suffix("").as_posix().replace("/", ".")
 

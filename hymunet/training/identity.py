@@ -1,39 +1,69 @@
 """What determines a training, as one key: the same key, the same weights."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hymunet import params
+import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-# The code that decides what a training computes. A change in it starts a new training, it never continues an old one.
-CODE = (
-    *("data/feed", "images.py", "losses.py", "metrics.py", "models", "ops"),
+from hymunet import closure
+from hymunet.models import catalogue
+from hymunet.models.protocols import scans
+from hymunet.ops.selective_scan import choose_backend
+
+if TYPE_CHECKING:
+    from hymunet.training.learner import Learner
+
+# Parameters that change when and where work is done, not its result; and `precision`, which counts as what it came to.
+IMMATERIAL = {"workers", "checkpoint_minutes", "example_every", "precision"}
+# Imported by the code that computes, without a say in what comes out: how parameters are read, models found by name and
+# compilers looked for, how things reach the disk.
+SILENT = {
+    *("hymunet/__init__.py", "hymunet/atomic.py", "hymunet/params.py", "hymunet/section.py"),
+    *("hymunet/models/__init__.py", "hymunet/models/catalogue.py", "hymunet/models/model_folder.py"),
     *(
-        "training/average.py",
-        "training/learner.py",
-        "training/loading.py",
-        "training/state.py",
-        "training/validation.py",
+        "hymunet/ops/compilers.py",
+        "hymunet/training/checkpoint.py",
+        "hymunet/training/checkpoint_store.py",
+        "hymunet/training/identity.py",
     ),
-)
-# Parameters that change when and where work is done, not its result.
-IMMATERIAL = {"workers", "checkpoint_minutes", "example_every"}
+}
 
 
-def configuration(
-    model_params: params.Model, train_params: params.Train, data_sha256: str, split_sha256: str
-) -> dict[str, dict[str, Any] | str]:
+def configuration(learner: "Learner", data_sha256: str, split_sha256: str) -> dict[str, Any]:
+    """Whatever decides the result: parameters, what they came to on this machine, data and code."""
+    train = learner.train_params.model_dump()
     return {
-        "model": model_params.model_dump(),
-        "train": {key: value for key, value in train_params.model_dump().items() if key not in IMMATERIAL},
+        "model": learner.model_params.model_dump(),
+        "train": {key: value for key, value in train.items() if key not in IMMATERIAL},
+        "facts": facts(learner),
         "data_sha256": data_sha256,
         "split_sha256": split_sha256,
-        "code_sha256": code_sha256(),
+        "code_sha256": code_sha256(learner.model_params.name),
+    }
+
+
+def facts(learner: "Learner") -> dict[str, Any]:
+    """What the parameters leave open and the machine decides.
+
+    The number of ranks is none where batch norm is synchronised: the training is the same up to rounding then.
+    """
+    kernels = {
+        choose_backend(scan.backend, learner.device.type, learner.dtype or torch.float32, scan.states)
+        for scan in scans(learner.model)
+    }
+    return {
+        "device": learner.device.type,
+        "precision": "float32" if learner.dtype is None else "bf16",
+        "ranks": "any" if learner.train_params.sync_batch_norm else learner.ranks.count,
+        "scan": " ".join(sorted(kernels)) or None,
+        "torch": torch.__version__,
+        "augmentation": _augmentation() if learner.train_params.augment == "workers" else None,
     }
 
 
@@ -54,14 +84,39 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
     return found
 
 
-def code_sha256() -> str:
-    digest = hashlib.sha256()
-    for entry in CODE:
-        path = ROOT / entry
-        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in (".py", ".cpp", ".h"))
-        for file in files:
-            digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+def _augmentation() -> str:
+    """The library that turns and colours the images in loader processes, and the one that it calls."""
+    import cv2
+
+    return f"albumentations {version('albumentations')}, OpenCV {cv2.__version__}"
+
+
+def code_files(model: str, root: Path = closure.ROOT) -> list[str]:
+    """The import closure of the training's arithmetic and of one model."""
+    declared = catalogue.module(model)
+    own = [declared] if declared.startswith("hymunet.") else []
+    return closure.files("hymunet.training.learner", *own, without=SILENT, root=root)
+
+
+def code_sha256(model: str, root: Path = closure.ROOT) -> str:
+    """A change in this code starts a new training; comments, docstrings and other models are not part of it."""
+    ours = closure.sha256(code_files(model, root), root)
+    declared = catalogue.module(model)
+    if declared.startswith("hymunet."):
+        return ours
+    return hashlib.sha256(f"{ours} {_foreign_sha256(declared)}".encode()).hexdigest()
+
+
+def _foreign_sha256(module: str) -> str:
+    """Of a model in another package: that package's files, and all shared layers, of which it may take any."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise ValueError(f"model module {module}: its source is not found")
+    depth = module.count(".") + (Path(found.origin).name == "__init__.py")
+    root, package = Path(found.origin).parents[depth], module.split(".")[0]
+    files = closure.files(module, root=root, packages=[package])
+    layers = [path.relative_to(closure.ROOT) for path in (closure.ROOT / "hymunet/models/layers").glob("*.py")]
+    return closure.sha256(files, root) + closure.sha256(closure.files(*layers, without=SILENT))
 
 
 def git_commit() -> str | None:
@@ -69,7 +124,7 @@ def git_commit() -> str | None:
     if named := os.environ.get("HYMUNET_GIT_COMMIT"):
         return named
     try:
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
+        command = ["git", "-C", str(closure.ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared, TrainingData
-from hymunet.models.protocols import scans
-from hymunet.ops.selective_scan import choose_backend
 from hymunet.training import device as devices
 from hymunet.training import distributed
 from hymunet.training.checkpoint import Checkpoints
@@ -50,8 +47,8 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
     devices.make_deterministic()
     devices.keep_freed_memory()
     with distributed.ranks() as ranks, Interrupts() as interrupts:
-        data, identity = open_data(model_params, train_params, paths)
-        learner = Learner(model_params, train_params, data, ranks)
+        learner = Learner(model_params, train_params, TrainingData(paths.prepared, paths.split), ranks)
+        identity = identity_of(learner, paths)
         checkpoints = Checkpoints(open_storage(paths.checkpoints, run_key(identity)), identity) if ranks.first else None
         saved = ranks.from_first(checkpoints.newest() if checkpoints else None)
         if saved:
@@ -72,13 +69,9 @@ def tracker_of(paths: Paths, key: str, description: dict[str, Any], checkpoints:
     return open_tracker(paths.journal, key, description, checkpoints.storage) if checkpoints else Tracker()
 
 
-def open_data(
-    model_params: params.Model, train_params: params.Train, paths: Paths
-) -> tuple[TrainingData, dict[str, Any]]:
-    data = TrainingData(paths.prepared, paths.split)
+def identity_of(learner: Learner, paths: Paths) -> dict[str, Any]:
     data_sha256 = Prepared(paths.prepared).description()["sha256"]
-    split_sha256 = hashlib.sha256(paths.split.read_bytes()).hexdigest()
-    return data, configuration(model_params, train_params, data_sha256, split_sha256)
+    return configuration(learner, data_sha256, hashlib.sha256(paths.split.read_bytes()).hexdigest())
 
 
 def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
@@ -86,6 +79,8 @@ def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
     sections = {"model": identity["model"], "train": identity["train"]}
     parameters = {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
     immaterial = {f"train.{key}": getattr(learner.train_params, key) for key in sorted(IMMATERIAL)}
+    scan = identity["facts"]["scan"]  # which kernel; whether its gradients have a fixed order
+    scan_tags = {"hymunet.scan": scan, "hymunet.bit_exact": str("mamba_ssm" not in scan).lower()} if scan else {}
     return {
         "params": parameters,
         "tags": {
@@ -96,19 +91,10 @@ def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
             "mlflow.source.git.commit": git_commit() or "unknown",
             "hymunet.image_size": learner.data.image_size,
             **devices.tags(learner.device, learner.dtype),
-            **_scan_tags(learner),
+            **scan_tags,
             "hymunet.ranks": learner.ranks.count,
         },
     }
-
-
-def _scan_tags(learner: Learner) -> dict[str, str]:
-    """Which kernel scans, and whether its gradients have a fixed order."""
-    scan = next(scans(learner.model), None)
-    if scan is None:
-        return {}
-    backend = choose_backend(scan.backend, learner.device.type, learner.dtype or torch.float32, scan.states)
-    return {"hymunet.scan": backend, "hymunet.bit_exact": str(backend != "mamba_ssm").lower()}
 
 
 class Session:

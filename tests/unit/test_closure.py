@@ -68,8 +68,26 @@ def test_the_closure_is_what_the_module_runs_on(project):
 
 def test_a_file_left_out_takes_with_it_what_only_it_imports(project):
     files = closure.files("hymunet.start", without=["hymunet/ops/scan.py", "hymunet/near.py"], root=project)
-    gone = {"hymunet/ops/scan.py", "hymunet/ops/csrc/scan.cpp", "hymunet/near.py", "hymunet/page.html"}
-    assert set(files) == CLOSURE - gone - {"hymunet/templates/a.html", "hymunet/loaded/by_path.py"}
+    gone = {"hymunet/ops/__init__.py", "hymunet/ops/scan.py", "hymunet/ops/csrc/scan.cpp", "hymunet/near.py"}
+    gone |= {"hymunet/page.html", "hymunet/templates/a.html", "hymunet/loaded/by_path.py"}
+    assert set(files) == CLOSURE - gone
+
+
+def test_a_module_left_out_needs_its_package_no_more(project):
+    without = ["hymunet/ops/scan.py"]
+    (project / "hymunet/ops/__init__.py").write_text("from hymunet.stranger import X\n")
+    (project / "hymunet/late.py").write_text("from hymunet.ops import scan\nlate = scan\n")
+    assert "hymunet/stranger.py" in closure.files("hymunet.start", root=project)
+    assert "hymunet/ops/__init__.py" not in closure.files("hymunet.start", without=without, root=project)
+    (project / "hymunet/near.py").write_text("from hymunet.ops import X\n")
+    assert "hymunet/stranger.py" in closure.files("hymunet.start", without=without, root=project)
+
+
+def test_other_packages_can_be_ones_own(project):
+    (project / "clinic.py").write_text("import hymunet.losses\nimport clinic_layers\nimport torch\n")
+    (project / "clinic_layers.py").write_text("X = 1\n")
+    own = ["clinic", "clinic_layers"]
+    assert closure.files("clinic", root=project, packages=own) == ["clinic.py", "clinic_layers.py"]
 
 
 @pytest.mark.parametrize("start", ["hymunet.typo", "torch", Path("hymunet/typo.py")])
