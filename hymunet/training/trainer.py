@@ -13,14 +13,13 @@ from tqdm import tqdm
 from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared, TrainingData
 from hymunet.training import device as devices
-from hymunet.training import distributed
+from hymunet.training import distributed, reports
 from hymunet.training.checkpoint import Checkpoints
 from hymunet.training.checkpoint_store import open_storage
 from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run_key
 from hymunet.training.interrupts import Interrupts
 from hymunet.training.learner import EXAMPLES, Learner
 from hymunet.training.progress import Readout
-from hymunet.training.tracking import reports
 from hymunet.training.tracking.journal import Tracker, open_tracker
 
 log = logging.getLogger("hymunet.training")

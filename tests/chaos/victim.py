@@ -13,8 +13,8 @@ import torch
 
 from components.train.__main__ import main
 from hymunet.data.feed.augment import albumentations_transforms
-from hymunet.training import checkpoint_store, learner, trainer
-from hymunet.training.tracking import journal, reports
+from hymunet.training import checkpoint_store, learner, reports, trainer
+from hymunet.training.tracking import journal
 
 # Done here once, inherited by every fork: imports and fonts.
 albumentations_transforms(1)

@@ -32,6 +32,8 @@ PLUMBING = {
 }
 TABLE = "hymunet/data/acquire/sources.py"  # imports every source's module; of them, the chosen one counts
 SOURCES = get_args(params.Data.model_fields["source"].annotation)
+# Decides nothing in a training, so .dvcignore keeps it out of the training's dependencies.
+IGNORED = "hymunet/training/tracking"
 CASES = [(stage, model) for stage in STAGES for model in catalogue.names()]
 
 
@@ -41,7 +43,7 @@ def import_closure(stage: str, model: str) -> set[str]:
     imported = set(closure.files(program, without=PLUMBING))
     if "hymunet/models/catalogue.py" in imported:  # it imports the model by its name
         imported |= set(closure.files(program, catalogue.module(model), without=PLUMBING))
-    return imported - {TABLE}
+    return {file for file in imported - {TABLE} if not covers(IGNORED, file)}
 
 
 def covers(dependency: str, file: str) -> bool:
@@ -89,6 +91,23 @@ def test_no_model_is_made_stale_by_another(stage):
         assert not any(covers(dep, file) for dep in code_dependencies(stage, model) for file in others)
 
 
+def test_telling_of_a_training_is_no_dependency_and_the_rest_of_it_is(finished_pipeline):
+    """And nothing that computes is told to be ignored."""
+    from dvc.repo import Repo
+
+    training = set(closure.files("hymunet.training.learner")) | {"hymunet/training/trainer.py"}
+    assert not any(covers(IGNORED, file) for file in training)
+    for name, stale in ((f"{IGNORED}/journal.py", set()), ("hymunet/training/trainer.py", {"train"})):
+        file = finished_pipeline / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("edited")
+        try:
+            with Repo() as repo:
+                assert set(repo.status()) == stale, name
+        finally:
+            file.unlink()
+
+
 def sections_asked_for(program: Path) -> set[str]:
     """The section names in the program's one call of params.load."""
     calls = [
@@ -134,7 +153,8 @@ def finished_pipeline(tmp_path_factory):
     from dvc.repo import Repo
 
     folder = tmp_path_factory.mktemp("pipeline")
-    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    for name in ("dvc.yaml", ".dvcignore"):
+        (folder / name).write_text((ROOT / name).read_text())
     (folder / "params.yaml").write_text((ROOT / "profiles/paper.yaml").read_text())
     outs = {out if isinstance(out, str) else next(iter(out)) for stage in STAGES.values() for out in stage["outs"]}
     for name in outs:
