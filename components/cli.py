@@ -15,13 +15,16 @@ NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # stays 
 def arguments(
     step: str, description: str | None, paths: Mapping[str, str], argv: list[str] | None = None
 ) -> argparse.Namespace:
-    """Parses `--params` and one option per path; `paths` maps an option's name to its default, as in dvc.yaml."""
+    """Parses `--params`, `--set` and one option per path; `paths`: an option's name and its default, as in dvc.yaml."""
     parser = argparse.ArgumentParser(
         prog=f"python -m components.{step}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the parameters, all sections")
+    parser.add_argument(
+        "-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="one of them changed: train.epochs=2"
+    )
     for name, default in paths.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, default=Path(default), help="path")
     return parser.parse_args(argv)

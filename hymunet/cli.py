@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
 
     def with_params(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
         added.add_argument("--params", type=Path, default=Path("params.yaml"), help="the parameters' file")
+        added.add_argument(
+            "-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="a value changed: train.epochs=2"
+        )
         return added
 
     profile = with_params(verb("profile", run_profile, "rewrite params.yaml to a profile of the folder profiles/"))
@@ -86,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 def run_profile(arguments: argparse.Namespace) -> None:
     from hymunet import profiles
 
-    profiles.write(arguments.name, arguments.params)
+    profiles.write(arguments.name, arguments.params, arguments.set)
     print(f"{arguments.params} now holds the profile {arguments.name}")
 
 
@@ -111,7 +114,7 @@ def run_models(arguments: argparse.Namespace) -> int:
     from hymunet import params
     from hymunet.registry import promote
 
-    name = arguments.name or params.load(arguments.params, "register").register.model_name
+    name = arguments.name or params.load(arguments.params, "register", changes=arguments.set).register.model_name
     if arguments.action == "rollback":
         lost, gained = promote.rollback(name)
         print(f"{name}: version {gained} is champion again, version {lost} no longer")

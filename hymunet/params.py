@@ -5,7 +5,7 @@ the whole truth. The file is always checked as a whole: a typo anywhere stops ev
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -18,6 +18,7 @@ from hymunet.addresses import holds_secrets
 from hymunet.data.acquire.sections import Data
 from hymunet.models import catalogue
 from hymunet.models.spec import ModelSection
+from hymunet.overrides import overridden
 from hymunet.section import Count, Fraction, NonNegative, Positive, Range, Rate, Section, Seed
 
 # Keys of earlier versions, and where their values belong now.
@@ -142,12 +143,13 @@ class Sections:
             setattr(self, name, getattr(params, f"{name}_" if name in ("validate", "register") else name))
 
 
-def load(path: str | Path, *sections: str) -> Sections:
-    """Reads and checks the whole file; returns only the sections named.
+def load(path: str | Path, *sections: str, changes: Sequence[str] = ()) -> Sections:
+    """Reads and checks the whole file, with `changes` (`section.key=value`) made; returns only the sections named.
 
     Raises ValueError, in one line that names the key, the value and what is allowed.
     """
-    return Sections(check(read_yaml(path), str(path)), sections)
+    content = overridden(read_yaml(path), changes)
+    return Sections(check(content, " with ".join([str(path), *changes])), sections)
 
 
 def read_yaml(path: str | Path) -> Any:

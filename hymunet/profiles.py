@@ -9,12 +9,14 @@ from ruamel.yaml import YAML
 
 from hymunet import atomic, params
 from hymunet.models import catalogue
+from hymunet.overrides import overridden
 
 BASE = "paper"
 
 
-def write(name: str, target: Path) -> None:
-    """Replaces `target` (params.yaml) by profile `name` of the folder `profiles` beside it; comments stay.
+def write(name: str, target: Path, changes: Sequence[str] = ()) -> None:
+    """Replaces `target` (params.yaml) by profile `name` of the folder `profiles` beside it, `changes`
+    (`section.key=value`) made; comments stay.
 
     Raises ValueError, and writes nothing, when there is no such profile or its values are not valid.
     """
@@ -24,10 +26,12 @@ def write(name: str, target: Path) -> None:
         raise ValueError(f"no profile {name!r}; there are: {', '.join(known) or f'none in {folder}'}")
     text = (folder / f"{BASE}.yaml").read_text()
     if name != BASE:
-        changes = params.read_yaml(folder / f"{name}.yaml")
-        if not isinstance(changes, dict) or not all(isinstance(values, dict) for values in changes.values()):
+        over = params.read_yaml(folder / f"{name}.yaml")
+        if not isinstance(over, dict) or not all(isinstance(values, dict) for values in over.values()):
             raise ValueError(f"{folder / name}.yaml: expected sections of params.yaml with the keys that differ")
-        text = overlaid(text, changes)
+        text = overlaid(text, over)
+    if changes:
+        text = overlaid(text, overridden(YAML(typ="safe", pure=True).load(text), changes))
     params.check(YAML(typ="safe", pure=True).load(text), f"profile {name}")
     atomic.write(target, text)
 

@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--params", type=Path, default=Path("params.yaml"))
     pipeline.add_argument("--profile", help="profiles/NAME.yaml over profiles/paper.yaml, in place of --params")
     pipeline.add_argument(
-        "-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="train.epochs=2"
+        "-S", "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="train.epochs=2"
     )
     pipeline.add_argument(
         "--image",
@@ -69,10 +69,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compiled(args: argparse.Namespace, output: Path, for_cluster: bool = False) -> Path:
+    from hymunet.overrides import pair
     from pipelines import parameters, settings
     from pipelines.training import compile_pipeline
 
-    images = dict(parameters.pair(text) for text in args.image)
+    images = dict(pair(text) for text in args.image)
     chosen = settings.load(args.settings).with_images(images)
     if not args.allow_tags:
         chosen.require_content_addresses()

@@ -4,9 +4,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from hymunet import params
+from hymunet.overrides import overridden
 
 PROFILES = Path("profiles")
 
@@ -16,25 +15,9 @@ def content(path: Path, profile: str | None, overrides: list[str]) -> dict[str, 
     chosen = params.read_yaml(path)
     if profile:
         chosen = _merged(params.read_yaml(PROFILES / "paper.yaml"), params.read_yaml(PROFILES / f"{profile}.yaml"))
-    for text in overrides:
-        key, value = pair(text)
-        *sections, name = key.split(".")
-        section = chosen
-        for part in sections:
-            section = section[part] if isinstance(section.get(part), dict) else {}
-        if name not in section:
-            raise ValueError(f"-S {text}: params.yaml has no key {key}")
-        section[name] = YAML(typ="safe", pure=True).load(value)
+    chosen = overridden(chosen, overrides)
     params.check(chosen, profile or str(path))
     return chosen
-
-
-def pair(text: str) -> tuple[str, str]:
-    """`key=value` as its two halves."""
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise ValueError(f"{text!r}: expected KEY=VALUE")
-    return key, value
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     from hymunet import params
     from hymunet.data.acquire.download import download
 
-    download(params.load(args.params, "data").data, args.output)
+    download(params.load(args.params, "data", changes=args.set).data, args.output)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from hymunet import params
 
-    section = params.load(args.params, "evaluate").evaluate
+    section = params.load(args.params, "evaluate", changes=args.set).evaluate
 
     from hymunet.evaluation.evaluate import evaluate
 

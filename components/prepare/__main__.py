@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     from hymunet import params
     from hymunet.data.prepare.prepare import prepare
 
-    section = params.load(args.params, "prepare").prepare
+    section = params.load(args.params, "prepare", changes=args.set).prepare
     prepare(args.raw, args.output, section.image_size, section.on_bad_pair)
 
 

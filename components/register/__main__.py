@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from hymunet import params
 
-    name = params.load(args.params, "register").register.model_name
+    name = params.load(args.params, "register", changes=args.set).register.model_name
 
     from hymunet.registry.register import register
 

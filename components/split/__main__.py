@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> None:
     from hymunet import params
     from hymunet.data.divide.divide import divide
 
-    record = divide(params.load(args.params, "split").split, args.prepared, args.output)
+    record = divide(params.load(args.params, "split", changes=args.set).split, args.prepared, args.output)
     several, torn = record["groups_of_several"], record["torn_groups"]
     print(f"split ({record['protocol']}): {record['sizes']}, {several} groups of near-duplicates, {torn} torn")
 

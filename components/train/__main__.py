@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     from hymunet.data.check.verdict import require_passed
     from hymunet.training import launch
 
-    sections = params.load(arguments.params, "model", "train")
+    sections = params.load(arguments.params, "model", "train", changes=arguments.set)
     require_passed(arguments.verdict, arguments.prepared, arguments.split)
 
     launch.die_with_launcher()

@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     from hymunet import params
     from hymunet.data.check.expectations import validate
 
-    section = params.load(args.params, "validate").validate
+    section = params.load(args.params, "validate", changes=args.set).validate
     args.output.mkdir(parents=True, exist_ok=True)
     failures = validate(section, args.prepared, args.split, args.output)
     for failure in failures:

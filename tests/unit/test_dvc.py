@@ -26,6 +26,7 @@ PLUMBING = {
     "hymunet/data/acquire/sections.py",
     "hymunet/data/acquire/transfer.py",
     "hymunet/control_groups.py",
+    "hymunet/overrides.py",
     "hymunet/params.py",
     "hymunet/processors.py",
     "hymunet/section.py",

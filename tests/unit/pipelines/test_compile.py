@@ -237,8 +237,8 @@ def test_parameters_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (content["data"]["source"], content["train"]["epochs"]) == ("synthetic", 3)
     assert content["evaluate"]["threshold"] == "validation"
     for override, message in [
-        ("train.epoch=3", "no key train.epoch"),
-        ("epochs=3", "no key epochs"),
+        ("train.epoch=3", "unknown key train.epoch = 3; did you mean epochs?"),
+        ("epochs=3", "expected SECTION.KEY=VALUE"),
         ("train.epochs", "expected KEY=VALUE"),
         ("train.epochs=none", "train.epochs = 'none'"),
     ]:
