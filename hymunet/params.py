@@ -149,7 +149,7 @@ def load(path: str | Path, *sections: str, changes: Sequence[str] = ()) -> Secti
     Raises ValueError, in one line that names the key, the value and what is allowed.
     """
     content = overridden(read_yaml(path), changes)
-    return Sections(check(content, " with ".join([str(path), *changes])), sections)
+    return Sections(check(content, f"{path} with {' '.join(changes)}" if changes else str(path)), sections)
 
 
 def read_yaml(path: str | Path) -> Any:
