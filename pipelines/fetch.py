@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from hymunet import atomic, params
+from hymunet.profiles import lay_over
 from pipelines.records import Run
 from pipelines.workspace import open_remote, read_lock
 
@@ -51,10 +52,12 @@ def fetch(run: str, remote: str, root: Path = Path(), force: bool = False) -> No
 def adopt(document: Any, stages: dict[str, Any]) -> None:
     """Sets in a params.yaml what the lock's stages ran with; comments stay."""
     for entry in stages.values():
-        for section, values in entry.get("params", {}).get("params.yaml", {}).items():
-            for key, value in values.items():
-                if document[section].get(key) != value:
-                    document[section][key] = value
+        for name, value in entry.get("params", {}).get("params.yaml", {}).items():
+            *path, last = name.split(".")  # a section, or a part of one: data.source
+            place = document
+            for part in path:
+                place = place[part]
+            lay_over(place, {last: value})
 
 
 def _would_be_lost(path: Path, here: bytes | None, new: bytes) -> bool:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 TINY = """
-data: {source: synthetic, synthetic_images: 40, synthetic_size: 64}
+data: {source: synthetic, synthetic: {images: 40, size: 64}}
 prepare: {image_size: 32}
 validate: {min_images: 10, mask_area: [0.0, 1.0], median_mask_area: [0.0, 1.0]}
 train: {epochs: 1, batch_size: 8, workers: 0, example_every: 0}
