@@ -66,5 +66,6 @@ benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/result
 	python -m benchmarks.training_step --json benchmarks/results/training_step.json
 	python -m benchmarks.onnx --threads 1 --json benchmarks/results/onnx_cpu.json
 
-clean: ## remove outputs and caches, keep .venv, checkpoints and the model registry
-	rm -rf data artifacts reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove outputs and caches, keep .venv, checkpoints, the model registry and files of your own
+	rm -rf data/raw data/prepared data/split artifacts/model \
+	  reports/validation reports/training reports/evaluation reports/registration build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,6 @@
 """The `hymunet` command. Heavy libraries are imported by the verb that needs them, so that `--help` answers at once."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -68,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
         choices=("list", "promote", "rollback"),
         help="promote: the challenger becomes champion if at least as good on the same test images; rollback: undo it",
     )
+    models.add_argument(
+        "--regardless", action="store_true", help="promote without a comparison, and a version that was taken back, too"
+    )
     models.add_argument("--name", help="the registered model (default: register.model_name of the parameters)")
 
     export = with_model(verb("export", run_export, "write the model as one ONNX file, checked against the model"))
@@ -119,7 +121,7 @@ def run_models(arguments: argparse.Namespace) -> int:
         lost, gained = promote.rollback(name)
         print(f"{name}: version {gained} is champion again, version {lost} no longer")
     elif arguments.action == "promote":
-        decision = promote.promote(name)
+        decision = promote.promote(name, arguments.regardless)
         if not decision.promoted:
             raise ValueError(f"not promoted: {decision.reason}")
         print(f"{name}: version {decision.version} is champion: {decision.reason}")
@@ -156,24 +158,22 @@ def run_deliver(arguments: argparse.Namespace) -> int:
 
 
 def run_summary(arguments: argparse.Namespace) -> None:
+    from hymunet import evidence
+    from hymunet.registry.client import REGISTER
+
     evaluation, registration = arguments.reports / "evaluation", arguments.reports / "registration/registration.json"
-    test = _read(evaluation / "metrics.json")["test"]
-    version = _read(registration)
+    test = evidence.read(evaluation / "metrics.json", "run the pipeline first: dvc repro")["test"]
+    version = evidence.read(registration, f"register the model: {REGISTER}")
+    registered = version.get("metrics_sha256") == evidence.sha256(evaluation / "metrics.json")
     for name, label in (("dice", "Dice"), ("iou", "IoU"), ("precision", "precision"), ("hd95", "HD95, pixels")):
         mean, low, high = (test[name][key] for key in ("mean", "low", "high"))
         print(f"test {label:<14}{mean:8.4f}   (95 % CI {low:.4f} to {high:.4f})")
     print(f"over {test['images']} images, {test['missed']} missed altogether")
     print(f"report       {evaluation / 'report.html'}")
-    print(f"model        {version['name']} version {version['version']} in {version['registry']}")
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run the pipeline first: dvc repro") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    if registered:
+        print(f"model        {version['name']} version {version['version']} in {version['registry']}")
+    else:
+        print(f"model        not registered: {registration} is of another evaluation; register this one: {REGISTER}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def _upwards(mount: Path, inside: str, group: str) -> Iterator[Path]:
 def lines(path: Path) -> list[str]:
     """The file's lines; none where this system has no such file."""
     try:
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
 

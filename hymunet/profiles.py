@@ -24,7 +24,7 @@ def write(name: str, target: Path, changes: Sequence[str] = ()) -> None:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
         raise ValueError(f"no profile {name!r}; there are: {', '.join(known) or f'none in {folder}'}")
-    text = (folder / f"{BASE}.yaml").read_text()
+    text = (folder / f"{BASE}.yaml").read_text(encoding="utf-8")
     if name != BASE:
         over = params.read_yaml(folder / f"{name}.yaml")
         if not isinstance(over, dict) or not all(isinstance(values, dict) for values in over.values()):

@@ -28,7 +28,7 @@ def fetch(run: str, remote: str, root: Path = Path(), force: bool = False) -> No
         stages = read_lock(lock)
         yaml = YAML()
         yaml.width = 4096
-        document = yaml.load((root / "params.yaml").read_text())
+        document = yaml.load((root / "params.yaml").read_text(encoding="utf-8"))
         adopt(document, stages)
         params.check(document, f"run {run}")
         text = io.StringIO()

@@ -46,12 +46,14 @@ class Outputs:
     def parameter(self, name: str, value: str) -> None:
         path = Path(self.executor_input["outputs"]["parameters"][name]["outputFile"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(value)
+        path.write_text(value, encoding="utf-8")
 
     def save(self) -> None:
         path = Path(self.executor_input["outputs"]["outputFile"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"artifacts": {name: {"artifacts": [a]} for name, a in self.written.items()}}))
+        path.write_text(
+            json.dumps({"artifacts": {name: {"artifacts": [a]} for name, a in self.written.items()}}), encoding="utf-8"
+        )
 
 
 def _local(uri: str) -> Path:

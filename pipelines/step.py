@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             step.perform()
             write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be
             step.publish(outputs)
-            run.write_lock(workspace.lock.read_text())
+            run.write_lock(workspace.lock.read_text(encoding="utf-8"))
         except Exception as failure:
             reason = " ".join(str(failure).split()) or type(failure).__name__
             with contextlib.suppress(Exception):  # where the store is what failed, the log alone tells
@@ -147,7 +147,7 @@ class Step:
             self.repo.pull(targets=missing)
         outputs.artifact("lock", self.workspace.lock.read_bytes(), stage=self.args.stage, state=self.state)
         if self.args.metrics:
-            self.metrics = numbers(json.loads((self.workspace.root / self.args.metrics).read_text()))
+            self.metrics = numbers(json.loads((self.workspace.root / self.args.metrics).read_text(encoding="utf-8")))
         if self.args.report:
             outputs.artifact("report", (self.workspace.root / self.args.report).read_bytes())
         if self.args.model:

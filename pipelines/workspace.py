@@ -51,7 +51,7 @@ class Workspace:
     def create(self, source: Path, params: str, locks: list[Path]) -> None:
         """Fills the empty folder `root`. `params`: the whole content of params.yaml, as YAML or JSON."""
         shutil.copytree(source, self.root, ignore=SKIPPED, dirs_exist_ok=True)
-        (self.root / "params.yaml").write_text(params)
+        (self.root / "params.yaml").write_text(params, encoding="utf-8")
         configure(self.root, self.remote)
         if locks:
             write_lock(self.lock, merge_locks(locks))
@@ -74,7 +74,7 @@ class Workspace:
 
 def configure(root: Path, remote: str) -> None:
     (root / ".dvc").mkdir()
-    (root / ".dvc/config").write_text(CONFIG.format(url=remote, site=root / ".dvc/site"))
+    (root / ".dvc/config").write_text(CONFIG.format(url=remote, site=root / ".dvc/site"), encoding="utf-8")
 
 
 @contextlib.contextmanager

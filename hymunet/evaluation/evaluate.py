@@ -55,6 +55,7 @@ def evaluate(
         "threshold": segmenter.threshold,
         "flips": section.flips,
         "image_size": prepared.image_size,
+        "source": prepared.description().get("source", "unknown"),
         "test_images_sha256": images_sha256,
         "per_image_sha256": hashlib.sha256(table.encode("utf-8")).hexdigest(),
         **made_from,

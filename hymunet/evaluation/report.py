@@ -43,7 +43,7 @@ def page(
     test, model = result["test"], info["model"]
     dice = test["dice"]
     sections = [
-        f"<h1>{escape(model['name'])} ({escape(model['size'])}) on {test['images']} test images</h1>",
+        f"<h1>{escape(model['name'])} ({escape(str(model.get('size', '')))}) on {test['images']} test images</h1>",
         f"<p class=headline>Dice <b>{dice['mean']:.4f}</b> (95 % CI {dice['low']:.4f} to {dice['high']:.4f}), "
         f"mean over images; {test['missed']} missed altogether</p>",
         _facts(result, info, parameters, dataset),

@@ -39,7 +39,7 @@ def _problem(suffix: str, named: str | None, path: str | None) -> str | None:
     include = sysconfig.get_paths()["include"]
     with TemporaryDirectory() as folder:
         source = Path(folder, f"stub{suffix}")
-        source.write_text(STUB)
+        source.write_text(STUB, encoding="utf-8")
         command = [compiler, str(source), "-shared", "-fPIC", f"-I{include}", "-o", str(source.with_suffix(".so"))]
         try:
             done = subprocess.run(command, capture_output=True, text=True)

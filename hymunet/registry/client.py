@@ -1,19 +1,19 @@
-"""The MLflow server, or the SQLite file, that holds the registry: MLFLOW_TRACKING_URI, by default `sqlite:///mlflow.db`."""
+"""The MLflow server, or the SQLite file, that holds the registry (hymunet/mlflow_address.py says which)."""
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from hymunet.addresses import without_secrets
+from hymunet.mlflow_address import registry_uri, tracking_uri, without_a_home
+from hymunet.registry.relocation import follow
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-EXPERIMENT = "hymunet"
-RUN_KEY_TAG = "hymunet.run_key"
-BENEATH = {"boto3", "botocore", "requests", "sqlalchemy", "urllib3"}  # whose errors MLflow lets through
+BENEATH = {"boto3", "botocore", "requests", "sqlalchemy", "sqlite3", "urllib3"}  # whose errors MLflow lets through
 REFUSALS = {  # what MLflow says no to; any other error may be gone at the next try
     "BAD_REQUEST",
     "ENDPOINT_NOT_FOUND",
@@ -26,23 +26,16 @@ REFUSALS = {  # what MLflow says no to; any other error may be gone at the next 
     "UNAUTHENTICATED",
 }
 CHALLENGER, CHAMPION = "challenger", "champion"
+REGISTER = "dvc repro -fs register"  # asks the registry, whatever DVC remembers of another one
 
 
 class Unavailable(ValueError, ConnectionError):
     """The registry did not answer, or failed: worth another try."""
 
 
-def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
 def public_uri() -> str:
-    return without_secrets(tracking_uri())
-
-
-def without_secrets(text: str) -> str:
-    """Addresses in the text lose the user's name and password."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    """The registry's address as records and messages show it."""
+    return without_secrets(registry_uri())
 
 
 @contextmanager
@@ -57,15 +50,18 @@ def registry() -> Iterator["MlflowClient"]:
     }.items():
         os.environ.setdefault(name, value)
 
+    without_a_home()
+
     import mlflow
     from mlflow.exceptions import MlflowException
 
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri())
-    mlflow.set_registry_uri(tracking_uri())
     try:
-        yield mlflow.MlflowClient()
+        yield _opened()
+    except ModuleNotFoundError as error:
+        raise ValueError(f"MLflow at {public_uri()} needs the package {error.name}; install it, with pip") from None
     except Exception as error:
         if not isinstance(error, MlflowException) and type(error).__module__.partition(".")[0] not in BENEATH:
             raise
@@ -74,3 +70,14 @@ def registry() -> Iterator["MlflowClient"]:
             reason = "no answer; is the address right and the server up?"
         kind = ValueError if getattr(error, "error_code", "") in REFUSALS else Unavailable
         raise kind(f"MLflow at {public_uri()}: {reason}") from None
+
+
+def _opened() -> "MlflowClient":
+    """Its registry is handed to the client alone: set for the process, it would outlast MLFLOW_REGISTRY_URI."""
+    import mlflow
+
+    try:
+        follow(registry_uri())
+        return mlflow.MlflowClient(registry_uri=registry_uri())
+    except OSError as error:
+        raise ValueError(f"MLflow at {public_uri()}: {error}") from None

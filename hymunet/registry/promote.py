@@ -10,13 +10,15 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hymunet.registry.client import CHALLENGER, CHAMPION, registry
+from hymunet.registry.client import CHALLENGER, CHAMPION, REGISTER, registry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 HISTORY_TAG, REASON_TAG = "hymunet.champions", "hymunet.promotion"
+TAKEN_BACK_TAG = "hymunet.taken_back"  # of a version: who was champion instead
+REGARDLESS = "hymunet models promote --regardless"
 HISTORY_LENGTH = 100
 RESAMPLES, SEED = 10_000, 0
 
@@ -30,16 +32,25 @@ class Decision:
     reason: str
 
 
-def promote(name: str) -> Decision:
+def promote(name: str, regardless: bool = False) -> Decision:
     """Makes the challenger the champion if its mean Dice on the same test images is at least as high.
 
-    Raises ValueError when there is no challenger, or the two were not tested on the same images.
+    regardless: without a comparison, and although it was taken back before.
+    Raises ValueError when there is no challenger, it was taken back, or the two were not tested on the same images.
     """
     with registry() as client:
         challenger, champion = (_by_alias(client, name, alias) for alias in (CHALLENGER, CHAMPION))
         if challenger is None:
-            raise ValueError(f"{name} has no challenger; run the register step first")
-        if champion is None:
+            raise ValueError(f"{name} has no challenger; register one: {REGISTER}")
+        if regardless and (champion is None or champion.version != challenger.version):
+            reason = f"{_described(challenger)} without a comparison, as was asked"
+            decision = Decision(True, str(challenger.version), reason)
+        elif better := challenger.tags.get(TAKEN_BACK_TAG):
+            raise ValueError(
+                f"{name} version {challenger.version} was champion and was taken back for version {better}; register "
+                f"another, or promote it all the same: {REGARDLESS}"
+            )
+        elif champion is None:
             decision = Decision(True, str(challenger.version), f"{_described(challenger)} is the first champion")
         elif champion.version == challenger.version:
             return Decision(True, str(champion.version), f"{_described(champion)} is the champion already")
@@ -49,24 +60,40 @@ def promote(name: str) -> Decision:
             before = _history(client, name) + ([str(champion.version)] if champion else [])
             client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(before[-HISTORY_LENGTH:]))
             client.set_model_version_tag(name, decision.version, REASON_TAG, decision.reason)
+            if TAKEN_BACK_TAG in challenger.tags:
+                client.delete_model_version_tag(name, decision.version, TAKEN_BACK_TAG)
             client.set_registered_model_alias(name, CHAMPION, decision.version)
         return decision
 
 
 def rollback(name: str) -> tuple[str, str]:
-    """Gives the alias back to the champion before; returns the version that lost it and the one that has it now."""
+    """Gives the alias back to the champion before; returns the version that lost it and the one that has it now.
+
+    Champions that were deleted since are passed over; where the alias itself, or the version that held it, was deleted,
+    the first of the two is "none". The version that lost it is not promoted again unless that is asked for.
+    """
     with registry() as client:
         champion = _by_alias(client, name, CHAMPION)
-        if champion is None:
-            raise ValueError(f"{name} has no champion to take back")
-        before, current = _history(client, name), str(champion.version)
+        current = str(champion.version) if champion else "none"
+        there = {str(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+        before = [version for version in _history(client, name) if version in there]
         while before and before[-1] == current:  # left by a promotion that failed half-way
             before.pop()
+        if not before and champion is None:
+            raise ValueError(f"{name} has no champion to take back, and none before it is left; {_promote_one(there)}")
         if not before:
-            raise ValueError(f"{name} version {current} is the first champion; there is none to go back to")
+            raise ValueError(
+                f"{name} version {current} is the first champion that is left; there is none to go back to"
+            )
+        if champion:
+            client.set_model_version_tag(name, current, TAKEN_BACK_TAG, before[-1])
         client.set_registered_model_alias(name, CHAMPION, before[-1])
         client.set_registered_model_tag(name, HISTORY_TAG, json.dumps(before[:-1]))
         return current, before[-1]
+
+
+def _promote_one(there: set[str]) -> str:
+    return "promote the challenger: hymunet models promote" if there else f"register a model: {REGISTER}"
 
 
 def versions(name: str) -> list[dict[str, Any]]:
@@ -99,7 +126,7 @@ def compare(client: "MlflowClient", challenger: "ModelVersion", champion: "Model
     if challenger.tags.get(key) != champion.tags.get(key) or key not in champion.tags:
         raise ValueError(
             f"{challenger.name}: versions {challenger.version} and {champion.version} were not tested on the same "
-            "images; evaluate both on one split, register them, then promote"
+            f"images, so that their scores do not compare; to change over without a comparison: {REGARDLESS}"
         )
     ours, theirs = _dice(client, challenger), _dice(client, champion)
     if ours.keys() != theirs.keys():
@@ -121,19 +148,20 @@ def _dice(client: "MlflowClient", version: "ModelVersion") -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         source = client.get_model_version_download_uri(version.name, version.version)
         path = mlflow.artifacts.download_artifacts(f"{source}/evaluation/per_image.csv", dst_path=folder)
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             return {row["id"]: float(row["dice"]) for row in csv.DictReader(file)}
 
 
 def _by_alias(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
     _require(client, name)
     version = client.get_registered_model(name).aliases.get(alias)
-    return client.get_model_version(name, version) if version is not None else None
+    there = {str(found.version) for found in client.search_model_versions(f"name = '{name}'")}
+    return client.get_model_version(name, version) if str(version) in there else None
 
 
 def _require(client: "MlflowClient", name: str) -> None:
     if not client.search_registered_models(f"name = '{name}'"):
-        raise ValueError(f"no model named {name} in the registry; run the register step, or name another with --name")
+        raise ValueError(f"no model named {name} in the registry; register one ({REGISTER}), or name another: --name")
 
 
 def _history(client: "MlflowClient", name: str) -> list[str]:

@@ -4,16 +4,17 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hymunet import atomic, evidence, metrics
+from hymunet.commit import git_commit
+from hymunet.mlflow_address import EXPERIMENT, RUN_KEY_TAG, artifact_location
 from hymunet.registry import package
 from hymunet.registry.card import card
-from hymunet.registry.client import CHALLENGER, EXPERIMENT, RUN_KEY_TAG, public_uri, registry
+from hymunet.registry.client import CHALLENGER, public_uri, registry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +30,7 @@ class Registration:
     version: int
     uri: str
     content: str
+    metrics_sha256: str
     registry: str
 
 
@@ -69,7 +71,8 @@ def register(name: str, model: Path, evaluation: Path, split: Path, output: Path
     with registry() as client:
         version = _find(client, name, candidate.content) or _create(client, name, candidate, root)
         client.set_registered_model_alias(name, CHALLENGER, version)
-    done = Registration(name, int(version), f"models:/{name}/{version}", candidate.content, public_uri())
+    tested = evidence.sha256(evaluation / "metrics.json")
+    done = Registration(name, int(version), f"models:/{name}/{version}", candidate.content, tested, public_uri())
     atomic.write(output / "registration.json", json.dumps(asdict(done), indent=2) + "\n")
     return done
 
@@ -127,7 +130,7 @@ def _origin(candidate: Candidate, root: Path) -> dict[str, str]:
     return {
         "hymunet.data_sha256": candidate.info["data_sha256"],
         "hymunet.split_sha256": candidate.info["split_sha256"],
-        "hymunet.git_commit": _git_commit(root),
+        "hymunet.git_commit": git_commit(root) or "unknown",
         "hymunet.dvc_lock_sha256": lock_hash(root / "dvc.lock"),
     }
 
@@ -153,7 +156,7 @@ def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path)
     test = candidate.metrics["test"]
     client.log_batch(run_id, metrics=[Metric(f"test/{score}", test[score]["mean"], 0, 0) for score in metrics.SCORES])
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description="Segmentation of skin lesions. For research use only.")
+        client.create_registered_model(name, description="Segmentation of medical images. For research use only.")
     source = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
     created = client.create_model_version(name, source, run_id, tags=tags(candidate, root), description=text)
     return str(created.version)
@@ -167,7 +170,7 @@ def _run(client: "MlflowClient", run_key: str) -> str:
         return found[0].info.run_id
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     experiment = client.get_experiment_by_name(name)
-    identifier = experiment.experiment_id if experiment else client.create_experiment(name)
+    identifier = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location(name))
     run = client.create_run(identifier, tags={RUN_KEY_TAG: run_key}, run_name=f"train-{run_key[:8]}")
     client.set_terminated(run.info.run_id)
     return run.info.run_id
@@ -202,14 +205,3 @@ def save(candidate: Candidate, path: Path) -> None:
             input_example=draw(0, 64, 0)[0][None],
             pip_requirements=package.requirements(code, weights, candidate.name),
         )
-
-
-def _git_commit(root: Path) -> str:
-    """The commit that is checked out, with `-dirty` when files differ from it; an image names its own."""
-    if named := os.environ.get("HYMUNET_GIT_COMMIT"):
-        return named
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

@@ -1,5 +1,6 @@
 """The command: quick to answer, one line for what went wrong, files whole and at their own size."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -232,6 +233,8 @@ def test_summary_says_scores_report_and_version(tmp_path, capsys):
         "evaluation/metrics.json": {"test": test},
         "registration/registration.json": {"name": "demo", "version": 3, "registry": "sqlite:///mlflow.db"},
     }
+    digest = hashlib.sha256(json.dumps(records["evaluation/metrics.json"]).encode()).hexdigest()
+    records["registration/registration.json"]["metrics_sha256"] = digest
     for name, record in records.items():
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(json.dumps(record))
@@ -244,6 +247,11 @@ def test_summary_says_scores_report_and_version(tmp_path, capsys):
         "demo version 3 in sqlite",
     ):
         assert words in said
+    (tmp_path / "evaluation/metrics.json").write_text(json.dumps({"test": {**test, "missed": 2}}))
+    assert cli.main(["summary", "--reports", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "version 3" not in said
+    assert "registration.json is of another evaluation; register this one: dvc repro -fs register" in said
 
 
 def fail(error):

@@ -97,7 +97,9 @@ def _from_mirror(mirror: str, archives: tuple[ArchiveFile, ...], official: bool,
             expected = listed.get(archive.name) or (archive.sha256 if official and info.size == archive.bytes else None)
             target, record = store / archive.name, store / f".{archive.name}.json"
             seen = json.dumps({"mirror": without_secrets(mirror), "size": info.size, "tag": info.tag})
-            if expected is None and (info.tag is None or not record.is_file() or record.read_text() != seen):
+            if expected is None and (
+                info.tag is None or not record.is_file() or record.read_text(encoding="utf-8") != seen
+            ):
                 target.unlink(missing_ok=True)  # another one, as far as can be told
             found[archive.name] = fetch(source, archive.name, target, expected)
             atomic.write(record, seen)

@@ -106,7 +106,7 @@ def _read_parts(source: Remote, name: str, target: Path, info: Info) -> str:
     lock, stop = threading.Lock(), threading.Event()
     with (
         _partial(target).open("r+b") as file,
-        _journal(target).open("a") as journal,
+        _journal(target).open("a", encoding="utf-8") as journal,
         _bar(name, info.size, sum(done.values())) as bar,
     ):
 
@@ -152,7 +152,7 @@ def _resume(target: Path, info: Info) -> dict[int, int]:
     """Bytes had of each part, by its start; an empty file and journal where none is begun or another was."""
     head = json.dumps({"size": info.size, "tag": info.tag, "part": PART})
     try:
-        lines = _journal(target).read_text().splitlines(keepends=True)
+        lines = _journal(target).read_text(encoding="utf-8").splitlines(keepends=True)
         if lines and lines[0] == f"{head}\n" and _partial(target).stat().st_size == info.size and info.tag:
             whole = [line.split() for line in lines[1:] if line.endswith("\n")]
             return {int(start): int(count) for start, count in whole}
@@ -162,7 +162,7 @@ def _resume(target: Path, info: Info) -> dict[int, int]:
     _check_space(target, info.size or 0)
     with _partial(target).open("wb") as file:
         file.truncate(info.size or 0)
-    _journal(target).write_text(f"{head}\n")
+    _journal(target).write_text(f"{head}\n", encoding="utf-8")
     return {}
 
 
@@ -188,7 +188,7 @@ def patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0) 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
     """One process at a time works on a file or folder; another waits, and then finds it there."""
-    with target.with_name(f".{target.name}.lock").open("w") as file:
+    with target.with_name(f".{target.name}.lock").open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

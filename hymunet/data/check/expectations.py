@@ -85,7 +85,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
 def _expectations(section: params.Validate, split: Path) -> list[Any]:
     import great_expectations.expectations as expect
 
-    record = json.loads((split / "split.json").read_text())
+    record = json.loads((split / "split.json").read_text(encoding="utf-8"))
     (low, high), (median_low, median_high) = section.mask_area, section.median_mask_area
     checks: list[Any] = [
         expect.ExpectTableRowCountToBeBetween(
@@ -146,7 +146,7 @@ def _table(prepared: Path, split: Path) -> Any:
     ):
         if not path.is_file():
             raise ValueError(f"{path}: no such file; run the prepare and split steps first")
-    record = json.loads((split / "split.json").read_text())
+    record = json.loads((split / "split.json").read_text(encoding="utf-8"))
     # Names are text, whatever they look like: 007 is not 7, and NA is not nothing.
     assigned = pd.read_csv(split / "split.csv", dtype=str, keep_default_na=False)
     frame = pd.read_parquet(prepared / "manifest.parquet").merge(assigned, on="id", how="outer")
@@ -200,9 +200,9 @@ def _record(section: params.Validate, frame: Any, checks: list[Check], prepared:
         "success": all(check.passed for check in checks),
         "checks": [asdict(check) for check in checks],
         "failed": [str(check) for check in checks if not check.passed],
-        "source": json.loads((prepared / "prepare.json").read_text()).get("source"),
+        "source": json.loads((prepared / "prepare.json").read_text(encoding="utf-8")).get("source"),
         "images": len(frame),
-        "split": json.loads((split / "split.json").read_text())["sizes"],
+        "split": json.loads((split / "split.json").read_text(encoding="utf-8"))["sizes"],
         "bounds": section.model_dump(),
         "mask_area_quantiles": {f"{quantile:g}": round(float(value), 6) for quantile, value in area.items()},
         "touching_border": int(frame["touches_border"].sum()),

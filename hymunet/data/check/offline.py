@@ -35,7 +35,7 @@ pre, code { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px }
 def make_offline(site: Path) -> None:
     """Rewrites every page below `site`."""
     for page in site.rglob("*.html"):
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         for pattern in REMOTE:
             text = re.sub(pattern, "", text, flags=re.DOTALL)
         atomic.write(page, text.replace("</head>", STYLE, 1))

@@ -18,7 +18,7 @@ def write_verdict(path: Path, passed: bool, prepared: Path, split: Path) -> None
 def require_passed(path: Path, prepared: Path, split: Path) -> None:
     """Raises ValueError unless these very data have passed the checks."""
     try:
-        verdict = json.loads(path.read_text())
+        verdict = json.loads(path.read_text(encoding="utf-8"))
         passed = verdict.pop("passed")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the validate step first") from None
@@ -33,7 +33,7 @@ def require_passed(path: Path, prepared: Path, split: Path) -> None:
 def _judged(prepared: Path, split: Path) -> dict[str, str]:
     """The hashes by which a model, too, names what it was trained on."""
     try:
-        data = json.loads((prepared / "prepare.json").read_text())["sha256"]
+        data = json.loads((prepared / "prepare.json").read_text(encoding="utf-8"))["sha256"]
         return {"data_sha256": data, "split_sha256": hashlib.sha256(split.read_bytes()).hexdigest()}
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: no such file; run the prepare and split steps first") from None

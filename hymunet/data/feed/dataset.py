@@ -100,7 +100,7 @@ def _open(path: Path, dimensions: int) -> np.ndarray:
 def _members(prepared: Prepared, path: str | Path) -> dict[str, list[tuple[int, str]]]:
     members: dict[str, list[tuple[int, str]]] = {name: [] for name in SPLITS}
     try:
-        with Path(path).open(newline="") as file:
+        with Path(path).open(newline="", encoding="utf-8") as file:
             for row, record in enumerate(csv.DictReader(file)):
                 members[record["split"]].append((row, record["id"]))
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def _members(prepared: Prepared, path: str | Path) -> dict[str, list[tuple[int, 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the prepare step first") from None
     except ValueError as error:

@@ -165,7 +165,7 @@ class _Decoder:
 def _read_source(raw: Path) -> tuple[str, list[str], bool]:
     """The source's name, its archives, and whether they hold the publisher's own split."""
     try:
-        record = json.loads((raw / "source.json").read_text())
+        record = json.loads((raw / "source.json").read_text(encoding="utf-8"))
         extra = record.get("extra", [])
         return record["source"], [archive["name"] for archive in record["archives"] + extra], bool(extra)
     except (OSError, json.JSONDecodeError, KeyError, TypeError):

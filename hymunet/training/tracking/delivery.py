@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
+from hymunet.mlflow_address import EXPERIMENT, RUN_KEY_TAG, artifact_location, tracking_uri, without_a_home
 from hymunet.training.tracking.journal import parse
 from hymunet.training.tracking.keeper import DELIVERED, JOURNAL
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-RUN_KEY_TAG = "hymunet.run_key"
 BATCH = 500  # points in one request; MLflow takes up to 1,000
 
 
@@ -28,7 +27,7 @@ class Delivery:
         self.place = folder / DELIVERED
         self.offset, self.run_id = 0, ""
         with contextlib.suppress(OSError, ValueError, KeyError):
-            state = json.loads(self.place.read_text())
+            state = json.loads(self.place.read_text(encoding="utf-8"))
             if state["uri"] == tracking_uri():
                 self.offset, self.run_id = state["offset"], state["run_id"]
         self.confirmed: dict[str, set[int]] = {}  # steps of each metric that the server is known to have
@@ -66,6 +65,8 @@ class Delivery:
     def _connect(self) -> None:
         if self.connected:
             return
+        without_a_home()
+
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri())
@@ -76,9 +77,12 @@ class Delivery:
         self.connected = True
 
     def _find(self, key: str) -> str:
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "hymunet")
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         experiment = self.client.get_experiment_by_name(name)
-        experiment_id = experiment.experiment_id if experiment else self.client.create_experiment(name)
+        if experiment:
+            experiment_id = experiment.experiment_id
+        else:
+            experiment_id = self.client.create_experiment(name, artifact_location(name))
         found = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{key}'", order_by=["start_time ASC"])
         if found:
             return found[0].info.run_id
@@ -126,7 +130,3 @@ class Delivery:
         if key not in self.confirmed:
             self.confirmed[key] = {point.step for point in self.client.get_metric_history(self.run_id, key)}
         return self.confirmed[key]
-
-
-def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI

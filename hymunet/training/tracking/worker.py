@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hymunet.training.tracking.delivery import Delivery, tracking_uri
+from hymunet.mlflow_address import tracking_uri
+from hymunet.training.tracking.delivery import Delivery
 from hymunet.training.tracking.keeper import JOURNAL, restore_all
 from hymunet.training.tracking.sampler import Sampler
 
@@ -37,7 +38,7 @@ def prepare_mlflow() -> None:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Waits until no other process delivers this journal."""
-    with (folder / "delivery.lock").open("w") as lock:
+    with (folder / "delivery.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -1,6 +1,7 @@
 """Promotion and rollback on a real registry, with versions that hold what they read: tags and per-image scores."""
 
 import itertools
+import re
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_worse_challenger_is_refused_and_nothing_moves(name, add, champion):
     assert (decision.promoted, champion()) == (False, "1")
     assert "difference -0.0100" in decision.reason
     assert "not as good" in decision.reason
-    with pytest.raises(ValueError, match="first champion"):
+    with pytest.raises(ValueError, match="first champion that is left"):
         rollback(name)
 
 
@@ -109,9 +110,12 @@ def test_rollback_walks_back_through_the_champions(name, add, champion):
     assert rollback(name) == ("3", "2")
     assert rollback(name) == ("2", "1")
     assert champion() == "1"
-    with pytest.raises(ValueError, match="version 1 is the first champion"):
+    with pytest.raises(ValueError, match="version 1 is the first champion that is left"):
         rollback(name)
-    assert promote(name).promoted, "the challenger is still version 3"
+    with pytest.raises(ValueError, match="version 3 was champion and was taken back for version 2.*--regardless"):
+        promote(name)
+    assert champion() == "1", "what was taken back does not come back by itself"
+    assert promote(name, regardless=True).promoted
     assert rollback(name) == ("3", "1")
 
 
@@ -137,7 +141,7 @@ def test_a_promotion_that_fails_half_way_loses_nothing(registry, name, add, cham
 def test_without_a_model_or_a_challenger_it_says_what_to_do(registry, name):
     with pytest.raises(ValueError, match="no model named nowhere in the registry"):
         promote("nowhere")
-    with pytest.raises(ValueError, match="has no challenger; run the register step"):
+    with pytest.raises(ValueError, match="has no challenger; register one: dvc repro -fs register"):
         promote(name)
     with pytest.raises(ValueError, match="no champion to take back"):
         rollback(name)
@@ -173,3 +177,66 @@ def test_the_history_is_bounded(registry, name, add, monkeypatch):
         add(BASE)
         promote(name)
     assert registry.get_registered_model(name).tags["hymunet.champions"] == '["3", "4"]'
+
+
+def deleted_version(number):
+    return lambda registry, name: registry.delete_model_version(name, number)
+
+
+def deleted_alias(alias):
+    return lambda registry, name: registry.delete_registered_model_alias(name, alias)
+
+
+def both(*acts):
+    return lambda registry, name: [act(registry, name) for act in acts]
+
+
+STATES = {  # three champions, 1 to 3, then this happens; what rollback and promote say or do afterwards
+    "nothing": (lambda registry, name: None, ("3", "2"), "taken back for version 2"),
+    "the one before was deleted": (deleted_version("2"), ("3", "1"), "taken back for version 1"),
+    "the champion was deleted": (deleted_version("3"), ("none", "2"), "has no challenger; register one"),
+    "the alias was deleted": (deleted_alias(CHAMPION), ("none", "2"), "version 3 .* against version 2"),
+    "all before were deleted": (
+        both(deleted_version("1"), deleted_version("2")),
+        "version 3 is the first champion that is left",
+        "is the champion already",
+    ),
+    "only version 1 is left": (both(deleted_version("3"), deleted_version("2")), ("none", "1"), "has no challenger"),
+    "nothing is left": (
+        both(deleted_version("3"), deleted_version("2"), deleted_version("1")),
+        "none before it is left; register a model: dvc repro -fs register",
+        "has no challenger; register one",
+    ),
+    "the challenger's alias was deleted": (deleted_alias(CHALLENGER), ("3", "2"), "has no challenger; register one"),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_there_is_a_way_on_from_every_state_of_a_registry(registry, name, add, champion, state):
+    act, back, on = STATES[state]
+    for gain in (0.0, 0.01, 0.02):
+        add([score + gain for score in BASE])
+        promote(name)
+    act(registry, name)
+    if isinstance(back, str):
+        with pytest.raises(ValueError, match=back):
+            rollback(name)
+    else:
+        assert rollback(name) == back
+        assert champion() == back[1]
+    if "against" in on or "already" in on:
+        assert re.search(on, promote(name).reason)
+    else:
+        with pytest.raises(ValueError, match=on):
+            promote(name)
+
+
+def test_a_change_over_without_a_comparison_is_asked_for_by_name(name, add, champion, registry, capsys):
+    add(BASE)
+    promote(name)
+    add([0.1] * 6, images="others, as the data grew")
+    assert cli.main(["models", "promote", "--name", name]) == 1
+    assert "to change over without a comparison: hymunet models promote --regardless" in capsys.readouterr().err
+    assert cli.main(["models", "promote", "--name", name, "--regardless"]) == 0
+    assert champion() == "2"
+    assert "without a comparison" in registry.get_model_version(name, "2").tags["hymunet.promotion"]

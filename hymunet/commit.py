@@ -1,0 +1,27 @@
+"""Which state of the code something was made with."""
+
+import os
+import subprocess
+from pathlib import Path
+
+LOCK = "dvc.lock"  # DVC rewrites it while the pipeline runs: a record of results, not a change of the code
+
+
+def git_commit(root: Path) -> str | None:
+    """The commit that is checked out, with `-dirty` when tracked files differ from it; an image names its own.
+
+    None where there is no repository. A `dvc.lock` that differs makes nothing dirty.
+    """
+    if named := os.environ.get("HYMUNET_GIT_COMMIT"):
+        return named
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude,top){LOCK}")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()

@@ -1,0 +1,164 @@
+"""Where the registry is: addresses, temporary copies of the project, a renamed project, what a machine lacks."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hymunet import mlflow_address as address
+from hymunet.commit import git_commit
+from hymunet.registry import client
+from hymunet.registry.card import SOURCES, card
+from hymunet.registry.load import fetch
+from hymunet.registry.relocation import follow
+
+ROOT = Path(__file__).resolve().parents[3]
+COPY = ".dvc/tmp/exps/standalone/tmpabc"
+ADDRESSES = {  # MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI, whether in DVC's temporary copy -> runs, registry
+    "default": (None, None, False, "sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    "default, in a copy": (None, None, True, "sqlite:///{home}/mlflow.db", "sqlite:///{home}/mlflow.db"),
+    "own file, in a copy": ("sqlite:///db/x.db", None, True, "sqlite:///{home}/db/x.db", "sqlite:///{home}/db/x.db"),
+    "with options, in a copy": ("sqlite:///x.db?timeout=9", None, True, *["sqlite:///{home}/x.db?timeout=9"] * 2),
+    "absolute, in a copy": ("sqlite:////srv/x.db", None, True, "sqlite:////srv/x.db", "sqlite:////srv/x.db"),
+    "server": ("http://host:5000", None, True, "http://host:5000", "http://host:5000"),
+    "registry apart": ("http://host:5000", "http://other", False, "http://host:5000", "http://other"),
+    "empty": ("", "", False, "sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+}
+
+
+@pytest.mark.parametrize("case", ADDRESSES)
+def test_addresses_outlive_a_temporary_copy_of_the_project(case, tmp_path, monkeypatch):
+    tracking, registry, in_copy, runs, versions = ADDRESSES[case]
+    for name, value in (("MLFLOW_TRACKING_URI", tracking), ("MLFLOW_REGISTRY_URI", registry)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    folder = tmp_path / COPY if in_copy else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
+    assert address.tracking_uri() == runs.format(home=tmp_path)
+    assert address.registry_uri() == versions.format(home=tmp_path)
+    local = in_copy and runs.startswith("sqlite")
+    assert address.artifact_location("x") == (str(tmp_path / "mlruns/x") if local else None)
+
+
+REGISTERS = """
+from hymunet.registry import client
+
+with client.registry() as opened:
+    run = opened.create_run(opened.create_experiment("hymunet")).info
+    opened.log_text(run.run_id, "{}", "m/artifacts/model/model.json")
+    opened.log_text(run.run_id, "x", "m/artifacts/model/model.safetensors")
+    opened.log_text(run.run_id, "[]", "m/evaluation/metrics.json")
+    opened.create_registered_model("moved")
+    opened.create_model_version("moved", f"{run.artifact_uri}/m", run.run_id)
+"""
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_renamed_project_keeps_its_versions_and_writes_new_ones_where_it_is(copied, tmp_path, monkeypatch):
+    old, new = tmp_path / "old name", tmp_path / "new name"
+    old.mkdir()
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    subprocess.run([sys.executable, "-c", REGISTERS], cwd=old, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    shutil.copytree(old, new) if copied else old.rename(new)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{new}/mlflow.db")
+    model, evaluation = fetch("models:/moved/1", tmp_path / "fetched")
+    assert (model / "model.json").read_text() == "{}"
+    assert (evaluation / "metrics.json").read_text() == "[]"
+    with client.registry() as opened:
+        experiment = opened.get_experiment_by_name("hymunet")
+        again = opened.create_run(experiment.experiment_id).info
+        assert again.artifact_uri.startswith(str(new))
+    assert follow(f"sqlite:///{new}/mlflow.db") == 0, "once is enough"
+    assert old.exists() == copied
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("postgresql+nodriver://u:secret@127.0.0.1/x", "MLflow at postgresql+nodriver://127.0.0.1/x"),
+        ("mysql+pymysql://u:secret@127.0.0.1/x", "needs the package pymysql"),
+        ("nonsense://x", "unsupported URI"),
+        ("sqlite:////proc/none/x.db", "MLflow at sqlite:////proc/none/x.db"),
+    ],
+)
+def test_a_registry_that_cannot_be_opened_is_one_line(uri, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ValueError, match=r"^MLflow at") as refusal, client.registry() as opened:
+        opened.search_registered_models()
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+def git(folder, *arguments):
+    names = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run(["git", *names, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "dirty"),
+    [
+        (lambda folder: None, False),
+        (lambda folder: (folder / "dvc.lock").write_text("new"), False),
+        (lambda folder: (folder / "untracked").write_text("x"), False),
+        (lambda folder: (folder / "code.py").write_text("x = 2"), True),
+        (lambda folder: (folder / "code.py").unlink(), True),
+        (lambda folder: (folder / "sub/dvc.lock").write_text("new"), True),
+    ],
+)
+def test_a_lock_that_the_pipeline_rewrites_makes_no_commit_dirty(change, dirty, tmp_path, monkeypatch):
+    monkeypatch.delenv("HYMUNET_GIT_COMMIT", raising=False)
+    (tmp_path / "sub").mkdir()
+    for name in ("code.py", "dvc.lock", "sub/dvc.lock"):
+        (tmp_path / name).write_text("x = 1")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "x")
+    change(tmp_path)
+    assert git_commit(tmp_path).endswith("-dirty") == dirty
+    assert len(git_commit(tmp_path).removesuffix("-dirty")) == 40
+    assert git_commit(tmp_path / "sub").endswith("-dirty") == dirty
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.delenv("HYMUNET_GIT_COMMIT", raising=False)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit(tmp_path) is None
+
+
+@pytest.mark.parametrize("source", [*SOURCES, "another"])
+def test_the_card_names_the_images_that_the_model_saw(source):
+    estimate = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    test = {**dict.fromkeys(("dice", "iou", "precision", "hd95", "hd95_fraction"), estimate), "images": 3, "missed": 0}
+    evaluation = {"test": {**test, "pooled": {}}, "threshold": 0.5, "flips": False, "source": source}
+    info = {"model": {"name": "unet"}, "image_size": 32, "validation_dice": 0.5, "epoch": 1}
+    split = {"sizes": {"test": 3}, "protocol": "grouped", "seed": 0}
+    text = card("x", info, evaluation, split, {})
+    assert f"source `{source}`" in text
+    assert ("dermoscopic" in text) == (source == "isic2018")
+    assert ("polyp" in text) == (source == "kvasir_seg")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a home")
+def test_a_user_without_a_home_can_ask_the_registry():
+    """As in a container with a user id of its own."""
+    command = [sys.executable, "-m", "hymunet.cli", "models", "list", "--name", "x"]
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "MLFLOW_TRACKING_URI")}
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONDONTWRITEBYTECODE": "1"}
+    options = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]
+    done = subprocess.run([*options, *command], cwd="/", env=environment, capture_output=True, text=True)
+    shutil.rmtree(folder)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "no model named x in the registry" in done.stderr
