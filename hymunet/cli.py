@@ -91,8 +91,10 @@ def parser() -> argparse.ArgumentParser:
 def run_profile(arguments: argparse.Namespace) -> None:
     from hymunet import profiles
 
-    profiles.write(arguments.name, arguments.params, arguments.set)
+    kept = profiles.write(arguments.name, arguments.params, arguments.set)
     print(f"{arguments.params} now holds the profile {arguments.name}")
+    for place in kept:
+        print(f"kept, as it says where your images are: {place}")
 
 
 def run_params(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """params.yaml from a profile: the paper's protocol, with what a profile sets otherwise laid over it."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from hymunet.models import catalogue
 from hymunet.overrides import overridden
 
 BASE = "paper"
+PLACES = ("mirror", "sums", "path")  # where a user's images are: no profile knows better
 
 
-def write(name: str, target: Path, changes: Sequence[str] = ()) -> None:
+def write(name: str, target: Path, changes: Sequence[str] = ()) -> list[str]:
     """Replaces `target` (params.yaml) by profile `name` of the folder `profiles` beside it, `changes`
-    (`section.key=value`) made; comments stay.
+    (`section.key=value`) made; comments stay, and so do places of images that neither profile nor changes set.
+
+    Returns the places that were kept, as `section.key=value`.
 
     Raises ValueError, and writes nothing, when there is no such profile or its values are not valid.
     """
@@ -25,15 +29,32 @@ def write(name: str, target: Path, changes: Sequence[str] = ()) -> None:
     if name not in known:
         raise ValueError(f"no profile {name!r}; there are: {', '.join(known) or f'none in {folder}'}")
     text = (folder / f"{BASE}.yaml").read_text(encoding="utf-8")
+    base, over = YAML(typ="safe", pure=True).load(text), {}
     if name != BASE:
         over = params.read_yaml(folder / f"{name}.yaml")
         if not isinstance(over, dict) or not all(isinstance(values, dict) for values in over.values()):
             raise ValueError(f"{folder / name}.yaml: expected sections of params.yaml with the keys that differ")
         text = overlaid(text, over)
-    if changes:
-        text = overlaid(text, overridden(YAML(typ="safe", pure=True).load(text), changes))
+    kept = _places(target, base, over)
+    if kept or changes:
+        text = overlaid(text, overridden(YAML(typ="safe", pure=True).load(text), [*kept, *changes]))
     params.check(YAML(typ="safe", pure=True).load(text), f"profile {name}")
     atomic.write(target, text)
+    return kept
+
+
+def _places(target: Path, base: dict[str, Any], over: dict[str, Any]) -> list[str]:
+    """The present file's places that differ from those of the paper's protocol and that the profile leaves open."""
+    content = params.read_yaml(target) if target.is_file() else None
+    present = content.get("data") if isinstance(content, dict) else None
+    kept = []
+    for source, values in present.items() if isinstance(present, dict) else ():
+        for key, value in values.items() if isinstance(values, dict) else ():
+            known = base["data"].get(source, {})
+            set_by_profile = key in over.get("data", {}).get(source, {})
+            if key in PLACES and key in known and value != known[key] and not set_by_profile:
+                kept.append(f"data.{source}.{key}={json.dumps(value)}")
+    return kept
 
 
 def overlaid(text: str, changes: dict[str, dict[str, Any]]) -> str:

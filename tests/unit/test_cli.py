@@ -92,6 +92,30 @@ def test_a_profile_that_names_another_model_starts_from_its_defaults(project):
     assert params.read_yaml(project / "params.yaml")["model"] == {"name": "unet", "size": "base"}
 
 
+PLACES = {  # what the user's file holds, the profile and --set, what the file holds afterwards
+    "mirror": ({"isic2018": {"mirror": "/srv/isic"}}, ["demo"], "isic2018", "mirror", "/srv/isic", 1),
+    "folder": ({"folder": {"path": "mine: and, yours"}}, ["paper"], "folder", "path", "mine: and, yours", 1),
+    "unchanged": ({}, ["demo"], "isic2018", "mirror", None, 0),
+    "asked for": (
+        {"isic2018": {"mirror": "/srv/isic"}},
+        ["demo", "--set", "data.isic2018.mirror=null"],
+        *("isic2018", "mirror", None, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_a_profile_keeps_where_the_user_s_images_are_and_says_so(project, capsys, case):
+    own, command, source, key, expected, said = PLACES[case]
+    content = params.read_yaml(project / "params.yaml")
+    for name, values in own.items():
+        content["data"][name] |= values
+    (project / "params.yaml").write_text(json.dumps(content))
+    assert cli.main(["profile", *command]) == 0
+    assert params.read_yaml(project / "params.yaml")["data"][source][key] == expected
+    assert capsys.readouterr().out.count("kept, as it says where your images are: data.") == said
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
