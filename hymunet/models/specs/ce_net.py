@@ -22,7 +22,7 @@ SPEC = Spec(
     section=CENetSection,
     build=build,
     stride=lambda section: 32,
-    tiny={"size": [8, 8, 16, 16]},
+    tiny={"size": [16, 16, 32, 32]},
     # 7.15 GMACs where what the cascades of atrous convolutions share is computed for each of them.
     published=(Published({"size": "published"}, parameters=29_003_093, gmacs=6.70),),
 )

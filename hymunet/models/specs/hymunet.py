@@ -24,4 +24,4 @@ def build(section: HyMUNetSection, image_size: int) -> Any:
     return HyMUNet(channels, section.drop_path, section.encoder, section.fusion, section.directions)
 
 
-SPEC = Spec(section=HyMUNetSection, build=build, stride=lambda section: 16, tiny={"size": [4, 8, 8, 16]})
+SPEC = Spec(section=HyMUNetSection, build=build, stride=lambda section: 16, tiny={"size": [8, 16, 16, 32]})
