@@ -86,7 +86,7 @@ def _rate(loader: WorkerLoader | DeviceLoader, schedule: Schedule) -> float:
     batches = loader.batches(schedule, 0, Share(0, 1))
     next(batches)
     start = time.perf_counter()
-    count = sum(len(images) for images, _ in batches)
+    count = sum(len(loader.expand(batch)[0]) for batch in batches)
     return count / (time.perf_counter() - start)
 
 
@@ -98,11 +98,11 @@ def _waiting(data: TrainingData, workers: int, steps: int) -> float:
     with ranks() as group:
         learner = Learner(sections.model, section, data, group)
         batches = learner.batches()
-        learner.learn(*next(batches))
+        learner.learn(next(batches))
         waited, start = 0.0, time.perf_counter()
         for _ in range(steps):
             asked = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - asked
-            learner.learn(*batch)
+            learner.learn(batch)
         return round(waited / (time.perf_counter() - start), 4)

@@ -46,8 +46,8 @@ def guarantees(folder: Path, batch_size: int, pairs: int) -> dict[str, Spread | 
 
     def step(deterministic: bool) -> float:
         torch.use_deterministic_algorithms(deterministic)
-        images, masks = next(batches)
-        return _timed(time.process_time, lambda: learner.learn(images, masks))
+        batch = next(batches)
+        return _timed(time.process_time, lambda: learner.learn(batch))
 
     for warm in (True, False):
         step(warm)
@@ -99,8 +99,8 @@ def tracking(folder: Path, batch_size: int, seconds: float) -> dict[str, Any]:
             while (now := time.monotonic() - begin) < START_UP + seconds:
                 if now < START_UP:
                     started = sum(deliverer.cpu_times()[:2])
-                images, masks = next(batches)
-                learning += _timed(time.process_time, lambda: learner.learn(images, masks))  # noqa: B023
+                batch = next(batches)
+                learning += _timed(time.process_time, lambda: learner.learn(batch))  # noqa: B023
                 values = {"loss": 0.5, "images_per_second": 40.0}
                 telling += _timed(time.process_time, lambda: tracker.metrics(learner.progress.step, values))  # noqa: B023
             delivering = sum(deliverer.cpu_times()[:2]) - started

@@ -75,8 +75,8 @@ def our_learner(folder: Path, size: str, batch_size: int) -> Any:
 
 def our_steps(folder: Path, size: str, batch_size: int) -> Iterator[None]:
     learner = our_learner(folder, size, batch_size)
-    for images, masks in learner.batches():
-        learner.learn(images, masks)
+    for batch in learner.batches():
+        learner.learn(batch)
         yield
 
 

@@ -71,10 +71,10 @@ class Train(Section):
     dice_smoothing: Positive
     boundary_radius: Annotated[int, Field(ge=1, le=64)]
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
-    augment: Literal["workers", "device"]
+    augment: Literal["auto", "workers", "device"]
     workers: Annotated[int, Field(ge=0, le=256)]
     precision: Literal["auto", "float32", "bf16"]
-    compile: bool
+    compile: Literal["auto", "off", "required"]
     accumulate: Count
     sync_batch_norm: bool
     ema_decay: Rate

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class DrawsPerSample:
     """Draws random numbers for each sample of a batch in training.
 
-    share (index, count): the layer sees the index-th of `count` equal parts of a batch. With the same generator state
-    in all parts, it draws for every sample what it would have drawn in the whole batch.
+    keys: int64 (B,) of well-mixed bits, put there by whoever trains, so that a sample is drawn alike in any part of a
+    batch, on any device, compiled or not; while there are none, torch's generator makes some.
     """
 
-    share: tuple[int, int] = (0, 1)
+    keys: Tensor | None = None
 
 
 class Scans:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import warnings
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -52,6 +53,24 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+
+
+def keep_compiled_code() -> None:
+    """Names the folder in which Triton's and inductor's compiled code outlives the process: HYMUNET_COMPILE_CACHE, else
+    the user's cache folder. Their own variables win. Call before either is imported.
+
+    Raises ValueError where HYMUNET_COMPILE_CACHE names a folder that cannot be made.
+    """
+    named = os.environ.get("HYMUNET_COMPILE_CACHE")
+    folder = Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hymunet")).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if named:
+            raise ValueError(f"HYMUNET_COMPILE_CACHE {named}: no folder to write to ({error.strerror})") from None
+        return  # a home that cannot be written to: their temporary folders
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
 
 
 def keep_freed_memory() -> None:

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
-from hymunet.models.protocols import draws
-
 
 @dataclass(frozen=True)
 class Ranks:
@@ -101,12 +99,6 @@ def share_buffers(model: nn.Module, ranks: Ranks) -> None:
 def accumulating(model: nn.Module, last: bool) -> Any:
     """A context in which gradients are averaged over the ranks only with the last part of a batch."""
     return nullcontext() if last or not isinstance(model, DistributedDataParallel) else model.no_sync()
-
-
-def assign_share(model: nn.Module, index: int, count: int) -> None:
-    """Tells layers that draw which part of the batch they see, so that a sample's draw does not depend on the parts."""
-    for layer in draws(model):
-        layer.share = (index, count)
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,17 @@ from hymunet import models, params
 from hymunet.data.feed.augment import keys, permutation
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.images import normalise
-from hymunet.losses import HybridLoss, boundary_band
+from hymunet.losses import HybridLoss
 from hymunet.training import device as devices
 from hymunet.training import distributed
 from hymunet.training.average import AveragedWeights, estimate_statistics
+from hymunet.training.capture import Engine, Run
 from hymunet.training.checkpoint import Checkpoint
 from hymunet.training.loading import Batch, DeviceLoader, Schedule, Share, WorkerLoader
 from hymunet.training.progress import Progress, Readout
 from hymunet.training.state import (
     BatchNormGuard,
+    Tensors,
     optimizer_tensors,
     parameter_groups,
     restore_optimizer,
@@ -29,12 +30,15 @@ from hymunet.training.state import (
     with_prefix,
     without_prefix,
 )
+from hymunet.training.step import Step
 from hymunet.training.validation import Validation
 
 MAX_BAD_STEPS = 10  # in a row, before a training that only makes non-finite losses stops
 STATISTICS_BATCHES = 20  # of training images from which averaged weights get their batch-norm statistics
 EXAMPLES = 6  # validation images in a picture of predictions
+MEMORY_FOR_IMAGES = 0.5  # of the GPU's free memory, at most; the rest is the training's
 STEP_STREAM = 100  # of the keyed random numbers; the augmentations use the low ones
+DROP_STREAM = 101  # and one for every further block that stochastic depth may drop
 
 
 class Learner:
@@ -59,119 +63,118 @@ class Learner:
             len(data.subset("train")), train_params.batch_size, train_params.epochs, train_params.seed
         )
         self.data = data
-        self._build_model()
+        self.loader = self._loader()
+        self.step = self._build_step()
+        self.engine = Engine(self.step, train_params.compile, self.device, self._say)
+        self.run: Run | None = None
         self.validation = Validation(data.subset("validation"), train_params.batch_size, self.device, ranks)
+        self.validation_ready = False
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.examples: dict[str, Tensor] = {}
-        self.totals = torch.zeros(4, dtype=torch.float64, device=self.device)  # see `learn`
 
-    def _build_model(self) -> None:
+    def _loader(self) -> DeviceLoader | WorkerLoader:
+        subset, degrees = self.data.subset("train"), self.train_params.rotation_degrees
+        if self._augments_on_device():
+            return DeviceLoader(subset, degrees, self.device)
+        return WorkerLoader(subset, degrees, self.train_params.workers, self.device)
+
+    def _augments_on_device(self) -> bool:
+        """As `train.augment` says, on the same side for all ranks; never where the images leave no room to train."""
+        on_gpu, choice = self.device.type == "cuda", self.train_params.augment
+        if choice == "workers" or (choice == "auto" and not on_gpu):
+            return False
+        if not on_gpu:
+            return True
+        size, free = self.data.subset("train").nbytes, torch.cuda.mem_get_info(self.device)[0]
+        (short,) = self.ranks.agree(size > free * MEMORY_FOR_IMAGES)
+        if short:
+            self._say(
+                f"{size / 2**30:.1f} GiB of training images do not fit the GPU's {free / 2**30:.1f} GiB free beside a "
+                f"training; {self.train_params.workers} loader processes augment instead"
+            )
+        return not short
+
+    def _build_step(self) -> Step:
         torch.manual_seed(self.train_params.seed)
         self.model = models.build(self.model_params, self.data.image_size)
         if self.train_params.sync_batch_norm and self.ranks.count > 1:
             self.model = distributed.synchronise_batch_norm(self.model, self.device)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = HybridLoss(
-            self.train_params.loss_weights, self.train_params.dice_smoothing, self.train_params.boundary_radius
-        )
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, self.train_params.weight_decay),
             lr=self.train_params.learning_rate,
             betas=(self.train_params.betas[0], self.train_params.betas[1]),
             fused=True,
+            capturable=self.device.type == "cuda",
         )
         decay = self.train_params.ema_decay
         self.ema = AveragedWeights(self.model, decay) if decay else None
-        self.guard = BatchNormGuard(self.model)
-        self.parallel = distributed.parallel(self.model, self.ranks, self.device, self.train_params.sync_batch_norm)
-        if self.train_params.compile:
-            devices.require_compilers(self.device)
-        self.forward = torch.compile(self.parallel) if self.train_params.compile else self.parallel
+        return Step(
+            self.model,
+            self.optimizer,
+            self.ema,
+            HybridLoss(self.train_params.loss_weights, self.train_params.dice_smoothing, self.train_params.boundary_radius),
+            self.loader.expand,
+            ranks=self.ranks,
+            parts=self.train_params.accumulate,
+            sync_batch_norm=self.train_params.sync_batch_norm,
+            dtype=self.dtype,
+        )
+
+    def _say(self, line: str) -> None:
+        if self.ranks.first:
+            print(f"train: {line}", flush=True)
 
     @property
     def evaluated(self) -> torch.nn.Module:
         """The model whose Dice counts: the averaged one where averaging is on."""
         return self.ema.model if self.ema else self.model
 
-    def autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
-
     def batches(self) -> Iterator[Batch]:
         """This rank's part of every batch from the present step on."""
-        subset, degrees = self.data.subset("train"), self.train_params.rotation_degrees
-        loader: DeviceLoader | WorkerLoader
-        if self.train_params.augment == "device":
-            loader = DeviceLoader(subset, degrees, self.device)
-        else:
-            loader = WorkerLoader(subset, degrees, self.train_params.workers, self.device)
-        return loader.batches(self.schedule, self.progress.step, Share(self.ranks.rank, self.ranks.count))
+        return self.loader.batches(self.schedule, self.progress.step, Share(self.ranks.rank, self.ranks.count))
 
     def learning_rate(self, step: int) -> float:
         """One half-cosine from the first step to the last."""
         high, low = self.train_params.learning_rate, self.train_params.min_learning_rate
         return low + (high - low) * 0.5 * (1 + math.cos(math.pi * step / max(1, self.schedule.steps - 1)))
 
-    def learn(self, images: Tensor, masks: Tensor) -> None:
-        """One optimizer step. Nothing in it waits for the device.
-
-        A step whose loss or gradient is not finite changes nothing but the counters. `totals` are, on the device: the
-        sum of this epoch's finite losses, their number, bad steps in a row, and bad steps in all.
-        """
-        step, parts = self.progress.step, self.train_params.accumulate
-        self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        seed = int(keys(self.train_params.seed, step, np.zeros(1), STEP_STREAM)[0] >> 1)
-        bands = self._band_pixels(masks)
-        loss = torch.zeros((), device=self.device)
-        for part, (x, y) in enumerate(zip(images.chunk(parts), masks.chunk(parts), strict=True)):
-            torch.manual_seed(seed)
-            distributed.assign_share(self.model, self.ranks.rank * parts + part, self.ranks.count * parts)
-            with distributed.accumulating(self.parallel, last=part == parts - 1):
-                with self.autocast():
-                    logits = self.forward(x)
-                part_loss = self.loss(logits, y, bands) / parts
-                part_loss.backward()
-            loss += part_loss.detach()
-        loss = self.ranks.sum_on_device(loss) / self.ranks.count
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        good = torch.isfinite(loss) & torch.isfinite(norm)
-        self.guard.keep(good)
-        self.optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]  # the fused kernel then does nothing
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema:
-            self.ema.update(good)
-        one, bad = good.double(), (~good).double()
-        self.totals = torch.stack(
-            [
-                self.totals[0] + loss.double().masked_fill(~good, 0.0),
-                self.totals[1] + one,
-                (self.totals[2] + bad) * bad,
-                self.totals[3] + bad,
-            ]
-        )
+    def learn(self, batch: Batch) -> None:
+        """One optimizer step. Nothing in it waits for the device."""
+        inputs = {**batch, **self._step_inputs(len(next(iter(batch.values()))))}
+        if self.run is None:
+            self.run = self.engine.prepare(inputs)
+        torch.manual_seed(int(self._keys(np.array([self.ranks.rank]), STEP_STREAM)[0] >> 1))
+        self.run(inputs)
         self.progress.step += 1
 
-    def _band_pixels(self, masks: Tensor) -> Tensor | None:
-        """Boundary pixels per part of a batch that is split over ranks or accumulated, as the loss needs their mean."""
-        parts = self.ranks.count * self.train_params.accumulate
-        if parts == 1:
-            return None
-        return self.ranks.sum_on_device(boundary_band(masks, self.loss.radius(masks)).sum()) / parts
+    def _step_inputs(self, images: int) -> Tensors:
+        """What a step takes beside its batch: the rate, and stochastic depth's draws for this rank's part."""
+        places = np.arange(images) + images * self.ranks.rank
+        blocks = DROP_STREAM + np.arange(len(self.step.drawing))[:, None]
+        draws = (self._keys(places[None], blocks) >> np.uint64(11)) * 2.0**-53
+        on_gpu = self.device.type == "cuda"  # whose fused AdamW takes a float32 tensor
+        rate = torch.tensor(self.learning_rate(self.progress.step), dtype=torch.float32 if on_gpu else torch.float64)
+        return {"rate": rate, "draws": torch.from_numpy(draws.astype(np.float32))}
+
+    def _keys(self, positions: np.ndarray, stream: int | np.ndarray) -> np.ndarray:
+        return keys(self.train_params.seed, self.progress.step, positions, stream)
 
     def finish_epoch(self) -> dict[str, Any]:
         """Validates, keeps the weights if they are the best so far (the earlier epoch wins a tie), writes history."""
         progress, epoch = self.progress, self.progress.step // self.schedule.steps_per_epoch
         self._prepare_evaluated()
-        dice = self.validation.dice(self.evaluated, self.autocast())
+        if not self.validation_ready:
+            self.engine.prepare_validation(self.validation.capture, self.evaluated)
+            self.validation_ready = True
+        dice = self.validation.dice(self.evaluated, self.step.autocast())
         if progress.best_epoch == 0 or dice > progress.best_dice:
             progress.best_dice, progress.best_epoch = dice, epoch
             self.best = snapshot(self.evaluated)
         if self.train_params.example_every and epoch % self.train_params.example_every == 0:
-            self.examples[f"{epoch:04d}"] = self.validation.examples(self.evaluated, self.autocast(), EXAMPLES)
-        total, count, _, skipped = self.totals.tolist()
+            self.examples[f"{epoch:04d}"] = self.validation.examples(self.evaluated, self.step.autocast(), EXAMPLES)
+        total, count, _, skipped = self.step.totals.tolist()
         record = {
             "epoch": epoch,
             "step": progress.step,
@@ -181,14 +184,14 @@ class Learner:
             "skipped_steps": int(skipped),
         }
         progress.history.append(record)
-        self.totals[:2] = 0
+        self.step.totals[:2] = 0
         return record
 
     def _prepare_evaluated(self) -> None:
         """Puts what is judged and published into evaluation mode, with the same statistics on all ranks."""
         self.evaluated.eval()
         if self.ema:
-            estimate_statistics(self.evaluated, self._statistics_batches(), self.ranks, self.autocast())
+            estimate_statistics(self.evaluated, self._statistics_batches(), self.ranks, self.step.autocast())
         else:
             distributed.share_buffers(self.model, self.ranks)
 
@@ -227,7 +230,7 @@ class Learner:
                 **ema,
                 **with_prefix("best", self.best),
                 **with_prefix("examples", self.examples),
-                "totals": self.totals,
+                "totals": self.step.totals,
             },
             self.progress.to_json(),
         )
@@ -241,6 +244,7 @@ class Learner:
             self.ema.restore(without_prefix("ema", tensors))
         self.best = without_prefix("best", tensors)
         self.examples = without_prefix("examples", tensors)
-        self.totals = tensors["totals"].to(self.device)
-        self.guard = BatchNormGuard(self.model)
+        self.step.totals.copy_(tensors["totals"])
+        self.step.guard = BatchNormGuard(self.model)
+        self.run = None  # a graph would look for the moments where they were
         self.progress = Progress.from_json(checkpoint.state)

@@ -17,7 +17,8 @@ from hymunet.data.feed.augment import WorkerAugment, affine, device_augment, dra
 from hymunet.data.feed.dataset import Subset
 from hymunet.images import normalise
 
-Batch = tuple[Tensor, Tensor]  # images float32 (B, 3, S, S) in [-1, 1], channels-last; masks float32 (B, 1, S, S)
+Batch = dict[str, Tensor]  # what differs from batch to batch, on the CPU; the loader's `expand` makes pairs of it
+Pairs = tuple[Tensor, Tensor]  # images float32 (B, 3, S, S) in [-1, 1], channels-last; masks float32 (B, 1, S, S)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class WorkerLoader:
         self.subset, self.rotation_degrees, self.workers, self.device = subset, rotation_degrees, workers, device
 
     def batches(self, schedule: Schedule, first_step: int, share: Share) -> Iterator[Batch]:
+        """`images` uint8 (B, S, S, 3), `masks` uint8 (B, S, S), augmented."""
         loader = DataLoader(
             _Augmented(self.subset, WorkerAugment(self.rotation_degrees, schedule.seed)),
             batch_sampler=_keys(schedule, first_step, share),  # type: ignore[arg-type]
@@ -88,30 +90,29 @@ class WorkerLoader:
             prefetch_factor=4 if self.workers else None,
             generator=torch.Generator(),  # draws nothing from the global one
         )
-        for images, masks in loader:
-            images = images.to(self.device, non_blocking=True)
-            masks = masks.to(self.device, non_blocking=True)
-            yield normalise(images), masks.unsqueeze(1).float()
+        yield from loader
+
+    def expand(self, batch: Batch) -> Pairs:
+        return normalise(batch["images"]), batch["masks"].unsqueeze(1).float()
 
 
 class DeviceLoader:
     """Holds the whole uint8 split on the device and augments there: no loader processes, no copying per batch."""
 
     def __init__(self, subset: Subset, rotation_degrees: float, device: torch.device) -> None:
-        self.rotation_degrees, self.device = rotation_degrees, device
+        self.rotation_degrees = rotation_degrees
         self.images, self.masks = (torch.from_numpy(array).to(device) for array in subset.arrays())
 
     def batches(self, schedule: Schedule, first_step: int, share: Share) -> Iterator[Batch]:
+        """`rows` int64 (B,) of the split, and what happens to each image."""
         for epoch, positions in schedule.batches(first_step):
             positions = share.of(positions)
             matrices = affine(*draw(schedule.seed, epoch, positions, self.rotation_degrees))
-            rows = self._send(torch.from_numpy(positions))
-            yield device_augment(self.images[rows], self.masks[rows], self._send(matrices))
+            yield {"rows": torch.from_numpy(positions), "matrices": matrices}
 
-    def _send(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda":  # from pinned memory, so that the copy waits for nothing
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+    def expand(self, batch: Batch) -> Pairs:
+        rows = batch["rows"]
+        return device_augment(self.images[rows], self.masks[rows], batch["matrices"])
 
 
 def _keys(schedule: Schedule, first_step: int, share: Share) -> Iterator[list[tuple[int, int]]]:
@@ -121,7 +122,7 @@ def _keys(schedule: Schedule, first_step: int, share: Share) -> Iterator[list[tu
 
 def _collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
     images, masks = zip(*samples, strict=True)
-    return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
+    return {"images": torch.from_numpy(np.stack(images)), "masks": torch.from_numpy(np.stack(masks))}
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:

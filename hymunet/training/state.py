@@ -48,6 +48,18 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[s
         optimizer.state[parameter] = state
 
 
+def create_moments(optimizer: Optimizer) -> None:
+    """AdamW's state as its first step would make it, for a graph that must find it where it stays."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter not in optimizer.state:
+                moments = {
+                    kind: torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                    for kind in ("exp_avg", "exp_avg_sq")
+                }
+                optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Decay for the weights of convolutions and linear maps; none for norms, biases and what a layer spares."""
     spared = undecayed(model)
@@ -69,7 +81,7 @@ class BatchNormGuard:
         """good: bool scalar on the device."""
         if not self.buffers:
             return
-        self.kept = torch.where(good, self._flat(), self.kept)
+        self.kept.copy_(torch.where(good, self._flat(), self.kept))
         views = [part.view_as(buffer) for part, buffer in zip(self.kept.split(self.sizes), self.buffers, strict=True)]
         torch._foreach_copy_(self.buffers, views)
 

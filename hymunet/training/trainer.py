@@ -45,6 +45,7 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
     """
     devices.make_deterministic()
     devices.keep_freed_memory()
+    devices.keep_compiled_code()
     with distributed.ranks() as ranks, Interrupts() as interrupts:
         learner = Learner(model_params, train_params, TrainingData(paths.prepared, paths.split), ranks)
         identity = identity_of(learner, paths)
@@ -109,6 +110,7 @@ class Session:
     ) -> None:
         self.learner, self.checkpoints, self.tracker, self.interrupts = learner, checkpoints, tracker, interrupts
         self.paths = paths
+        learner.engine.stopping = lambda: interrupts.received is not None
         self.saved_step, self.saved_time = learner.progress.step, time.monotonic()
 
     def run(self) -> bool:
@@ -119,9 +121,9 @@ class Session:
         stop = False
         with self._bar() as bar:
             readout = Readout(learner.device, int(bar.n))
-            for images, masks in learner.batches():
+            for batch in learner.batches():
                 try:
-                    learner.learn(images, masks)
+                    learner.learn(batch)
                 except Exception:
                     if self.interrupts.received is None:
                         raise
@@ -150,7 +152,7 @@ class Session:
     def _look(self, readout: Readout, bar: tqdm) -> None:
         learner = self.learner
         bar.update(learner.train_params.batch_size)
-        if not readout.update(learner.progress.step, learner.totals):
+        if not readout.update(learner.progress.step, learner.step.totals):
             return
         learner.check(readout)
         progress = learner.progress

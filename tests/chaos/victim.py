@@ -57,8 +57,8 @@ def _count_steps(path: Path) -> None:
     """Writes the number of every finished step, and of the step that the run resumed from."""
     learn, restore = learner.Learner.learn, learner.Learner.restore
 
-    def counted(self: Any, images: Any, masks: Any) -> None:
-        learn(self, images, masks)
+    def counted(self: Any, batch: Any) -> None:
+        learn(self, batch)
         _note(path, f"done {self.progress.step}")
 
     def noted(self: Any, checkpoint: Any) -> None:

@@ -80,6 +80,11 @@ class Subset:
         row = self._rows[position]
         return self._images[row], self._masks[row]
 
+    @property
+    def nbytes(self) -> int:
+        """Of what `arrays` returns."""
+        return len(self) * (self._images[:1].nbytes + self._masks[:1].nbytes)
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All of the split, copied into memory: images (n, S, S, 3), masks (n, S, S)."""
         return self._images[self._rows], self._masks[self._rows]

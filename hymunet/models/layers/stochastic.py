@@ -1,8 +1,10 @@
 """Layers that draw random numbers in training: the same for a sample, however its batch is divided over ranks."""
 
+import torch
 from torch import Tensor, nn
 
 from hymunet.models.protocols import DrawsPerSample
+from hymunet.ops import counter
 
 
 class DropPath(DrawsPerSample, nn.Module):
@@ -15,9 +17,7 @@ class DropPath(DrawsPerSample, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        keep, (index, count), size = 1 - self.rate, self.share, x.shape[0]
-        kept = x.new_empty((count * size, 1, 1, 1)).bernoulli_(keep).div_(keep)
-        return x * kept[index * size : (index + 1) * size]
+        return x * _kept(counter.uniforms(_keys(self, x)), self.rate, x).view(-1, *[1] * (x.dim() - 1))
 
 
 class Dropout(DrawsPerSample, nn.Module):
@@ -30,6 +30,14 @@ class Dropout(DrawsPerSample, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        keep, (index, count), size = 1 - self.rate, self.share, x.shape[0]
-        kept = x.new_empty((count * size, *x.shape[1:])).bernoulli_(keep).div_(keep)
-        return x * kept[index * size : (index + 1) * size]
+        return x * _kept(counter.uniforms(counter.spread(_keys(self, x), x.shape[1:])), self.rate, x)
+
+
+def _keys(layer: DrawsPerSample, x: Tensor) -> Tensor:
+    if layer.keys is None:
+        return torch.randint(torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max, x.shape[:1], device=x.device)
+    return layer.keys
+
+
+def _kept(draws: Tensor, rate: float, x: Tensor) -> Tensor:
+    return (draws < 1 - rate).to(x.dtype) / (1 - rate)

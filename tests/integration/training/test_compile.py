@@ -43,15 +43,15 @@ def finish(process) -> None:
 
 
 def test_the_same_training_within_rounding(inputs, tmp_path):
-    for compiled in (False, True):
+    for compiled in ("off", "required"):
         finish(start(tmp_path / str(compiled), inputs, ranks=1, compile=compiled, **SETTINGS))
-    assert_same_training(tmp_path / "True", tmp_path / "False")
+    assert_same_training(tmp_path / "required", tmp_path / "off")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the compiler in /proc")
 def test_a_stop_that_the_compiler_gets_too(inputs, tmp_path):
     """timeout(1) and a terminal signal the whole group: torch's C++ compiler dies of it in the middle of the step."""
-    process = start(tmp_path, inputs, ranks=1, compile=True, **SETTINGS)
+    process = start(tmp_path, inputs, ranks=1, compile="required", **SETTINGS)
     while not compiles(process.pid):
         assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.05)

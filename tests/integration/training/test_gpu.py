@@ -34,10 +34,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def train(inputs, folder: Path, stop_at: int | None = None, **changes) -> int:
     learn = learner.Learner.learn
 
-    def interrupted(self, images, masks):
+    def interrupted(self, batch):
         if self.progress.step + 1 == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
-        learn(self, images, masks)
+        learn(self, batch)
 
     checkpoints = str(folder / "checkpoints")
     paths = trainer.Paths(inputs.prepared, inputs.split, folder / "model", folder / "reports", checkpoints)
@@ -66,12 +66,12 @@ def test_a_step_waits_for_nothing(inputs):
     one = learner.Learner(model, section, TrainingData(inputs.prepared, inputs.split), Ranks())
     batches = one.batches()
     for _ in range(3):
-        one.learn(*next(batches))
+        one.learn(next(batches))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            one.learn(*next(batches))
+            one.learn(next(batches))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -28,6 +30,17 @@ def build(inputs, **changes) -> Learner:
     return Learner(*sections(**changes), TrainingData(inputs.prepared, inputs.split), Ranks())
 
 
+@contextmanager
+def poisoned(learner: Learner, value: float) -> Iterator[None]:
+    """Images of nothing but this value; none that is not finite can come from uint8 data."""
+    step = learner.step
+    step.expanded = lambda batch: (torch.full_like(step.expand(batch)[0], value), step.expand(batch)[1])
+    try:
+        yield
+    finally:
+        step.expanded = step.expand
+
+
 def weights(model) -> list[torch.Tensor]:
     return [tensor.detach().clone() for tensor in model.state_dict().values()]
 
@@ -52,8 +65,9 @@ def test_a_step_is_that_of_a_plain_loop(inputs):
     optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), betas=tuple(train.betas), foreach=False)
     loss_function = HybridLoss(train.loss_weights, train.dice_smoothing, train.boundary_radius)
     losses = []
-    for step, (images, masks) in zip(range(3), learner.batches(), strict=False):
-        learner.learn(images, masks)
+    for step, batch in zip(range(3), learner.batches(), strict=False):
+        images, masks = learner.loader.expand(batch)
+        learner.learn(batch)
         for group in optimizer.param_groups:
             group["lr"] = learner.learning_rate(step)
         loss = loss_function(model.train()(images.contiguous()), masks)
@@ -61,7 +75,7 @@ def test_a_step_is_that_of_a_plain_loop(inputs):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert learner.totals[0] == pytest.approx(sum(losses), rel=1e-4)
+    assert learner.step.totals[0] == pytest.approx(sum(losses), rel=1e-4)
     found = dict(learner.model.named_parameters())
     differences = {name: (p - found[name]).detach().abs() for name, p in model.named_parameters()}
     for name, difference in differences.items():
@@ -91,22 +105,23 @@ def test_decay_spares_norms_biases_and_the_scan(inputs):
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counters(inputs, name, ema_decay, poison):
     learner = build(inputs, name=name, ema_decay=ema_decay)
-    images, masks = next(learner.batches())
-    learner.learn(images, masks)
+    batch = next(learner.batches())
+    learner.learn(batch)
     before = {key: tensor.clone() for key, tensor in learner.checkpoint().tensors.items()}
     if poison == "loss":
-        learner.learn(torch.full_like(images, float("nan")), masks)
+        with poisoned(learner, float("nan")):
+            learner.learn(batch)
     else:
         last = list(learner.model.parameters())[-1]
         hook = last.register_hook(lambda gradient: gradient * float("inf"))
-        learner.learn(images, masks)
+        learner.learn(batch)
         hook.remove()
     after = learner.checkpoint().tensors
     counters = {key for key in before if key.endswith("num_batches_tracked")} | {"totals"}
     assert [key for key in before if key not in counters and not torch.equal(before[key], after[key])] == []
-    assert learner.totals[1:].tolist() == [1.0, 1.0, 1.0]
-    learner.learn(images, masks)
-    assert learner.totals[1:].tolist() == [2.0, 0.0, 1.0]
+    assert learner.step.totals[1:].tolist() == [1.0, 1.0, 1.0]
+    learner.learn(batch)
+    assert learner.step.totals[1:].tolist() == [2.0, 0.0, 1.0]
     assert all(torch.isfinite(tensor).all() for tensor in learner.checkpoint().tensors.values())
 
 
@@ -115,14 +130,15 @@ def test_nothing_but_bad_steps_ends_the_training_and_says_where(inputs):
     readout = Readout(learner.device)
 
     def suffer() -> None:
-        for images, masks in learner.batches():
-            learner.learn(images * float("inf"), masks)
-            if readout.update(learner.progress.step, learner.totals):
+        for batch in learner.batches():
+            with poisoned(learner, float("inf")):
+                learner.learn(batch)
+            if readout.update(learner.progress.step, learner.step.totals):
                 learner.check(readout)
 
     with pytest.raises(ValueError, match=r"epoch 2, step 10: 10 steps in a row with a loss that .*image00"):
         suffer()
-    assert learner.totals[3] == MAX_BAD_STEPS
+    assert learner.step.totals[3] == MAX_BAD_STEPS
 
 
 def test_ties_go_to_the_earlier_epoch(inputs, monkeypatch):
@@ -140,8 +156,8 @@ def test_ties_go_to_the_earlier_epoch(inputs, monkeypatch):
 
 def test_the_best_weights_are_a_copy(inputs):
     learner = build(inputs, batch_size=10)
-    for images, masks in learner.batches():
-        learner.learn(images, masks)
+    for batch in learner.batches():
+        learner.learn(batch)
         if learner.progress.step == 2:
             learner.finish_epoch()
             best = {name: tensor.clone() for name, tensor in learner.best.items()}
@@ -153,8 +169,8 @@ def test_the_best_weights_are_a_copy(inputs):
 def test_averaged_weights_are_the_exponential_average_with_a_decay_that_warms_up(inputs, decay):
     learner = build(inputs, ema_decay=decay)
     expected = [parameter.detach().double() for parameter in learner.model.parameters()]
-    for count, (images, masks) in enumerate(learner.batches()):
-        learner.learn(images, masks)
+    for count, batch in enumerate(learner.batches()):
+        learner.learn(batch)
         keep = min(decay, (1 + count) / (10 + count))
         now = [parameter.detach().double() for parameter in learner.model.parameters()]
         expected = [keep * old + (1 - keep) * new for old, new in zip(expected, now, strict=True)]
@@ -170,19 +186,19 @@ def test_averaged_weights_score_as_the_live_ones_do_once_these_have_learnt(tmp_p
     inputs = write_inputs(tmp_path / "inputs", *drawn(60, 32), validation=12, test=4)
     changes = {"name": name, "ema_decay": decay, "accumulate": accumulate, "augment": "device"}
     learner = build(inputs, epochs=4, batch_size=4 * accumulate, **changes)
-    for images, masks in learner.batches():
-        learner.learn(images, masks)
+    for batch in learner.batches():
+        learner.learn(batch)
     dice = learner.finish_epoch()["validation_dice"]
     learner.model.eval()
-    live = learner.validation.dice(learner.model, learner.autocast())
+    live = learner.validation.dice(learner.model, learner.step.autocast())
     assert live > 0.9
     assert dice > live - 0.03
 
 
 def test_averaged_weights_are_judged_with_the_statistics_of_their_own_activations(inputs):
     learner = build(inputs, name="unet", ema_decay=0.9, precision="float32")
-    for images, masks in learner.batches():
-        learner.learn(images, masks)
+    for batch in learner.batches():
+        learner.learn(batch)
     live = [buffer.clone() for buffer in learner.model.buffers()]
     learner.finish_epoch()
     seen: list[torch.Tensor] = []
@@ -207,10 +223,10 @@ def test_accumulation_is_the_whole_batch_where_no_batch_norm_sees_parts(inputs):
         for module in learner.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.forward = lambda x: x  # type: ignore[method-assign]
-        for images, masks in learner.batches():
-            learner.learn(images, masks)
+        for batch in learner.batches():
+            learner.learn(batch)
         results.append(
-            (learner.totals[0].item(), torch.cat([p.detach().flatten() for p in learner.model.parameters()]))
+            (learner.step.totals[0].item(), torch.cat([p.detach().flatten() for p in learner.model.parameters()]))
         )
     for total, flat in results[1:]:
         assert total == pytest.approx(results[0][0], rel=1e-4)
@@ -235,9 +251,9 @@ def test_validation_is_the_mean_over_images_whatever_the_batches(inputs):
     learner = build(inputs)
     images, masks = learner.data.subset("validation").arrays()
     learner.model.eval()
-    whole = learner.validation.dice(learner.model, learner.autocast())
+    whole = learner.validation.dice(learner.model, learner.step.autocast())
     learner.validation.batch_size = 5
-    assert learner.validation.dice(learner.model, learner.autocast()) == pytest.approx(whole, abs=1e-6)
+    assert learner.validation.dice(learner.model, learner.step.autocast()) == pytest.approx(whole, abs=1e-6)
     assert len(images) == 6
     one_by_one = []
     for image, mask in zip(images, masks, strict=True):
@@ -262,8 +278,8 @@ def test_bf16_trains(inputs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this processor only emulates it
         learner = build(inputs, precision="bf16", batch_size=10)
-    for images, masks in learner.batches():
-        learner.learn(images, masks)
-    total, count, *bad = learner.totals.tolist()
+    for batch in learner.batches():
+        learner.learn(batch)
+    total, count, *bad = learner.step.totals.tolist()
     assert bad == [0, 0]
     assert 0 < total / count < 3

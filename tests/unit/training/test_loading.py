@@ -45,7 +45,7 @@ def test_a_schedule_goes_on_from_any_step_and_ranks_share_it_out(data):
 
 
 def collect(loader, schedule, first_step=0, share=WHOLE):
-    return [(images.clone(), masks.clone()) for images, masks in loader.batches(schedule, first_step, share)]
+    return [loader.expand(batch) for batch in loader.batches(schedule, first_step, share)]
 
 
 def assert_same(batches, others):

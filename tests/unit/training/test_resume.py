@@ -54,10 +54,10 @@ def run(inputs, folder: Path, stop_at: int | None = None, number: int = signal.S
     """One life; a signal arrives while step `stop_at` is being made."""
     learn = learner.Learner.learn
 
-    def interrupted(self, images, masks):
+    def interrupted(self, batch):
         if self.progress.step + 1 == stop_at:
             os.kill(os.getpid(), number)
-        learn(self, images, masks)
+        learn(self, batch)
 
     learner.Learner.learn = interrupted
     try:
