@@ -55,6 +55,14 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def make_compiler_deterministic() -> None:
+    """Where sums have one order, torch's compiler may not choose another by the clock."""
+    from torch._inductor import config
+
+    if hasattr(config, "deterministic"):
+        config.deterministic = torch.are_deterministic_algorithms_enabled()
+
+
 def keep_compiled_code() -> None:
     """Names the folder in which Triton's and inductor's compiled code outlives the process: HYMUNET_COMPILE_CACHE, else
     the user's cache folder. Their own variables win. Call before either is imported.

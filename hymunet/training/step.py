@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hymunet.losses import HybridLoss, boundary_band
 from hymunet.models.protocols import draws
 from hymunet.training import distributed
+from hymunet.training.device import make_compiler_deterministic
 from hymunet.training.state import BatchNormGuard, Tensors, create_moments
 
 Expand = Callable[[Tensors], tuple[Tensor, Tensor]]
@@ -48,7 +49,11 @@ class Step:
         self.compile(False)
 
     def compile(self, on: bool = True) -> None:
+        """Of the arithmetic alone: optimizer and counters are few kernels without it."""
         self.compiled = on
+        if on:
+            torch.compiler.reset()  # it keeps a few versions of a function, and none for a learner that is gone
+            make_compiler_deterministic()
         plain = (self.expand, self._loss)
         self.expanded, self.loss_of = (torch.compile(f, dynamic=False) if on else f for f in plain)
 

@@ -10,7 +10,9 @@ import torch
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.training import device as devices
 from hymunet.training import learner, trainer
+from hymunet.training.capture import send
 from hymunet.training.distributed import Ranks
+from hymunet.training.loading import WorkerLoader
 from tests.integration.training.torchrun import assert_same_training, history, run, start
 from tests.support.training_data import drawn, sections, write_inputs
 
@@ -47,11 +49,30 @@ def train(inputs, folder: Path, stop_at: int | None = None, **changes) -> int:
         return trainer.train(*sections(augment="device", batch_size=8, example_every=0, **changes), paths)
 
 
+def build(inputs, **changes) -> learner.Learner:
+    devices.make_deterministic()
+    data = TrainingData(inputs.prepared, inputs.split)
+    return learner.Learner(*sections(augment="device", batch_size=8, **changes), data, Ranks())
+
+
+def weights(one: learner.Learner) -> torch.Tensor:
+    return torch.cat([tensor.detach().double().flatten() for tensor in one.model.state_dict().values()])
+
+
 @pytest.mark.parametrize("name", ["hymunet", "unet"])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_twice_and_after_stops_the_same_bytes(inputs, tmp_path, name, precision):
-    changes = {"name": name, "precision": precision, "epochs": 3}
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "float32", "compile": "off"},
+        {"precision": "bf16", "compile": "off", "accumulate": 2},
+        {"precision": "bf16", "compile": "required"},
+    ],
+    ids=["float32", "bf16 in two parts", "compiled"],
+)
+def test_twice_and_after_stops_the_same_bytes(inputs, tmp_path, capsys, name, changes):
+    changes = {"name": name, "epochs": 3, "drop_path": 0.3, **changes}
     assert train(inputs, tmp_path / "a", **changes) == 0
+    assert ("compiled and captured" if changes["compile"] == "required" else "step captured") in capsys.readouterr().out
     assert train(inputs, tmp_path / "b", **changes) == 0
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     for stop in (4, 6, 11):
@@ -60,10 +81,45 @@ def test_twice_and_after_stops_the_same_bytes(inputs, tmp_path, name, precision)
     assert contents(tmp_path / "a") == contents(tmp_path / "c")
 
 
-def test_a_step_waits_for_nothing(inputs):
-    devices.make_deterministic()
-    model, section = sections(augment="device", batch_size=8)
-    one = learner.Learner(model, section, TrainingData(inputs.prepared, inputs.split), Ranks())
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_graph_computes_what_the_step_does_by_itself(inputs, accumulate):
+    """From the first step on, so that nothing of the warm-up is left in the state."""
+    changes = {"accumulate": accumulate, "drop_path": 0.3, "compile": "off", "precision": "float32"}
+    captured, plain = build(inputs, **changes), build(inputs, **changes)
+    plain.run = lambda tensors: plain.step(send(tensors, plain.device))
+    for one in (captured, plain):
+        for batch, _ in zip(one.batches(), range(6), strict=False):
+            one.learn(batch)
+    assert captured.engine.captured
+    assert torch.equal(captured.step.totals, plain.step.totals)
+    assert torch.equal(weights(captured), weights(plain))
+    dice = captured.finish_epoch()["validation_dice"]
+    assert captured.validation.graph is not None
+    assert dice == pytest.approx(plain.finish_epoch()["validation_dice"], abs=1e-6)
+    assert captured.finish_epoch()["validation_dice"] == dice
+
+
+def test_a_captured_step_that_is_not_finite_changes_nothing_but_the_counters(inputs):
+    one = build(inputs, compile="off")
+    batches = one.batches()
+    one.learn(next(batches))
+    before = weights(one)
+    with torch.no_grad():
+        parameter = next(one.model.parameters())
+        kept = parameter.clone()
+        parameter.fill_(float("inf"))
+        one.learn(next(batches))
+        parameter.copy_(kept)
+    assert one.step.totals[1:].tolist() == [1.0, 1.0, 1.0]
+    names = list(one.model.state_dict())
+    sizes = [tensor.numel() for tensor in one.model.state_dict().values()]
+    for name, a, b in zip(names, before.split(sizes), weights(one).split(sizes), strict=True):
+        assert name.endswith("num_batches_tracked") or torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("compile", ["off", "required"])
+def test_a_step_waits_for_nothing(inputs, compile):
+    one = build(inputs, compile=compile)
     batches = one.batches()
     for _ in range(3):
         one.learn(next(batches))
@@ -76,13 +132,59 @@ def test_a_step_waits_for_nothing(inputs):
         torch.cuda.set_sync_debug_mode("default")
 
 
+def test_what_cannot_be_captured_runs_step_by_step_and_says_so(inputs, caplog):
+    one = build(inputs, compile="off")
+    before, loss = weights(one), one.step.loss
+
+    class Asking(torch.nn.Module):
+        radius = loss.radius
+
+        def forward(self, logits, masks, bands):
+            value = loss(logits, masks, bands)
+            return value if float(value) > 0 else value * 2
+
+    one.step.loss = Asking()
+    batches = one.batches()
+    one.learn(next(batches))
+    assert not one.engine.captured
+    assert "cannot be captured as a CUDA graph" in caplog.text
+    one.learn(next(batches))
+    assert one.step.totals[1:].tolist() == [2.0, 0.0, 0.0]
+    assert not torch.equal(before, weights(one))
+    one.finish_epoch()
+
+
+def test_a_compiler_that_fails_is_said_and_refused_where_it_is_required(inputs, caplog, monkeypatch):
+    def broken(*_, **__):
+        def raising(*_, **__):
+            raise RuntimeError("no C compiler\nand much more")
+
+        return raising
+
+    monkeypatch.setattr(torch, "compile", broken)
+    one = build(inputs, compile="auto")
+    one.learn(next(one.batches()))
+    assert one.engine.captured
+    assert one.engine.name == "captured"
+    assert "does not compile and runs without (RuntimeError: no C compiler)" in caplog.text
+    refused = build(inputs, compile="required")
+    with pytest.raises(ValueError, match="train.compile required: the step does not compile .*no C compiler"):
+        refused.learn(next(refused.batches()))
+
+
+def test_images_that_leave_no_room_are_augmented_by_workers(inputs, capsys, monkeypatch):
+    monkeypatch.setattr(learner, "MEMORY_FOR_IMAGES", 0.0)
+    one = build(inputs)
+    assert isinstance(one.loader, WorkerLoader)
+    assert "do not fit the GPU's" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_compiled_it_trains_the_same_within_rounding(inputs, tmp_path):
-    """Without stochastic depth: compiled code draws it from a generator of its own."""
-    for compiled in (False, True):
-        changes = {"compile": compiled, "precision": "float32", "drop_path": 0.0}
-        assert train(inputs, tmp_path / str(compiled), **changes) == 0
-    plain, compiled_history = (history(tmp_path / str(value)) for value in (False, True))
+    for compiled in ("off", "required"):
+        changes = {"compile": compiled, "precision": "float32", "drop_path": 0.3}
+        assert train(inputs, tmp_path / compiled, **changes) == 0
+    plain, compiled_history = (history(tmp_path / value) for value in ("off", "required"))
     for ours, theirs in zip(compiled_history, plain, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
 
