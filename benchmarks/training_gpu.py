@@ -33,7 +33,7 @@ MODELS = {
     "hymunet base": {"name": "hymunet", "size": "base"},
     "hymunet large": {"name": "hymunet", "size": "large"},
     "unet 32-256": {"name": "unet", "size": "small"},
-    "unet 64-512": {"name": "unet", "size": "large"},
+    "unet 64-1024": {"name": "unet", "size": "published"},
 }
 IMAGES, VALIDATION, TEST = 640, 259, 1  # validation as large as ISIC 2018's
 RUNS = 5
@@ -183,7 +183,7 @@ def flops(model: dict[str, str], batch: int, pixels: int) -> float:
     content = params.read_yaml(ROOT / "params.yaml")
     content["model"] |= model
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module = models.build(params.check(content).model).to(device)
+    module = models.build(params.check(content).model, pixels).to(device)
     with FlopCounterMode(display=False) as counter:
         module(torch.randn(batch, 3, pixels, pixels, device=device)).sum().backward()
     return counter.get_total_flops() / 1e12

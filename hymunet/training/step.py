@@ -17,6 +17,7 @@ from hymunet.training.device import make_compiler_deterministic
 from hymunet.training.state import BatchNormGuard, Tensors, create_moments
 
 Expand = Callable[[Tensors], tuple[Tensor, Tensor]]
+LossOf = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Step:
@@ -54,8 +55,8 @@ class Step:
         if on:
             torch.compiler.reset()  # it keeps a few versions of a function, and none for a learner that is gone
             make_compiler_deterministic()
-        plain = (self.expand, self._loss)
-        self.expanded, self.loss_of = (torch.compile(f, dynamic=False) if on else f for f in plain)
+        self.expanded: Expand = torch.compile(self.expand, dynamic=False) if on else self.expand
+        self.loss_of: LossOf = torch.compile(self._loss, dynamic=False) if on else self._loss
 
     def autocast(self) -> AbstractContextManager:
         """Without its cache of converted weights on a GPU, as a graph must convert them anew."""
