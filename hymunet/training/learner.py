@@ -108,17 +108,19 @@ class Learner:
             fused=True,
             capturable=self.device.type == "cuda",
         )
-        decay = self.train_params.ema_decay
-        self.ema = AveragedWeights(self.model, decay) if decay else None
+        train = self.train_params
+        self.ema = AveragedWeights(self.model, train.ema_decay) if train.ema_decay else None
         return Step(
             self.model,
             self.optimizer,
             self.ema,
-            HybridLoss(self.train_params.loss_weights, self.train_params.dice_smoothing, self.train_params.boundary_radius),
+            HybridLoss(
+                self.train_params.loss_weights, self.train_params.dice_smoothing, self.train_params.boundary_radius
+            ),
             self.loader.expand,
             ranks=self.ranks,
-            parts=self.train_params.accumulate,
-            sync_batch_norm=self.train_params.sync_batch_norm,
+            parts=train.accumulate,
+            sync_batch_norm=train.sync_batch_norm,
             dtype=self.dtype,
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hymunet.losses import HybridLoss, boundary_band
 from hymunet.models.protocols import draws
 from hymunet.training import distributed
+from hymunet.training.average import AveragedWeights
 from hymunet.training.device import make_compiler_deterministic
 from hymunet.training.state import BatchNormGuard, Tensors, create_moments
 

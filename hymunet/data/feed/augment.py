@@ -17,7 +17,7 @@ FLIP_PROBABILITY = 0.5
 
 
 def keys(seed: int, epoch: int, positions: np.ndarray, stream: int | np.ndarray) -> np.ndarray:
-    """64 well-mixed bits for every position (and stream, broadcast): uint64, the same everywhere (splitmix64, chained)."""
+    """64 well-mixed bits for every position and stream: uint64, the same on every machine (splitmix64, chained)."""
     key = np.zeros_like(positions, dtype=np.uint64)
     for part in (seed, epoch, stream, positions):
         key = _mix(key ^ np.asarray(part, dtype=np.uint64))
