@@ -7,20 +7,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import albumentations
+import cv2
 import numpy as np
 import torch
 
 from hymunet import params
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.divide.split import to_csv
-from hymunet.data.feed.augment import albumentations_transforms
+from hymunet.data.feed.augment import Recipe
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.training.device import keep_freed_memory
 from hymunet.training.distributed import ranks
 from hymunet.training.learner import Learner
 from hymunet.training.loading import DeviceLoader, Schedule, Share, WorkerLoader
 
-SIZE, BATCH, DEGREES = 256, 24, 15.0
+SIZE, BATCH, RECIPE = 256, 24, Recipe(rotation_degrees=15.0)
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -37,9 +39,9 @@ def feeding(quick: bool) -> dict[str, Any]:
         samples = [subset[position] for position in range(len(subset))]
         cpu = torch.device("cpu")
         loaders: dict[str, WorkerLoader | DeviceLoader] = {
-            f"{workers} loader processes": WorkerLoader(subset, DEGREES, workers, cpu) for workers in (0, 1, 2)
+            f"{workers} loader processes": WorkerLoader(subset, RECIPE, workers, cpu) for workers in (0, 1, 2)
         }
-        loaders["whole batches on the device, here the CPU"] = DeviceLoader(subset, DEGREES, cpu)
+        loaders["whole batches on the device, here the CPU"] = DeviceLoader(subset, RECIPE, cpu)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # nothing trains here; a second one would only take a core from the loader processes
         ratios: dict[str, list[float]] = {label: [] for label in loaders}
@@ -71,7 +73,13 @@ def _write(folder: Path, images: int, size: int) -> None:
 
 def _rate_alone(samples: list[tuple[np.ndarray, np.ndarray]], batches: int) -> float:
     """Images per second of the transforms and nothing else, on one core."""
-    transforms = albumentations_transforms(DEGREES)
+    reach = (-RECIPE.rotation_degrees, RECIPE.rotation_degrees)
+    cv2.setNumThreads(0)
+    transforms = [
+        albumentations.HorizontalFlip(p=0.5),
+        albumentations.VerticalFlip(p=0.5),
+        albumentations.Rotate(limit=reach, border_mode=cv2.BORDER_REFLECT_101, p=1.0),
+    ]
     start = time.perf_counter()
     for index in range(batches * BATCH):
         image, mask = samples[index % len(samples)]

@@ -48,6 +48,13 @@ def parser() -> argparse.ArgumentParser:
     profile.add_argument("name", metavar="NAME", help="paper, demo, or a file of your own in profiles/")
     verb("params", run_params, "print what each key of params.yaml may be")
 
+    shown = with_params(verb("show-augment", run_show_augment, "draw what the training makes of its images, as a PNG"))
+    shown.add_argument("--prepared", type=Path, default=Path("data/prepared"), help="the prepared images' folder")
+    shown.add_argument("--split", type=Path, default=Path("data/split/split.csv"), help="of it only training images")
+    shown.add_argument("--images", type=int, default=6, help="rows (6)")
+    shown.add_argument("--epochs", type=int, default=7, help="columns after the image as it is (7)")
+    shown.add_argument("--output", type=Path, default=Path("augment.png"), help="the PNG (augment.png)")
+
     def with_model(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
         source = f"a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION ({MODEL})"
         added.add_argument("--model", default=MODEL, help=source)
@@ -101,6 +108,20 @@ def run_params(arguments: argparse.Namespace) -> None:
     from hymunet import profiles
 
     print(profiles.allowed())
+
+
+def run_show_augment(arguments: argparse.Namespace) -> None:
+    from hymunet import params
+    from hymunet.data.feed.augment import Recipe
+    from hymunet.data.feed.dataset import TrainingData
+    from hymunet.data.feed.sheet import write_sheet
+
+    if arguments.images < 1 or arguments.epochs < 1:
+        raise ValueError(f"--images {arguments.images} and --epochs {arguments.epochs} must be at least 1")
+    train = params.load(arguments.params, "train").train
+    data = TrainingData(arguments.prepared, arguments.split)
+    write_sheet(data, Recipe.of(train), train.seed, arguments.images, arguments.epochs, arguments.output)
+    print(f"{arguments.output}: {arguments.images} images, as they are and in {arguments.epochs} epochs")
 
 
 def run_predict(arguments: argparse.Namespace) -> None:

@@ -70,7 +70,20 @@ class Train(Section):
     loss_weights: Annotated[list[NonNegative], Field(min_length=3, max_length=3)]
     dice_smoothing: Positive
     boundary_radius: Annotated[int, Field(ge=1, le=64)]
+    warmup_epochs: NonNegative
+    clip_norm: NonNegative
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, le=1)]
+    aspect: Annotated[float, Field(ge=0, le=1)]
+    shift: Annotated[float, Field(ge=0, le=0.5)]
+    brightness: Annotated[float, Field(ge=0, lt=1)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    saturation: Annotated[float, Field(ge=0, le=1)]
+    tint: Annotated[float, Field(ge=0, lt=1)]
+    gamma: Annotated[float, Field(ge=0, le=1)]
+    blur: Annotated[float, Field(ge=0, le=4)]
+    noise: Annotated[float, Field(ge=0, le=0.5)]
+    holes: Annotated[int, Field(ge=0, le=16)]
     augment: Literal["auto", "workers", "device"]
     workers: Annotated[int, Field(ge=0, le=256)]
     precision: Literal["auto", "float32", "bf16"]
@@ -88,6 +101,10 @@ class Train(Section):
             raise ValueError(
                 f"train.min_learning_rate {self.min_learning_rate} must not exceed "
                 f"train.learning_rate {self.learning_rate}"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"train.warmup_epochs {self.warmup_epochs:g} must be fewer than train.epochs {self.epochs}"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(f"train.accumulate {self.accumulate} must divide train.batch_size {self.batch_size}")

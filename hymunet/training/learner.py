@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hymunet import models, params
-from hymunet.data.feed.augment import keys, permutation
+from hymunet.data.feed.augment import Recipe, keys, permutation
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.images import normalise
 from hymunet.losses import HybridLoss
@@ -74,10 +74,10 @@ class Learner:
         self.examples: dict[str, Tensor] = {}
 
     def _loader(self) -> DeviceLoader | WorkerLoader:
-        subset, degrees = self.data.subset("train"), self.train_params.rotation_degrees
+        subset, recipe = self.data.subset("train"), Recipe.of(self.train_params)
         if self._augments_on_device():
-            return DeviceLoader(subset, degrees, self.device)
-        return WorkerLoader(subset, degrees, self.train_params.workers, self.device)
+            return DeviceLoader(subset, recipe, self.device)
+        return WorkerLoader(subset, recipe, self.train_params.workers, self.device)
 
     def _augments_on_device(self) -> bool:
         """As `train.augment` says, on the same side for all ranks; never where the images leave no room to train."""
@@ -120,6 +120,7 @@ class Learner:
             self.loader.expand,
             ranks=self.ranks,
             parts=train.accumulate,
+            clip_norm=train.clip_norm,
             sync_batch_norm=train.sync_batch_norm,
             dtype=self.dtype,
         )
@@ -138,9 +139,13 @@ class Learner:
         return self.loader.batches(self.schedule, self.progress.step, Share(self.ranks.rank, self.ranks.count))
 
     def learning_rate(self, step: int) -> float:
-        """One half-cosine from the first step to the last."""
+        """Linear over `warmup_epochs`, then one half-cosine to the last step. It does not follow the batch's size."""
         high, low = self.train_params.learning_rate, self.train_params.min_learning_rate
-        return low + (high - low) * 0.5 * (1 + math.cos(math.pi * step / max(1, self.schedule.steps - 1)))
+        warmup = round(self.train_params.warmup_epochs * self.schedule.steps_per_epoch)
+        if step < warmup:
+            return high * (step + 1) / warmup
+        progress = (step - warmup) / max(1, self.schedule.steps - 1 - warmup)
+        return low + (high - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
     def learn(self, batch: Batch) -> None:
         """One optimizer step. Nothing in it waits for the device."""

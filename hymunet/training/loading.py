@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hymunet.data.feed.augment import WorkerAugment, affine, device_augment, draw, permutation
+from hymunet.data.feed import on_device
+from hymunet.data.feed.augment import Recipe, permutation
 from hymunet.data.feed.dataset import Subset
+from hymunet.data.feed.on_workers import WorkerAugment
 from hymunet.images import normalise
 
 Batch = dict[str, Tensor]  # what differs from batch to batch, on the CPU; the loader's `expand` makes pairs of it
@@ -75,13 +77,13 @@ class _Augmented(Dataset):
 class WorkerLoader:
     """Augments with albumentations in `workers` processes, ahead of the training and across epochs."""
 
-    def __init__(self, subset: Subset, rotation_degrees: float, workers: int, device: torch.device) -> None:
-        self.subset, self.rotation_degrees, self.workers, self.device = subset, rotation_degrees, workers, device
+    def __init__(self, subset: Subset, recipe: Recipe, workers: int, device: torch.device) -> None:
+        self.subset, self.recipe, self.workers, self.device = subset, recipe, workers, device
 
     def batches(self, schedule: Schedule, first_step: int, share: Share) -> Iterator[Batch]:
         """`images` uint8 (B, S, S, 3), `masks` uint8 (B, S, S), augmented."""
         loader = DataLoader(
-            _Augmented(self.subset, WorkerAugment(self.rotation_degrees, schedule.seed)),
+            _Augmented(self.subset, WorkerAugment(self.recipe, schedule.seed)),
             batch_sampler=_keys(schedule, first_step, share),  # type: ignore[arg-type]
             num_workers=self.workers,
             collate_fn=_collate,
@@ -99,20 +101,21 @@ class WorkerLoader:
 class DeviceLoader:
     """Holds the whole uint8 split on the device and augments there: no loader processes, no copying per batch."""
 
-    def __init__(self, subset: Subset, rotation_degrees: float, device: torch.device) -> None:
-        self.rotation_degrees = rotation_degrees
+    def __init__(self, subset: Subset, recipe: Recipe, device: torch.device) -> None:
+        self.recipe = recipe
         self.images, self.masks = (torch.from_numpy(array).to(device) for array in subset.arrays())
+        self.size = int(self.images.shape[1])
 
     def batches(self, schedule: Schedule, first_step: int, share: Share) -> Iterator[Batch]:
         """`rows` int64 (B,) of the split, and what happens to each image."""
         for epoch, positions in schedule.batches(first_step):
             positions = share.of(positions)
-            matrices = affine(*draw(schedule.seed, epoch, positions, self.rotation_degrees))
-            yield {"rows": torch.from_numpy(positions), "matrices": matrices}
+            draws = on_device.tensors(self.recipe.draw(schedule.seed, epoch, positions, self.size))
+            yield {"rows": torch.from_numpy(positions), **draws}
 
     def expand(self, batch: Batch) -> Pairs:
-        rows = batch["rows"]
-        return device_augment(self.images[rows], self.masks[rows], batch["matrices"])
+        rows, draws = batch["rows"], {name: values for name, values in batch.items() if name in on_device.DRAWS}
+        return on_device.augment(self.images[rows], self.masks[rows], draws, self.recipe.largest_blur(self.size))
 
 
 def _keys(schedule: Schedule, first_step: int, share: Share) -> Iterator[list[tuple[int, int]]]:

@@ -25,6 +25,7 @@ class Step:
     """What an optimizer step reads and changes, all on one device.
 
     expand: a loader's batch -> images float32 (B, 3, S, S) in [-1, 1], channels-last, masks float32 (B, 1, S, S).
+    clip_norm: of all gradients together, at most; 0: whatever it is.
     totals: the sum of this epoch's finite losses, their number, bad steps in a row, and bad steps in all.
     """
 
@@ -38,11 +39,12 @@ class Step:
         *,
         ranks: distributed.Ranks,
         parts: int,
+        clip_norm: float,
         sync_batch_norm: bool,
         dtype: torch.dtype | None,
     ) -> None:
         self.model, self.optimizer, self.ema, self.loss, self.expand = model, optimizer, ema, loss, expand
-        self.ranks, self.parts, self.dtype = ranks, parts, dtype
+        self.ranks, self.parts, self.clip_norm, self.dtype = ranks, parts, clip_norm, dtype
         self.device = next(model.parameters()).device
         self.parallel = distributed.parallel(model, ranks, self.device, sync_batch_norm)
         self.drawing = list(draws(model))
@@ -72,8 +74,11 @@ class Step:
         self.model.train()
         images, masks = self.expanded(inputs)
         loss = self._gradients(images, masks, inputs["draws"])
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
         good = torch.isfinite(loss) & torch.isfinite(norm)
+        if self.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         self.guard.keep(good)
         self._optimize(good, inputs["rate"])
         self._count(good, loss)

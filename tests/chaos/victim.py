@@ -1,6 +1,7 @@
 """The training program in a process that is about to suffer: run inside a fork, with one misfortune arranged."""
 
 import errno
+import importlib
 import os
 import random
 import signal
@@ -12,12 +13,11 @@ from typing import Any
 import torch
 
 from components.train.__main__ import main
-from hymunet.data.feed.augment import albumentations_transforms
 from hymunet.training import checkpoint_store, learner, reports, trainer
 from hymunet.training.tracking import journal
 
 # Done here once, inherited by every fork: imports and fonts.
-albumentations_transforms(1)
+importlib.import_module("albumentations")
 reports.curves([{"epoch": 1, "loss": 1.0, "validation_dice": 0.5, "learning_rate": 0.1}])
 
 POINTS = ("write", "written", "fsync", "replace", "replaced", "synced", "delete", "deleted")

@@ -4,9 +4,13 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from hymunet import params
+from hymunet.data.feed import on_device
+from hymunet.data.feed.augment import Recipe
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.training import device as devices
 from hymunet.training import learner, trainer
@@ -14,7 +18,7 @@ from hymunet.training.capture import send
 from hymunet.training.distributed import Ranks
 from hymunet.training.loading import WorkerLoader
 from tests.integration.training.torchrun import assert_same_training, history, run, start
-from tests.support.training_data import drawn, sections, write_inputs
+from tests.support.training_data import ROOT, drawn, sections, write_inputs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -59,6 +63,9 @@ def weights(one: learner.Learner) -> torch.Tensor:
     return torch.cat([tensor.detach().double().flatten() for tensor in one.model.state_dict().values()])
 
 
+STRONG = params.read_yaml(ROOT / "profiles/strong.yaml")["train"]
+
+
 @pytest.mark.parametrize("name", ["hymunet", "unet"])
 @pytest.mark.parametrize(
     "changes",
@@ -66,8 +73,9 @@ def weights(one: learner.Learner) -> torch.Tensor:
         {"precision": "float32", "compile": "off"},
         {"precision": "bf16", "compile": "off", "accumulate": 2},
         {"precision": "bf16", "compile": "required"},
+        {"precision": "bf16", "compile": "required", "ema_decay": 0.9, **STRONG, "warmup_epochs": 0.5},
     ],
-    ids=["float32", "bf16 in two parts", "compiled"],
+    ids=["float32", "bf16 in two parts", "compiled", "compiled, strong recipe, averaged weights"],
 )
 def test_twice_and_after_stops_the_same_bytes(inputs, tmp_path, capsys, name, changes):
     changes = {"name": name, "epochs": 3, "drop_path": 0.3, **changes}
@@ -115,6 +123,22 @@ def test_a_captured_step_that_is_not_finite_changes_nothing_but_the_counters(inp
     sizes = [tensor.numel() for tensor in one.model.state_dict().values()]
     for name, a, b in zip(names, before.split(sizes), weights(one).split(sizes), strict=True):
         assert name.endswith("num_batches_tracked") or torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_augments_as_a_cpu_does(compiled):
+    images, masks = (torch.from_numpy(part) for part in drawn(24, 64))
+    _, section = sections(**STRONG, epochs=10)
+    recipe = Recipe.of(section)
+    draws = on_device.tensors(recipe.draw(1, 2, np.arange(24), 64))
+    largest = recipe.largest_blur(64)
+    expected, labels = on_device.augment(images, masks, draws, largest)
+    function = torch.compile(on_device.augment, dynamic=False) if compiled else on_device.augment
+    there = send({"images": images, "masks": masks, **draws}, torch.device("cuda"))
+    found, marks = function(there.pop("images"), there.pop("masks"), there, largest)
+    assert (found.cpu() - expected).abs().max() < 0.02  # of a range of 2: a place that rounds to another pixel's border
+    assert (found.cpu() - expected).abs().mean() < 1e-4
+    assert (marks.cpu() != labels).float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("compile", ["off", "required"])

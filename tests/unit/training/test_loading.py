@@ -6,10 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hymunet.data.feed.augment import Recipe
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.training.loading import DeviceLoader, Schedule, Share, WorkerLoader
 
 CPU = torch.device("cpu")
+RECIPE = Recipe(rotation_degrees=15.0)
 WHOLE = Share(0, 1)
 
 
@@ -61,16 +63,16 @@ def subset(inputs):
 
 def test_workers_do_not_change_a_batch(subset):
     schedule = Schedule(len(subset), 6, 2, seed=1)
-    alone = collect(WorkerLoader(subset, 15, 0, CPU), schedule)
+    alone = collect(WorkerLoader(subset, RECIPE, 0, CPU), schedule)
     assert alone[0][0].shape == (6, 3, 32, 32)
     assert alone[0][0].is_contiguous(memory_format=torch.channels_last)
-    assert_same(alone, collect(WorkerLoader(subset, 15, 3, CPU), schedule))
-    assert_same(alone[4:], collect(WorkerLoader(subset, 15, 2, CPU), schedule, first_step=4))
+    assert_same(alone, collect(WorkerLoader(subset, RECIPE, 3, CPU), schedule))
+    assert_same(alone[4:], collect(WorkerLoader(subset, RECIPE, 2, CPU), schedule, first_step=4))
 
 
 @pytest.mark.parametrize("kind", [WorkerLoader, DeviceLoader])
 def test_ranks_see_the_parts_of_a_batch(subset, kind):
-    loader = WorkerLoader(subset, 15, 0, CPU) if kind is WorkerLoader else DeviceLoader(subset, 15, CPU)
+    loader = WorkerLoader(subset, RECIPE, 0, CPU) if kind is WorkerLoader else DeviceLoader(subset, RECIPE, CPU)
     schedule = Schedule(len(subset), 6, 1, seed=1)
     whole = collect(loader, schedule)
     parts = [collect(loader, schedule, share=Share(rank, 2)) for rank in range(2)]
@@ -83,7 +85,7 @@ def test_the_same_image_is_drawn_anew_in_every_epoch(subset):
     first, second = (
         images[np.argsort(positions)]
         for (images, _), (_, positions) in zip(
-            collect(DeviceLoader(subset, 15, CPU), schedule), schedule.batches(0), strict=True
+            collect(DeviceLoader(subset, RECIPE, CPU), schedule), schedule.batches(0), strict=True
         )
     )
     assert (first != second).flatten(1).any(1).all()
@@ -93,5 +95,5 @@ def test_loading_leaves_the_global_generator_alone(subset):
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    collect(WorkerLoader(subset, 15, 1, CPU), Schedule(len(subset), 10, 1, seed=1))
+    collect(WorkerLoader(subset, RECIPE, 1, CPU), Schedule(len(subset), 10, 1, seed=1))
     assert torch.equal(torch.rand(4), expected)

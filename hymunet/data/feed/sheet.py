@@ -1,0 +1,39 @@
+"""A sheet of augmented training images, for a person to judge a recipe by."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hymunet import atomic
+from hymunet.data.feed.augment import Recipe
+from hymunet.data.feed.dataset import TrainingData
+from hymunet.data.feed.on_workers import WorkerAugment
+
+CONTOUR = (0, 255, 0)
+GAP = 4  # pixels between the tiles
+
+
+def write_sheet(data: TrainingData, recipe: Recipe, seed: int, images: int, epochs: int, output: Path) -> None:
+    """PNG: a row for each of `images` training images, evenly spread, as it is and as `epochs` epochs show it; the mask
+    as its contour."""
+    subset = data.subset("train")
+    worker = WorkerAugment(recipe, seed)
+    rows = []
+    for position in np.linspace(0, len(subset) - 1, min(images, len(subset))).astype(int):
+        image, mask = subset[position]
+        pairs = [(image, mask), *(worker(image, mask, epoch, int(position)) for epoch in range(epochs))]
+        rows.append(_side_by_side([_outlined(*pair) for pair in pairs], axis=1))
+    sheet = _side_by_side(rows, axis=0)
+    encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+    atomic.write(output, encoded.tobytes())
+
+
+def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    contours, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.array(image), contours, -1, CONTOUR, 1)
+
+
+def _side_by_side(tiles: list[np.ndarray], axis: int) -> np.ndarray:
+    frame = [(0, GAP if i == axis else 0) for i in range(2)] + [(0, 0)]
+    return np.concatenate([np.pad(tile, frame, constant_values=255) for tile in tiles], axis)
