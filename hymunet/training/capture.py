@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hymunet.training.device import require_compilers
 from hymunet.training.state import Tensors
 from hymunet.training.step import Step
 
@@ -125,12 +126,13 @@ class Engine:
                 log.warning("the validation cannot be %s and runs without (%s)", how, _line(error))
 
     def _compile(self, inputs: Tensors) -> None:
-        self.step.compile()
         try:
+            require_compilers(self.device)
+            self.step.compile()
             self.step(send(inputs, self.device))
         except Exception as error:
             self.step.optimizer.zero_grad(set_to_none=True)
-            if self.stopping():
+            if self.stopping() or (self.mode == "required" and isinstance(error, ValueError)):
                 raise
             if self.mode == "required":
                 raise ValueError(

@@ -41,7 +41,7 @@ def require_compilers(device: torch.device) -> None:
     """ValueError where torch.compile would find no compiler, a minute into the training."""
     problem = compilers.c_problem() if device.type == "cuda" else compilers.cpp_problem()
     if problem:
-        raise ValueError(f"train.compile: true: {problem}; or set it to false")
+        raise ValueError(f"train.compile: {problem}; or set it to off")
 
 
 def make_deterministic() -> None:
