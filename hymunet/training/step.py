@@ -74,11 +74,10 @@ class Step:
         self.model.train()
         images, masks = self.expanded(inputs)
         loss = self._gradients(images, masks, inputs["draws"])
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         good = torch.isfinite(loss) & torch.isfinite(norm)
         if self.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
         self.guard.keep(good)
         self._optimize(good, inputs["rate"])
         self._count(good, loss)

@@ -37,7 +37,11 @@ def uniform(seed: int, epoch: int, positions: np.ndarray, stream: int | np.ndarr
 
 
 def mix(key: np.ndarray) -> np.ndarray:
-    key = key + np.uint64(0x9E3779B97F4A7C15)
+    """A step of splitmix64."""
+    return finish(key + np.uint64(0x9E3779B97F4A7C15))
+
+
+def finish(key: np.ndarray) -> np.ndarray:
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return key ^ (key >> np.uint64(31))
@@ -117,10 +121,11 @@ class Recipe:
         return self.blur * size / 256
 
     def _matrices(self, stream: Callable, around: Callable) -> np.ndarray:
-        flips = [stream(number) < FLIP_PROBABILITY for number in (FLIP_HORIZONTAL, FLIP_VERTICAL)]
+        horizontal, vertical = (stream(number) < FLIP_PROBABILITY for number in (FLIP_HORIZONTAL, FLIP_VERTICAL))
         scale, stretch = np.exp(around(SCALE, np.log1p(self.scale))), np.exp(around(ASPECT, np.log1p(self.aspect) / 2))
-        shifts = [2 * around(SHIFT + axis, self.shift) for axis in range(2)]
-        return affine(*flips, around(ANGLE, self.rotation_degrees), scale * stretch, scale / stretch, *shifts)
+        right, down = (2 * around(SHIFT + axis, self.shift) for axis in range(2))
+        angles = around(ANGLE, self.rotation_degrees)
+        return affine(horizontal, vertical, angles, scale * stretch, scale / stretch, right, down)
 
     def _holes(self, stream: Callable) -> np.ndarray:
         low, high = HOLE_SIDE

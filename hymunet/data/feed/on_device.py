@@ -83,21 +83,23 @@ def _blurred(x: Tensor, sigmas: Tensor, largest: float) -> Tensor:
     radius, size = blur_radius(largest), x.shape[-1]
     kernels = gaussians(sigmas, radius)
     padded = functional.pad(x, [radius] * 4, "reflect")
-    rows = sum(_each(kernels[:, i]) * padded[:, :, i : i + size] for i in range(2 * radius + 1))
-    return sum(_each(kernels[:, i]) * rows[..., i : i + size] for i in range(2 * radius + 1))  # type: ignore[index,return-value]
+    for axis in (2, 3):
+        moved = [_each(kernels[:, place]) * padded.narrow(axis, place, size) for place in range(2 * radius + 1)]
+        padded = torch.stack(moved).sum(0)
+    return padded
 
 
 def normals(noise_keys: Tensor, size: int) -> Tensor:
     """int64 (B,) -> independent standard normal numbers, float32 (B, 3, size, size), the same on any device but for the
-    rounding of logarithm and cosine: a counter's hash (splitmix64), by Box and Muller's transform."""
-    count = torch.arange(size * size * 3, device=noise_keys.device).view(1, size, size, 3)
-    bits = _mixed(noise_keys.view(-1, 1, 1, 1) + count * _signed(0x9E3779B97F4A7C15))
+    rounding of logarithm and cosine: hashes of key and place (splitmix64's), by Box and Muller's transform."""
+    places = torch.arange(1, size * size * 3 + 1, device=noise_keys.device).view(1, size, size, 3)
+    bits = _finished(noise_keys.view(-1, 1, 1, 1) ^ _finished(places))
     first, second = (_shifted(bits, 40) + 1) * 2.0**-24, (bits & 0xFFFFFF) * 2.0**-24
     values = torch.sqrt(-2 * torch.log(first.float())) * torch.cos(2 * math.pi * second.float())
     return values.permute(0, 3, 1, 2)
 
 
-def _mixed(key: Tensor) -> Tensor:
+def _finished(key: Tensor) -> Tensor:
     key = (key ^ _shifted(key, 30)) * _signed(0xBF58476D1CE4E5B9)
     key = (key ^ _shifted(key, 27)) * _signed(0x94D049BB133111EB)
     return key ^ _shifted(key, 31)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from hymunet.data.feed.augment import Draws, Recipe, mix
+from hymunet.data.feed.augment import Draws, Recipe, finish
 from hymunet.data.feed.on_device import HOLE, blur_radius
 
 
@@ -82,9 +82,8 @@ def pixel_holes(holes: np.ndarray, size: int) -> np.ndarray:
 
 def normals(key: np.ndarray, size: int) -> np.ndarray:
     """`on_device.normals` of one image: float32 (size, size, 3)."""
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    counts = np.arange(size * size * 3, dtype=np.uint64)
-    bits = mix(np.asarray(key).view(np.uint64) + counts * golden - golden)
+    places = np.arange(1, size * size * 3 + 1, dtype=np.uint64)
+    bits = finish(np.asarray(key).view(np.uint64) ^ finish(places))
     first = ((bits >> np.uint64(40)) + np.uint64(1)).astype(np.float32) * np.float32(2.0**-24)
     second = (bits & np.uint64(0xFFFFFF)).astype(np.float32) * np.float32(2.0**-24)
     values = np.sqrt(-2 * np.log(first)) * np.cos(np.float32(2 * np.pi) * second)

@@ -78,7 +78,8 @@ STRONG = params.read_yaml(ROOT / "profiles/strong.yaml")["train"]
     ids=["float32", "bf16 in two parts", "compiled", "compiled, strong recipe, averaged weights"],
 )
 def test_twice_and_after_stops_the_same_bytes(inputs, tmp_path, capsys, name, changes):
-    changes = {"name": name, "epochs": 3, "drop_path": 0.3, **changes}
+    drop_path = {"drop_path": 0.3} if name == "hymunet" else {}
+    changes = {"name": name, "epochs": 3, **drop_path, **changes}
     assert train(inputs, tmp_path / "a", **changes) == 0
     assert ("compiled and captured" if changes["compile"] == "required" else "step captured") in capsys.readouterr().out
     assert train(inputs, tmp_path / "b", **changes) == 0
