@@ -1,4 +1,4 @@
-"""Random numbers as hashes of a key and a place: the same in any part of a batch, on any device, compiled or captured."""
+"""Random numbers as hashes of a key and a place: the same in any part of a batch, on any device, compiled or not."""
 
 import torch
 from torch import Tensor

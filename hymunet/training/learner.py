@@ -38,7 +38,7 @@ STATISTICS_BATCHES = 20  # of training images from which averaged weights get th
 EXAMPLES = 6  # validation images in a picture of predictions
 MEMORY_FOR_IMAGES = 0.5  # of the GPU's free memory, at most; the rest is the training's
 STEP_STREAM = 100  # of the keyed random numbers; the augmentations use the low ones
-DROP_STREAM = 101  # and one for every further block that stochastic depth may drop
+LAYER_STREAM = 101  # of the first layer that draws, and one for every further one
 
 
 class Learner:
@@ -157,13 +157,12 @@ class Learner:
         self.progress.step += 1
 
     def _step_inputs(self, images: int) -> Tensors:
-        """What a step takes beside its batch: the rate, and stochastic depth's draws for this rank's part."""
+        """What a step takes beside its batch: the rate, and keys of layers that draw, for this rank's part."""
         places = np.arange(images) + images * self.ranks.rank
-        blocks = DROP_STREAM + np.arange(len(self.step.drawing))[:, None]
-        draws = (self._keys(places[None], blocks) >> np.uint64(11)) * 2.0**-53
+        layers = LAYER_STREAM + np.arange(len(self.step.drawing))[:, None]
         on_gpu = self.device.type == "cuda"  # whose fused AdamW takes a float32 tensor
         rate = torch.tensor(self.learning_rate(self.progress.step), dtype=torch.float32 if on_gpu else torch.float64)
-        return {"rate": rate, "draws": torch.from_numpy(draws.astype(np.float32))}
+        return {"rate": rate, "layer_keys": torch.from_numpy(self._keys(places[None], layers).view(np.int64))}
 
     def _keys(self, positions: np.ndarray, stream: int | np.ndarray) -> np.ndarray:
         return keys(self.train_params.seed, self.progress.step, positions, stream)

@@ -1,7 +1,7 @@
 """One optimizer step on tensors that stay where they are: the same code runs by itself, compiled, and as a CUDA graph.
 
 Nothing in it asks the host for anything. What differs from step to step comes in as tensors: images or their places,
-draws of the augmentation and of stochastic depth, the learning rate.
+draws of the augmentation, keys of layers that draw, the learning rate.
 """
 
 from collections.abc import Callable
@@ -67,13 +67,13 @@ class Step:
         return torch.autocast(kind, self.dtype or torch.bfloat16, enabled=on, cache_enabled=kind != "cuda")
 
     def __call__(self, inputs: Tensors) -> None:
-        """inputs: a loader's batch; `rate` (), the learning rate; `draws` (layers, B) of stochastic depth.
+        """inputs: a loader's batch; `rate` (), the learning rate; `layer_keys` (layers, B) of those that draw.
 
         A step whose loss or gradient is not finite changes nothing but the counters.
         """
         self.model.train()
         images, masks = self.expanded(inputs)
-        loss = self._gradients(images, masks, inputs["draws"])
+        loss = self._gradients(images, masks, inputs["layer_keys"])
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         good = torch.isfinite(loss) & torch.isfinite(norm)
         if self.clip_norm:
@@ -82,14 +82,14 @@ class Step:
         self._optimize(good, inputs["rate"])
         self._count(good, loss)
 
-    def _gradients(self, images: Tensor, masks: Tensor, drawn: Tensor) -> Tensor:
+    def _gradients(self, images: Tensor, masks: Tensor, layer_keys: Tensor) -> Tensor:
         """The loss of the whole batch over all ranks; its gradient is in the parameters' `grad`."""
         bands = self._band_pixels(masks)
         loss = torch.zeros((), device=self.device)
-        parts = (images.chunk(self.parts), masks.chunk(self.parts), drawn.chunk(self.parts, 1))
+        parts = (images.chunk(self.parts), masks.chunk(self.parts), layer_keys.chunk(self.parts, 1))
         for part, (x, y, rows) in enumerate(zip(*parts, strict=True)):
             for layer, row in zip(self.drawing, rows, strict=True):
-                layer.draws = row
+                layer.keys = row
             with distributed.accumulating(self.parallel, last=part == self.parts - 1):
                 part_loss = self.loss_of(x, y, bands) / self.parts
                 part_loss.backward()

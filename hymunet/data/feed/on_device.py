@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from hymunet.data.feed.augment import Draws
 from hymunet.images import normalise
+from hymunet.ops import counter
 
 GREY = (0.299, 0.587, 0.114)  # of red, green, blue, as OpenCV weighs them
 HOLE = 0.5
@@ -92,26 +93,11 @@ def _blurred(x: Tensor, sigmas: Tensor, largest: float) -> Tensor:
 def normals(noise_keys: Tensor, size: int) -> Tensor:
     """int64 (B,) -> independent standard normal numbers, float32 (B, 3, size, size), the same on any device but for the
     rounding of logarithm and cosine: hashes of key and place (splitmix64's), by Box and Muller's transform."""
-    places = torch.arange(1, size * size * 3 + 1, device=noise_keys.device).view(1, size, size, 3)
-    bits = _finished(noise_keys.view(-1, 1, 1, 1) ^ _finished(places))
-    first, second = (_shifted(bits, 40) + 1) * 2.0**-24, (bits & 0xFFFFFF) * 2.0**-24
-    values = torch.sqrt(-2 * torch.log(first.float())) * torch.cos(2 * math.pi * second.float())
+    bits = counter.spread(noise_keys, (size, size, 3))
+    first = 1 - counter.uniforms(bits)  # a logarithm takes no zero
+    second = (bits & (2**counter.TOP_BITS - 1)) * 2.0**-counter.TOP_BITS
+    values = torch.sqrt(-2 * torch.log(first)) * torch.cos(2 * math.pi * second.float())
     return values.permute(0, 3, 1, 2)
-
-
-def _finished(key: Tensor) -> Tensor:
-    key = (key ^ _shifted(key, 30)) * _signed(0xBF58476D1CE4E5B9)
-    key = (key ^ _shifted(key, 27)) * _signed(0x94D049BB133111EB)
-    return key ^ _shifted(key, 31)
-
-
-def _shifted(key: Tensor, bits: int) -> Tensor:
-    """Of int64 as if unsigned."""
-    return (key >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
 
 
 def _in_a_hole(holes: Tensor, size: int) -> Tensor:

@@ -84,7 +84,7 @@ def normals(key: np.ndarray, size: int) -> np.ndarray:
     """`on_device.normals` of one image: float32 (size, size, 3)."""
     places = np.arange(1, size * size * 3 + 1, dtype=np.uint64)
     bits = finish(np.asarray(key).view(np.uint64) ^ finish(places))
-    first = ((bits >> np.uint64(40)) + np.uint64(1)).astype(np.float32) * np.float32(2.0**-24)
+    first = 1 - (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
     second = (bits & np.uint64(0xFFFFFF)).astype(np.float32) * np.float32(2.0**-24)
     values = np.sqrt(-2 * np.log(first)) * np.cos(np.float32(2 * np.pi) * second)
     return values.reshape(size, size, 3)

@@ -13,11 +13,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hymunet import models
+from hymunet.data.feed import augment
 from hymunet.models import catalogue
 from hymunet.models.layers.resampling import Bilinear
 from hymunet.models.protocols import SparesDecay, draws, scans
 from hymunet.serving.export import Portable
-from hymunet.training.distributed import assign_share
 from hymunet.training.state import optimizer_tensors, parameter_groups, restore_optimizer
 
 NAMES = catalogue.names()
@@ -210,6 +210,12 @@ def test_saved_and_loaded_it_is_the_same_model(form, tmp_path):
         torch.testing.assert_close(loaded(images()), model(images()), rtol=1e-3, atol=1e-4)
 
 
+def drawing(layers, keys, model, x):
+    for layer, row in zip(layers, keys, strict=True):
+        layer.keys = row
+    return model(x)
+
+
 @every_form
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_sample_draws_the_same_however_the_batch_is_divided(form, count):
@@ -217,12 +223,11 @@ def test_a_sample_draws_the_same_however_the_batch_is_divided(form, count):
     model, x = with_running_statistics(build(form).train()), images(4)
     assert not any(isinstance(module, nn.Dropout) for module in model.modules()), "Dropout of ours draws per sample"
     with torch.no_grad():
-        torch.manual_seed(2)
-        whole, parts = model(x), []
-        for index, part in enumerate(x.chunk(count)):
-            assign_share(model, index, count)
-            torch.manual_seed(2)
-            parts.append(model(part))
+        layers = list(draws(model))
+        keys = torch.from_numpy(augment.keys(2, 0, np.arange(4)[None], np.arange(len(layers))[:, None]).view(np.int64))
+        whole, parts = drawing(layers, keys, model, x), []
+        for part, those in zip(x.chunk(count), keys.chunk(count, 1), strict=True):
+            parts.append(drawing(layers, those, model, part))
     torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-3, atol=1e-4)
 
 
