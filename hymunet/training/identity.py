@@ -63,7 +63,7 @@ def facts(learner: "Learner") -> dict[str, Any]:
         "ranks": "any" if learner.train_params.sync_batch_norm else learner.ranks.count,
         "scan": " ".join(sorted(kernels)) or None,
         "torch": torch.__version__,
-        "augmentation": _augmentation() if learner.train_params.augment == "workers" else None,
+        "augmentation": "device" if learner.augments_on_device else _augmentation(),
     }
 
 

@@ -75,11 +75,15 @@ class Learner:
 
     def _loader(self) -> DeviceLoader | WorkerLoader:
         subset, recipe = self.data.subset("train"), Recipe.of(self.train_params)
-        if self._augments_on_device():
+        if self._device_augments():
             return DeviceLoader(subset, recipe, self.device)
         return WorkerLoader(subset, recipe, self.train_params.workers, self.device)
 
-    def _augments_on_device(self) -> bool:
+    @property
+    def augments_on_device(self) -> bool:
+        return isinstance(self.loader, DeviceLoader)
+
+    def _device_augments(self) -> bool:
         """As `train.augment` says, on the same side for all ranks; never where the images leave no room to train."""
         on_gpu, choice = self.device.type == "cuda", self.train_params.augment
         if choice == "workers" or (choice == "auto" and not on_gpu):
