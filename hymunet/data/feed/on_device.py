@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hymunet import counter
 from hymunet.data.feed.augment import Draws
 from hymunet.images import normalise
-from hymunet.ops import counter
 
 GREY = (0.299, 0.587, 0.114)  # of red, green, blue, as OpenCV weighs them
 HOLE = 0.5

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from hymunet import counter
 from hymunet.models.protocols import DrawsPerSample
-from hymunet.ops import counter
 
 
 class DropPath(DrawsPerSample, nn.Module):

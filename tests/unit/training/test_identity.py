@@ -32,7 +32,7 @@ def key(inputs: Inputs, ranks: int = 1, **changes) -> str:
 
 def test_the_code_of_a_training_is_its_arithmetic_and_its_model():
     files = {model: set(identity.code_files(model)) for model in ("unet", "hymunet")}
-    training = {"average", "device", "distributed", "learner", "loading", "state", "validation"}
+    training = {"average", "capture", "device", "distributed", "learner", "loading", "state", "step", "validation"}
     for model, own in files.items():
         assert {f"hymunet/training/{name}.py" for name in training} <= own
         assert {"hymunet/data/feed/augment.py", "hymunet/losses.py", "hymunet/metrics.py"} <= own
