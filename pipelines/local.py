@@ -1,49 +1,36 @@
 """Runs the compiled pipeline on this machine: the same YAML, the same images, in containers, with no cluster.
 
-kfp walks the graph (exit handler, conditions, retries); the containers are ours. kfp's own runner removes a
-container as it ends and takes one that it cannot find any more for a success; it also ignores what the YAML says of
-secrets and volumes.
+pipelines.graph walks it; here is how a container is run: as the YAML's pod settings say, kept until its exit code is
+read, and removed then. An engine told to remove it by itself may forget it first.
 """
 
-import json
 import os
 import random
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
-
-from kfp import components, local
-from kfp.local import docker_task_handler, placeholder_utils, status
-from kfp.local.orchestrator import task_executor
-from kfp.local.orchestrator.enhanced_dag_orchestrator import ConditionEvaluator
-from ruamel.yaml import YAML
 
 from hymunet.processors import thread_variables, threads_wanted
-from pipelines import conditions
+from pipelines.graph import Graph
 
 
 class Containers:
-    """What the pipeline's YAML says of each container, and the engine that runs them."""
+    """The engine, and what the pipeline's YAML says of each container. `root`: the folder that they all see."""
 
-    def __init__(self, package: Path) -> None:
+    def __init__(self, root: Path, executors: dict[str, Any], kubernetes: dict[str, Any]) -> None:
         import docker
 
-        spec, platform = YAML(typ="safe", pure=True).load_all(package)
-        self.executors = spec["deploymentSpec"]["executors"]
-        self.kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        self.root, self.executors, self.kubernetes = str(root), executors, kubernetes
         self.engine = docker.from_env()
 
-    def run(self, label: str, image: str, command: list[str], root: str, environment: dict[str, str]) -> int:
+    def run(self, label: str, image: str, command: list[str], environment: dict[str, str]) -> int:
         """Runs one container to its end, its log on our standard output; returns its exit code."""
         options, started = self.options(label, environment), time.monotonic()
         container = self.engine.containers.create(
-            image, command, volumes={root: {"bind": root, "mode": "rw"}}, network_mode="host", **options
+            image, command, volumes={self.root: {"bind": self.root, "mode": "rw"}}, network_mode="host", **options
         )
         try:
             container.start()
@@ -89,42 +76,6 @@ class Containers:
         }
 
 
-def handler(containers: Containers) -> type:
-    """kfp's task handler, with our containers in place of its own."""
-
-    class Handler(docker_task_handler.DockerTaskHandler):
-        def run(self) -> status.Status:
-            label = executor_label(containers.executors, self.full_command)
-            code = containers.run(label, self.image, self.full_command, self.pipeline_root, self.env_vars)
-            if code == 0 and (missing := unwritten(self.full_command)):
-                print(f"{label}: ended well but did not write {missing}", file=sys.stderr)
-                return status.Status.FAILURE
-            return status.Status.SUCCESS if code == 0 else status.Status.FAILURE
-
-    return Handler
-
-
-def executor_label(executors: dict[str, Any], command: list[str]) -> str:
-    """Which executor of the YAML a command with its placeholders filled in belongs to: the one that starts alike."""
-
-    def fixed(label: str) -> list[str]:
-        container = executors[label]["container"]
-        parts = [*container["command"], *container.get("args", [])[:2]]
-        return list(takewhile(lambda part: "{{" not in part, parts))
-
-    return next(label for label in executors if command[: len(fixed(label))] == fixed(label))
-
-
-def unwritten(command: list[str]) -> str | None:
-    """The first output that the command was asked for and that is not there."""
-    if "--executor-input" not in command:
-        return None
-    outputs = json.loads(command[command.index("--executor-input") + 1])["outputs"]
-    files = [entry["outputFile"] for entry in outputs.get("parameters", {}).values()]
-    files += [entry["artifacts"][0]["uri"] for entry in outputs.get("artifacts", {}).values()]
-    return next((file for file in files if not Path(file).exists()), None)
-
-
 @contextmanager
 def open_to_containers(root: Path) -> Iterator[None]:
     """Steps run as a user of their own, and write below `root`: only while they do may everyone."""
@@ -140,21 +91,10 @@ def open_to_containers(root: Path) -> Iterator[None]:
 def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | None = None) -> bool:
     """Runs the pipeline; True when it succeeded. `root`: folder for Kubeflow's artifacts. `run`: the run's id."""
     run = run or f"local-{random.SystemRandom().getrandbits(48):012x}"
-    containers = Containers(package)
     root = root.resolve()
-    with (
-        open_to_containers(root),
-        mock.patch.object(docker_task_handler, "DockerTaskHandler", handler(containers)),
-        mock.patch.object(placeholder_utils, "make_random_id", return_value=run),
-        mock.patch.object(ConditionEvaluator, "evaluate_condition", staticmethod(conditions.evaluate)),
-        # A cluster's back-off waits for a node or a store to come back; here there is nothing to wait for.
-        mock.patch.object(task_executor, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 1)))),
-    ):
-        local.init(local.DockerRunner(), pipeline_root=str(root), raise_on_error=True)
-        try:
-            components.load_component_from_file(str(package))(**arguments)
-        except RuntimeError as error:
-            print(f"run {run}: {error}", file=sys.stderr)
-            return False
-    print(f"run {run}: succeeded")
-    return True
+    graph = Graph(package)
+    containers = Containers(root, graph.executors, graph.kubernetes)
+    with open_to_containers(root):
+        succeeded = graph.run(arguments, root, run, containers.run)
+    print(f"run {run}: {'succeeded' if succeeded else 'failed'}", file=sys.stdout if succeeded else sys.stderr)
+    return succeeded

@@ -19,11 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pipelines import dvc_compat as dvc
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import Record, Run
 from pipelines.verdicts import FINAL, FailedForGood
-from pipelines.workspace import StageFailed, Workspace, compute, push, read_lock, write_lock
+from pipelines.workspace import StageFailed, Workspace, compute, read_lock, write_lock
 
 SOURCE = Path(__file__).resolve().parents[1]
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     workspace = Workspace(args.workspace or Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote)
     workspace.create(args.source, args.params, outputs.inputs("lock"))
     with workspace.repo() as repo:
-        remote = repo.cloud.get_remote()  # once: each has connections of its own
+        remote = dvc.remote(repo)  # once: each has connections of its own
         run = Run(remote, args.run)
         step = Step(args, workspace, repo, remote)
         try:
@@ -133,7 +134,7 @@ class Step:
         self.command_seconds, self.pulled = done.seconds, done.pulled_bytes
         self.made = self.workspace.cached_bytes() - done.pulled_bytes
         self.state = "computed" if done.ran else "restored"
-        push(self.repo, self.remote, name)
+        dvc.push(self.repo, self.remote, name)
 
     def was_rejected(self, failure: StageFailed) -> bool:
         """A stage that may say no has said so and written why: that is a result, and an error only of the data."""
@@ -144,7 +145,7 @@ class Step:
         """The lock, and whichever of metrics, report, model and verdict the step was asked for."""
         shown = [path for path in (self.args.metrics, self.args.report, self.args.verdict) if path]
         if missing := [path for path in shown if not (self.workspace.root / path).exists()]:
-            self.repo.pull(targets=missing)
+            dvc.pull(self.repo, missing)
         outputs.artifact("lock", self.workspace.lock.read_bytes(), stage=self.args.stage, state=self.state)
         if self.args.metrics:
             self.metrics = numbers(json.loads((self.workspace.root / self.args.metrics).read_text(encoding="utf-8")))

@@ -1,12 +1,10 @@
 """A throw-away DVC project in a pod: the image's sources, this run's parameters, the locks of the stages before.
 
 There is no git in a pod and nothing worth keeping: what the stage makes is pushed to the shared remote, and the lock is
-handed on. DVC is used through its Python interface, at the exact version that pyproject.toml pins.
+handed on.
 """
 
 import contextlib
-import logging
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from pipelines import dvc_compat as dvc
 
 SKIPPED = shutil.ignore_patterns(".git", ".venv", ".dvc", "__pycache__", "dvc.lock", "params.yaml")
 # verify: what comes from the remote is hashed before use. site_cache_dir: a memory of the remote ends with the pod.
@@ -32,7 +32,7 @@ CONFIG = """[core]
 """
 
 
-NOT_RUN, STORE_FAILED = 70, 74  # as in components.cli: another try may help
+STORE_FAILED = 74  # as in components.cli: another try may help
 
 
 class StageFailed(Exception):
@@ -65,10 +65,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def repo(self) -> Iterator[Any]:
-        from dvc.repo import Repo
-
-        # DVC reads targets against the current folder.
-        with contextlib.chdir(self.root), Repo(str(self.root)) as repo:
+        with dvc.repo(self.root) as repo:
             yield repo
 
 
@@ -82,7 +79,7 @@ def open_remote(empty: Path, remote: str) -> Iterator[Any]:
     """A DVC remote by its address."""
     configure(empty, remote)
     with Workspace(empty, remote).repo() as repo:
-        yield repo.cloud.get_remote()
+        yield dvc.remote(repo)
 
 
 def read_lock(path: Path) -> dict[str, Any]:
@@ -112,10 +109,8 @@ def merge_locks(paths: list[Path]) -> dict[str, Any]:
 
 def inputs(repo: Any, stage: Any) -> list[str]:
     """The stage's dependencies that other stages make: everything else came with the image."""
-    from dvc.dependency import ParamsDependency
-
-    outs = [out.def_path for other in repo.index.stages for out in other.outs]
-    paths = [dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)]
+    outs = dvc.output_paths(repo)
+    paths = [dep.def_path for dep in dvc.file_dependencies(stage)]
     return [path for path in paths if any(path == out or path.startswith(f"{out}/") for out in outs)]
 
 
@@ -131,61 +126,15 @@ def compute(workspace: Workspace, repo: Any, name: str, force: bool) -> Computed
 
     Raises StageFailed with the command's own exit status.
     """
-    from dvc.exceptions import DvcException, ReproductionError
-
-    stage, before = repo.stage.collect(name)[0], workspace.cached_bytes()
+    stage, before = dvc.stage(repo, name), workspace.cached_bytes()
     try:
         if needed := inputs(repo, stage):
-            repo.pull(targets=needed)
-    except DvcException as error:
-        raise StageFailed(name, STORE_FAILED, f"its inputs cannot be pulled: {_causes(error)[-1]}") from error
+            dvc.pull(repo, needed)
+    except dvc.PullFailed as error:
+        raise StageFailed(name, STORE_FAILED, f"its inputs cannot be pulled: {error}") from error
     pulled, started = workspace.cached_bytes() - before, time.monotonic()
-    with _watching("dvc.stage.run", "Running stage") as ran:
-        try:
-            repo.reproduce(targets=[name], single_item=True, pull=True, force=force)
-        except ReproductionError as error:
-            cause = _causes(error)[-1]
-            raise StageFailed(name, exit_status(str(cause)), str(cause)) from error
-    return Computed(bool(ran), time.monotonic() - started, pulled)
-
-
-def exit_status(reason: str) -> int:
-    """Of the stage's command, out of what DVC says of it."""
-    found = re.search(r"exited with (-?\d+)$", reason)
-    status = int(found[1]) if found else NOT_RUN
-    return 128 - status if status < 0 else status
-
-
-def push(repo: Any, remote: Any, name: str) -> None:
-    """Outputs and run cache of the stage go to the shared remote; what is there already is not sent again."""
-    repo.push(targets=[name], run_cache=True)
-    # DVC takes a folder for whole when its listing is in the remote; a file of it may have been lost.
-    made = {info.value for infos in repo.stage.collect(name)[0].get_used_objs().values() for info in infos}
-    cache = repo.cache.local
-    for digest in made - set(remote.odb.list_oids_exists(made)):
-        remote.odb.add(cache.oid_to_path(digest), cache.fs, digest)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    return chain
-
-
-@contextlib.contextmanager
-def _watching(logger: str, start: str) -> Iterator[list[str]]:
-    """Collects the messages of a logger that begin with `start`: DVC tells only its log whether a command ran."""
-    seen: list[str] = []
-
-    class Watch(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.msg.startswith(start):
-                seen.append(record.getMessage())
-
-    watch = Watch()
-    logging.getLogger(logger).addHandler(watch)
     try:
-        yield seen
-    finally:
-        logging.getLogger(logger).removeHandler(watch)
+        ran = dvc.reproduce(repo, name, force)
+    except dvc.CommandFailed as error:
+        raise StageFailed(name, error.status, str(error)) from error
+    return Computed(ran, time.monotonic() - started, pulled)

@@ -185,12 +185,12 @@ def test_a_checker_that_is_killed_has_not_refused_the_data(toy: Toy) -> None:
 
 @pytest.mark.parametrize("broken", ["find", "push"])
 def test_a_run_cache_that_cannot_be_reached_is_recorded(toy: Toy, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines import runcache, step
+    from pipelines import dvc_compat, runcache
 
     def fail(*_: object) -> None:
         raise ConnectionError("the store closed the connection")
 
-    monkeypatch.setattr(*{"find": (runcache, "find"), "push": (step, "push")}[broken], fail)
+    monkeypatch.setattr(*{"find": (runcache, "find"), "push": (dvc_compat, "push")}[broken], fail)
     with pytest.raises(ConnectionError):
         toy.step("run", "fetch", None)
     failed = record(toy, "run", "fetch")
