@@ -8,7 +8,8 @@ import pytest
 from tests.support.secrets import find
 
 ROOT = Path(__file__).resolve().parents[3]
-INVENTED = {"tests/unit/registry/test_register.py"}  # an address with a made-up password, to see that it is not shown
+# Addresses with made-up passwords, to see that they are not shown.
+INVENTED = {"tests/unit/registry/test_places.py", "tests/unit/registry/test_register.py"}
 PLANTED = [
     "key = AKIA" + "IOSFODNN7EXAMPLE",
     "-----BEGIN " + "RSA PRIVATE KEY-----",
