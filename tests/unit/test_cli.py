@@ -17,6 +17,7 @@ from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
 from hymunet.models import catalogue
 from hymunet.registry.client import Unavailable
+from tests.support.training_data import drawn, write_inputs, write_params
 
 ROOT = Path(__file__).resolve().parents[1].parent
 STEPS = sorted(path.parent.name for path in ROOT.glob("components/*/__main__.py"))
@@ -160,6 +161,26 @@ def test_params_tells_of_every_key(capsys):
     assert "  image_size: whole number ≥ 32, ≤ 2048" in lines
     assert "  threshold: number > 0, < 1 | validation" in lines
     assert profiles.allowed() == "\n".join(lines)
+
+
+def test_show_augment_draws_training_images_alone(tmp_path, capsys):
+    """A sheet of the size that was asked for; the first column is the images as they are."""
+    inputs = write_inputs(tmp_path / "inputs", *drawn(12, 32), validation=3, test=3)
+    output = tmp_path / "sheet.png"
+    where = ["--prepared", str(inputs.prepared), "--split", str(inputs.split), "--output", str(output)]
+    strong = write_params(
+        tmp_path / "params.yaml", **params.read_yaml(ROOT / "profiles/strong.yaml")["train"], epochs=9
+    )
+    assert cli.main(["show-augment", "--params", str(strong), *where, "--images", "3", "--epochs", "2"]) == 0
+    assert "3 images, as they are and in 2 epochs" in capsys.readouterr().out
+    sheet = cv2.imread(str(output), cv2.IMREAD_COLOR_RGB)
+    assert sheet.shape == (3 * 36, 3 * 36, 3)
+    first = sheet[:32, :32]
+    drawn_over = (first == (0, 255, 0)).all(-1)
+    assert (first[~drawn_over] == np.load(inputs.prepared / "images.npy")[0][~drawn_over]).all()
+    assert (sheet[:32, 36:68] != first).any()
+    assert cli.main(["show-augment", "--params", str(strong), *where, "--images", "0"]) == 1
+    assert "--images 0 and --epochs 7 must be at least 1" in capsys.readouterr().err
 
 
 def test_predict_writes_masks_and_overlays_at_each_image_s_size(finished_training, tmp_path, capsys):

@@ -13,6 +13,7 @@ from hymunet import models
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.losses import HybridLoss
 from hymunet.training import device as devices
+from hymunet.training.capture import preserved
 from hymunet.training.distributed import Ranks
 from hymunet.training.learner import MAX_BAD_STEPS, Learner
 from hymunet.training.progress import Readout
@@ -283,3 +284,46 @@ def test_bf16_trains(inputs):
     total, count, *bad = learner.step.totals.tolist()
     assert bad == [0, 0]
     assert 0 < total / count < 3
+
+
+def test_the_rate_warms_up_in_a_line_and_falls_in_one_half_cosine(inputs):
+    learner = build(inputs, epochs=4, learning_rate=1e-2, min_learning_rate=1e-4, warmup_epochs=0.8)
+    rates = [learner.learning_rate(step) for step in range(learner.schedule.steps)]
+    assert rates[:4] == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2])
+    assert rates[4] == 1e-2
+    assert rates[-1] == pytest.approx(1e-4, rel=1e-12)
+    assert np.all(np.diff(rates[4:]) < 0)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1e-2, 1e6])
+def test_clipping_is_torchs_own(inputs, clip_norm):
+    """AdamW hardly heeds a gradient's length: what it is given is looked at."""
+    learner = build(inputs, name="unet", clip_norm=clip_norm, precision="float32")
+    seen: list[torch.Tensor] = []
+    step = learner.optimizer.step
+    learner.optimizer.step = lambda: seen.extend(p.grad.clone() for p in learner.model.parameters()) or step()
+    learner.learn(next(learner.batches()))
+    free = build(inputs, name="unet", precision="float32")
+    expected: list[torch.Tensor] = []
+    free.optimizer.step = lambda: expected.extend(p.grad.clone() for p in free.model.parameters())
+    free.learn(next(free.batches()))
+    norm = torch.nn.utils.get_total_norm(expected)
+    scale = min(1.0, clip_norm / float(norm)) if clip_norm else 1.0
+    for gradient, whole in zip(seen, expected, strict=True):
+        assert torch.allclose(gradient, whole * scale, rtol=1e-4, atol=1e-9)
+
+
+def test_a_step_leaves_nothing_of_its_preparation_behind(inputs):
+    """What a capture does before the first step: steps that are taken back, moments that must exist."""
+    tried, fresh = build(inputs, ema_decay=0.9), build(inputs, ema_decay=0.9)
+    batch = next(tried.batches())
+    tried.step.create_state()
+    inputs_of_step = {**batch, **tried._step_inputs(4)}
+    with preserved(tried.step.state()):
+        for _ in range(3):
+            tried.step(inputs_of_step)
+    for learner in (tried, fresh):
+        for given in learner.batches():
+            learner.learn(given)
+    ours, theirs = tried.checkpoint().tensors, fresh.checkpoint().tensors
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
