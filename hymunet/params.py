@@ -35,6 +35,8 @@ MOVED = {
 class Prepare(Section):
     image_size: Annotated[int, Field(ge=32, le=2048)]
     on_bad_pair: Literal["stop", "drop"]
+    max_dropped: Fraction
+    masks_on: Literal["auto", "shown", "stored"]
 
 
 class Split(Section):

@@ -14,7 +14,14 @@ def main(argv: list[str] | None = None) -> None:
     from hymunet.data.prepare.prepare import prepare
 
     section = params.load(args.params, "prepare", changes=args.set).prepare
-    prepare(args.raw, args.output, section.image_size, section.on_bad_pair)
+    prepare(
+        args.raw,
+        args.output,
+        section.image_size,
+        section.on_bad_pair,
+        max_dropped=section.max_dropped,
+        masks_on=section.masks_on,
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ def main(argv: list[str] | None = None) -> None:
     from hymunet.data.divide.divide import divide
 
     record = divide(params.load(args.params, "split", changes=args.set).split, args.prepared, args.output)
-    several, torn = record["groups_of_several"], record["torn_groups"]
+    several, torn, wanted = record["groups_of_several"], record["torn_groups"], record.get("wanted")
     print(f"split ({record['protocol']}): {record['sizes']}, {several} groups of near-duplicates, {torn} torn")
+    if wanted and wanted != record["sizes"]:
+        print(f"split: the fractions ask for {wanted}; this is as near as whole groups come")
 
 
 if __name__ == "__main__":

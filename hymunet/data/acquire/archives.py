@@ -49,10 +49,14 @@ class Archive:
         """Member names in the archive's own order, directories left out."""
         return list(self._members)
 
-    def read(self, name: str) -> bytes:
-        """A member's bytes, their CRC checked. ValueError names archive and member when they cannot be had."""
+    def read(self, name: str, count: int = -1) -> bytes:
+        """A member's bytes, their CRC checked, or the first `count` of them.
+
+        ValueError names archive and member when they cannot be had.
+        """
         try:
-            return self._zip.read(self._members[name])
+            with self._zip.open(self._members[name]) as member:
+                return member.read(count)
         except KeyError:
             raise ValueError(f"{self.path}: holds no {name}") from None
         except Exception as error:  # what zipfile and its decompressors raise has no common base

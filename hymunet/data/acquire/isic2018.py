@@ -17,8 +17,9 @@ SOURCE = Source(
             "99f8b2bb3c4d6af483362010715f7e7d5d122d9f6c02cac0e0d15bef77c7604c",
         ),
     ),
-    image=rf"{ISIC}-2_(?:Training|Validation|Test)_Input/(ISIC_\d{{7}})\.jpg",
-    mask=rf"{ISIC}_(?:Training|Validation|Test)_GroundTruth/(ISIC_\d{{7}})_segmentation\.png",
+    # Names tell enough: a copy zipped again lies deeper, or in no folder at all.
+    image=r"(?i:(?:.*/)?(ISIC_\d{7})\.jpe?g)",
+    mask=r"(?i:(?:.*/)?(ISIC_\d{7})_segmentation\.png)",
     hosts=(
         "https://isic-archive.s3.amazonaws.com/challenges/2018",
         "https://isic-challenge-data.s3.amazonaws.com/2018",

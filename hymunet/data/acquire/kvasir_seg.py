@@ -6,7 +6,8 @@ SOURCE = Source(
     archives=(
         ArchiveFile("kvasir-seg.zip", 46_227_172, "03b30e21d584e04facf49397a2576738fd626815771afbbf788f74a7153478f7"),
     ),
-    image=r"Kvasir-SEG/images/([^/]+)\.jpg",
-    mask=r"Kvasir-SEG/masks/([^/]+)\.jpg",
+    # Also of a copy zipped again: deeper, without the outer folder, in other case, as PNG.
+    image=r"(?i:(?:.*/)?images/([^/]+)\.(?:jpe?g|png))",
+    mask=r"(?i:(?:.*/)?masks/([^/]+)\.(?:jpe?g|png))",
     hosts=("https://datasets.simula.no/downloads",),
 )

@@ -1,9 +1,10 @@
 """What a source is: its archives with their published hashes, and the rule that finds pairs in them."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from hymunet.data.acquire.pairs import Pair, Role, by_pattern, pair
 
 
 @dataclass(frozen=True)
@@ -16,24 +17,16 @@ class ArchiveFile:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Where an image and its mask lie: (archive name, member name) each; None where there is none."""
-
-    id: str
-    image: tuple[str, str] | None
-    mask: tuple[str, str] | None
-
-
-@dataclass(frozen=True)
 class Source:
     """`image` and `mask` match whole member names, of every split; members that match neither are ignored."""
 
     archives: tuple[ArchiveFile, ...]
-    image: str
-    mask: str
+    image: str = ""
+    mask: str = ""
     hosts: tuple[str, ...] = ()
-    mask_threshold: int | None = 127  # foreground is above it; None: see decode.decode_pair
+    mask_threshold: int = 127  # foreground is above it, where edges hold values between
     official: Mapping[str, tuple[ArchiveFile, ...]] = field(default_factory=dict)  # its further splits, by name
+    role: Role | None = None  # in place of the two patterns
     members: Callable[[Any], Iterator[tuple[str, bytes]]] | None = None  # of an archive of our own: section -> content
 
     @property
@@ -48,19 +41,5 @@ class Source:
         )
 
     def pairs(self, members: Mapping[str, list[str]]) -> list[Pair]:
-        """members: archive name -> member names. Pairs sorted by id; a half without its other has None there."""
-        images = self._matches(self.image, members)
-        masks = self._matches(self.mask, members)
-        return [Pair(id, images.get(id), masks.get(id)) for id in sorted(images | masks)]
-
-    def _matches(self, pattern: str, members: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
-        found: dict[str, tuple[str, str]] = {}
-        for archive, names in members.items():
-            for name in names:
-                match = re.fullmatch(pattern, name)
-                if not match:
-                    continue
-                if match[1] in found:
-                    raise ValueError(f"{archive}: {name} and {found[match[1]][1]} are both named {match[1]}")
-                found[match[1]] = (archive, name)
-        return found
+        """members: archive name -> member names. Pairs sorted by id, those with a problem among them."""
+        return pair(members, self.role or by_pattern(self.image, self.mask))

@@ -22,12 +22,13 @@ def divide(section: params.Split, prepared: Path, output: Path) -> dict[str, Any
     rows = read_manifest(prepared / "manifest.parquet")
     images, lesions = (open_array(prepared / f"{name}.npy") for name in ("images", "lesions"))
     ids = [row["id"] for row in rows]
-    groups = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows])
+    output.mkdir(parents=True, exist_ok=True)
+    groups = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows], output.parent)
     assigned, protocol = {row["id"]: row["official_split"] for row in rows}, "official"
     if not all(assigned.values()):
         assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol), section.protocol
-    record = summary(groups, assigned, protocol, section.seed)
-    output.mkdir(parents=True, exist_ok=True)
+    fractions = None if protocol == "official" else section.fractions
+    record = summary(groups, assigned, protocol, section.seed, fractions)
     contact_sheet(groups, ids, images, output / "near_duplicates.png")
     for name, text in (
         ("near_duplicates.csv", near_duplicates_csv(groups, ids)),

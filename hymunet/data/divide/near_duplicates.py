@@ -7,27 +7,25 @@ Descriptors and centroids are integers, so that every inner product is exact whi
 """
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from hymunet.data.divide.candidates import Features, candidates
 from hymunet.data.prepare.decode import VIEW, split_view
 from hymunet.processors import processors, single_threaded_children
 
 KEYPOINTS = 300
 MARGIN = 14  # pixels of the view around the lesion whose keypoints count: skin, but no ruler
-WORD_SIZE, TRAINING = 3_500, 50_000  # descriptors in a visual word, and in the sample that words are made from
-VOTES = 20  # keypoints that a keypoint votes for
-NEIGHBOURS = {"votes": 60, "structure": 40, "hash": 5}  # candidates that an image proposes, by signature
 PROCESSES, CHUNK = 8, 500  # at most, to confirm candidates, so many at a time
-BLOCK = 1024  # rows of a comparison held in memory at a time
 RATIO = 0.85  # of squared distances: best match to second best
 TOLERANCE = 5.0  # pixels of the view between a keypoint and where the transform puts it
 HYPOTHESES = 40  # best matches whose pairs propose transforms
@@ -36,12 +34,6 @@ MIN_KEYPOINTS = 7  # unrelated lesions reach 6 by chance
 EVIDENCE = 4.5  # keypoints in agreement × correlation of fine structure
 MASK_OVERLAP = 0.5
 STRONG_EVIDENCE = 6.0  # enough however differently the masks were drawn
-
-
-@dataclass(frozen=True)
-class Features:
-    points: np.ndarray  # (n, 2) float32, pixels of the view
-    descriptors: np.ndarray  # (n, 128) float32 holding integers of 0..255, of about equal norm
 
 
 @dataclass(frozen=True)
@@ -58,10 +50,13 @@ class Match:
         return evidence >= STRONG_EVIDENCE or (evidence >= EVIDENCE and self.overlap >= MASK_OVERLAP)
 
 
-def group_ids(ids: Sequence[str], views: np.ndarray, hashes: Sequence[str]) -> dict[str, str]:
+def group_ids(
+    ids: Sequence[str], views: np.ndarray, hashes: Sequence[str], scratch: Path | None = None
+) -> dict[str, str]:
     """id -> group, named by its first id; an image with no near-duplicate is a group of its own.
 
-    views uint8 (N, VIEW, VIEW) of `decode.lesion_view`; hashes 64-bit perceptual hashes as hexadecimal.
+    views uint8 (N, VIEW, VIEW) of `decode.lesion_view`; hashes 64-bit perceptual hashes as hexadecimal. scratch: a
+    folder with room for about 100 KB an image while this works; None: the system's folder for such files.
     """
     parent = list(range(len(ids)))
 
@@ -71,13 +66,15 @@ def group_ids(ids: Sequence[str], views: np.ndarray, hashes: Sequence[str]) -> d
             index = parent[index]
         return index
 
-    for first, second in near_duplicates(views, hashes):
+    for first, second in near_duplicates(views, hashes, scratch):
         low, high = sorted((root(first), root(second)))
         parent[high] = low
     return {id: ids[root(index)] for index, id in enumerate(ids)}
 
 
-def near_duplicates(views: np.ndarray, hashes: Sequence[str]) -> dict[tuple[int, int], Match]:
+def near_duplicates(
+    views: np.ndarray, hashes: Sequence[str], scratch: Path | None = None
+) -> dict[tuple[int, int], Match]:
     """(row, later row) -> the evidence that both show one lesion."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -85,14 +82,20 @@ def near_duplicates(views: np.ndarray, hashes: Sequence[str]) -> dict[tuple[int,
         with ThreadPoolExecutor(processors()) as pool:
             progress = tqdm(pool.map(features, views), total=len(views), desc="features", unit="image", disable=None)
             found = list(progress)
-        pairs = candidates(found, views, hashes)
-        matches = confirm(found, views, pairs)
+        pairs = candidates(found, views, hashes, scratch)
+        matches = confirm(found, views, pairs, scratch)
     finally:
         cv2.setNumThreads(threads)
-    return {pair: match for pair, match in zip(pairs, matches, strict=True) if match and match.same}
+    same = [index for index, match in enumerate(matches) if match and match.same]
+    return {(int(pairs[index][0]), int(pairs[index][1])): cast(Match, matches[index]) for index in same}
 
 
-def confirm(found: Sequence[Features], views: np.ndarray, pairs: Sequence[tuple[int, int]]) -> list[Match | None]:
+def confirm(
+    found: Sequence[Features],
+    views: np.ndarray,
+    pairs: np.ndarray | Sequence[tuple[int, int]],
+    scratch: Path | None = None,
+) -> list[Match | None]:
     """`compare` for every pair; many of them in processes, for it spends its time in the interpreter.
 
     What they compare lies in files that all of them map, so that memory does not grow with their number.
@@ -101,11 +104,14 @@ def confirm(found: Sequence[Features], views: np.ndarray, pairs: Sequence[tuple[
     workers = min(PROCESSES, processors(), len(chunks) // 4)
     if workers < 2:
         return [compare(found[first], found[second], views[first], views[second]) for first, second in pairs]
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory(dir=scratch) as name:
         folder = Path(name)
-        np.save(folder / "views.npy", views)
+        if isinstance(views, np.memmap) and str(views.filename).endswith(".npy"):
+            (folder / "views.npy").symlink_to(Path(str(views.filename)).resolve())
+        else:
+            np.save(folder / "views.npy", views)
         np.save(folder / "points.npy", np.concatenate([image.points for image in found]))
-        np.save(folder / "descriptors.npy", np.concatenate([image.descriptors for image in found]).astype(np.uint8))
+        np.save(folder / "descriptors.npy", np.concatenate([image.descriptors for image in found]))
         ends = np.cumsum([len(image.points) for image in found])
         matches: list[Match | None] = []
         spawn = multiprocessing.get_context("spawn")  # a forked copy of a process that has used threads can hang
@@ -131,10 +137,10 @@ def _open_shared(folder: Path, ends: np.ndarray) -> None:
     _shared["ends"] = ends
 
 
-def _compare_shared(pairs: Sequence[tuple[int, int]]) -> list[Match | None]:
+def _compare_shared(pairs: np.ndarray | Sequence[tuple[int, int]]) -> list[Match | None]:
     def one(image: int) -> Features:
         inside = slice(_shared["ends"][image - 1] if image else 0, _shared["ends"][image])
-        return Features(np.array(_shared["points"][inside]), _shared["descriptors"][inside].astype(np.float32))
+        return Features(np.array(_shared["points"][inside]), np.array(_shared["descriptors"][inside]))
 
     views = _shared["views"]
     return [compare(one(first), one(second), views[first], views[second]) for first, second in pairs]
@@ -146,90 +152,9 @@ def features(view: np.ndarray) -> Features:
     sift = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.004, edgeThreshold=20)
     found, described = sift.detectAndCompute(cv2.createCLAHE(3, (4, 4)).apply(grey), _surroundings(mask))
     if described is None:
-        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32))
+        return Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8))
     rooted = np.sqrt(described / np.maximum(described.sum(1, keepdims=True), 1))
-    return Features(np.asarray(cv2.KeyPoint.convert(found)), np.rint(255 * rooted))
-
-
-def candidates(found: Sequence[Features], views: np.ndarray, hashes: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of rows worth comparing, in order: each image's nearest by votes, by structure and by perceptual hash."""
-    codes = np.array([[int(text, 16)] for text in hashes], dtype=np.uint64).view(np.uint8)
-    bits = np.unpackbits(codes, axis=1).astype(np.float32) - 0.5
-    structure = np.stack([_structure(view) for view in views])
-    counted = votes(found)
-    likenesses: dict[str, Callable[[slice], np.ndarray]] = {
-        "votes": lambda rows: counted[rows].astype(np.float32),
-        "structure": lambda rows: structure[rows] @ structure.T,
-        "hash": lambda rows: bits[rows] @ bits.T,
-    }
-    nearest = [_nearest(len(views), likeness, NEIGHBOURS[name]) for name, likeness in likenesses.items()]
-    pairs = np.unique(np.sort(np.concatenate(nearest), axis=1), axis=0)
-    return [(first, second) for first, second in pairs.tolist()]
-
-
-def votes(found: Sequence[Features]) -> np.ndarray:
-    """int32 (N, N), symmetric: how strongly the keypoints of one image speak for another.
-
-    A keypoint votes for the VOTES keypoints of other images that are nearest to it, each vote as heavy as it is nearer
-    than the next one beyond them: common texture is near to all alike and weighs little (McCann and Lowe, Local Naive
-    Bayes Nearest Neighbor, CVPR 2012). Nearest of those in the same visual word, so that the cost grows with the number
-    of images and not with its square. Weights are whole numbers, so that their sums do not depend on the order.
-    """
-    described = np.concatenate([image.descriptors for image in found])
-    owner = np.repeat(np.arange(len(found)), [len(image.points) for image in found])
-    weight = np.zeros((len(found), len(found)), np.int32)
-    words = _words(described)
-    for word in range(words.max(initial=-1) + 1):
-        members = np.flatnonzero(words == word)
-        if len(members) <= VOTES:
-            continue
-        owners, inside = owner[members], described[members]
-        for start in range(0, len(members), BLOCK):
-            block = slice(start, start + BLOCK)
-            likeness = inside[block] @ inside.T
-            likeness[owners[block, None] == owners] = -1
-            nearest = np.argpartition(-likeness, VOTES, axis=1)[:, : VOTES + 1]
-            near = np.take_along_axis(likeness, nearest, axis=1)
-            lead = near - near.min(axis=1, keepdims=True)
-            np.add.at(weight, (owners[block, None], owners[nearest]), lead.astype(np.int32))
-    return weight + weight.T
-
-
-def _words(described: np.ndarray) -> np.ndarray:
-    """The visual word of each descriptor: k-means in integers, from evenly spaced descriptors, about WORD_SIZE each."""
-    count = max(1, len(described) // WORD_SIZE)
-    sample = described[:: max(1, len(described) // TRAINING)]
-    centroids = sample[:: max(1, len(sample) // count)][:count].copy()
-    for _ in range(5):
-        near = _assign(sample, centroids)
-        for index in range(len(centroids)):
-            members = sample[near == index]
-            if len(members):
-                centroids[index] = np.rint(members.sum(0, dtype=np.float64) / len(members))
-    return _assign(described, centroids)
-
-
-def _assign(described: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    norms = (centroids**2).sum(1)
-    blocks = range(0, len(described), 8 * BLOCK)
-    nearest = [(2 * described[start : start + 8 * BLOCK] @ centroids.T - norms).argmax(1) for start in blocks]
-    return np.concatenate(nearest) if nearest else np.zeros(0, int)
-
-
-def _nearest(images: int, likeness: Callable[[slice], np.ndarray], count: int) -> np.ndarray:
-    """(n, 2): every row with each of the `count` other rows most like it; likeness: rows -> float (rows, images)."""
-    pairs = [np.zeros((0, 2), int)]
-    count = min(count, images - 1)
-    for start in range(0, images if count else 0, BLOCK):
-        block = likeness(slice(start, start + BLOCK))
-        rows = np.arange(len(block))
-        block[rows, start + rows] = -np.inf
-        bound = np.partition(block, -count, axis=1)[:, -count, None]
-        above, equal = block > bound, block == bound
-        room = count - above.sum(1, keepdims=True)
-        chosen = above | (equal & (equal.cumsum(1) <= room))  # equals go to the earlier row
-        pairs.append(np.argwhere(chosen) + np.array([start, 0]))
-    return np.concatenate(pairs)
+    return Features(np.asarray(cv2.KeyPoint.convert(found)), np.rint(255 * rooted).astype(np.uint8))
 
 
 def compare(first: Features, second: Features, view: np.ndarray, other: np.ndarray) -> Match | None:
@@ -262,7 +187,7 @@ def mutual_matches(first: Features, second: Features) -> tuple[np.ndarray, np.nd
     """Positions of keypoints that are each other's best match and clearly better than the second best; best first."""
     if len(first.points) < 2 or len(second.points) < 2:
         return np.zeros(0, int), np.zeros(0, int)
-    likeness = first.descriptors @ second.descriptors.T
+    likeness = first.descriptors.astype(np.float32) @ second.descriptors.astype(np.float32).T
     best = likeness.argmax(1)
     here = np.flatnonzero(likeness.argmax(0)[best] == np.arange(len(likeness)))
     there, likeness = best[here], likeness[here]
@@ -317,13 +242,3 @@ def _fine(grey: np.ndarray) -> np.ndarray:
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.5)
     band = smooth - cv2.GaussianBlur(smooth, (0, 0), 6)
     return band / np.sqrt(cv2.GaussianBlur(band * band, (0, 0), 12) + 1)
-
-
-def _structure(view: np.ndarray) -> np.ndarray:
-    """The view's grey at 32×32, evened out locally, as a unit vector."""
-    grey = split_view(view)[0].astype(np.float32)
-    centred = grey - cv2.GaussianBlur(grey, (0, 0), 18)
-    even = centred / np.sqrt(cv2.GaussianBlur(centred * centred, (0, 0), 18) + 4)
-    small = cv2.resize(even, (32, 32), interpolation=cv2.INTER_AREA).ravel()
-    small -= small.mean()
-    return small / max(float(np.linalg.norm(small)), 1e-9)

@@ -8,6 +8,8 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 NAMES = ("train", "validation", "test")
 
@@ -28,28 +30,93 @@ def assign(groups: Mapping[str, str], fractions: Sequence[float], seed: int, pro
     """id -> split. groups: id -> group id.
 
     `random` shuffles images. `grouped` keeps groups whole: groups of several go first, in shuffled order, each into the
-    split with the most room in proportion to its size; single images then fill the splits exactly.
-    Raises ValueError when the groups are too large to reach the exact sizes.
+    split with the most room in proportion to its size; single images then fill the splits exactly. Where groups do not
+    come out even, sizes are as near to the fractions as whole groups allow. Raises ValueError for fewer than three.
     """
-    room = dict(zip(NAMES, sizes(len(groups), fractions), strict=True))
-    total = dict(room)
+    wanted = dict(zip(NAMES, sizes(len(groups), fractions), strict=True))
     members: dict[str, list[str]] = {}
     for id in sorted(groups):
         members.setdefault(groups[id] if protocol == "grouped" else id, []).append(id)
     shuffled = sorted(members, key=lambda group: (_rank(seed, group), group))
-    assigned: dict[str, str] = {}
+    chosen = _exactly(members, shuffled, wanted) or _nearly(members, shuffled, wanted)
+    return {id: name for group, name in chosen.items() for id in members[group]}
+
+
+def _exactly(
+    members: Mapping[str, Sequence[str]], shuffled: Sequence[str], wanted: Mapping[str, int]
+) -> dict[str, str] | None:
+    """group -> split with exactly the sizes wanted; None where this simple way does not come out even."""
+    room, chosen = dict(wanted), {}
     for group in [group for group in shuffled if len(members[group]) > 1]:
         fitting = [name for name in NAMES if room[name] >= len(members[group])]
         if not fitting:
-            raise ValueError(f"group {group} of {len(members[group])} images fits no split; use split.protocol random")
-        target = max(fitting, key=lambda name: (room[name] / total[name], -NAMES.index(name)))
+            return None
+        target = max(fitting, key=lambda name: (room[name] / wanted[name], -NAMES.index(name)))
         room[target] -= len(members[group])
-        assigned.update(dict.fromkeys(members[group], target))
+        chosen[group] = target
     singles = iter(group for group in shuffled if len(members[group]) == 1)
     for name in NAMES:
-        for _ in range(room[name]):
-            assigned[members[next(singles)][0]] = name
-    return assigned
+        chosen.update(dict.fromkeys(islice(singles, room[name]), name))
+    return chosen
+
+
+def _nearly(members: Mapping[str, Sequence[str]], shuffled: Sequence[str], wanted: Mapping[str, int]) -> dict[str, str]:
+    """group -> split: whole groups that come nearest in number, for test, then for validation; the rest trains."""
+    if len(members) < len(NAMES):
+        raise ValueError(
+            f"{len(members)} groups of near-duplicates cannot be kept apart in {len(NAMES)} splits; add other images"
+        )
+    chosen, left = {}, list(shuffled)
+    for position, name in enumerate(("test", "validation")):
+        later = 2 - position  # splits that still need a group
+        taken = _nearest_sum([len(members[group]) for group in left], wanted[name], len(left) - later)
+        chosen.update({left[index]: name for index in taken})
+        left = [group for index, group in enumerate(left) if index not in taken]
+    chosen.update(dict.fromkeys(left, "train"))
+    return _better({group: chosen[group] for group in shuffled}, members, wanted) if len(members) <= 300 else chosen
+
+
+def _better(chosen: dict[str, str], members: Mapping[str, Sequence[str]], wanted: Mapping[str, int]) -> dict[str, str]:
+    """The same with groups moved or exchanged as long as all three sizes together come nearer."""
+    length = {group: len(members[group]) for group in chosen}
+    while True:
+        off = {name: sum(length[group] for group in chosen if chosen[group] == name) - wanted[name] for name in NAMES}
+        count = Counter(chosen.values())
+        best: tuple[int, str, str, str | None] | None = None
+        for group, here in chosen.items():
+            partners = [
+                (other, there) for other, there in chosen.items() if there != here and length[other] < length[group]
+            ]
+            moves = [(None, there) for there in NAMES if there != here and count[here] > 1]
+            for other, there in [*moves, *partners]:
+                moved = length[group] - (length[other] if other else 0)
+                gain = off[here] ** 2 + off[there] ** 2 - (off[here] - moved) ** 2 - (off[there] + moved) ** 2
+                if gain > (best[0] if best else 0):
+                    best = (gain, group, there, other)
+        if best is None:
+            return chosen
+        _, group, there, other = best
+        if other:
+            chosen[other] = chosen[group]
+        chosen[group] = there
+
+
+def _nearest_sum(lengths: Sequence[int], wanted: int, most: int) -> set[int]:
+    """Positions, one to `most` of them, whose lengths add up as near to `wanted` as any; the earlier the better."""
+    by: dict[int, tuple[int, int, int]] = {0: (-1, 0, 0)}  # sum -> last position, sum before it, how many
+    limit = max(wanted * 2, min(lengths))
+    for position, length in enumerate(lengths):
+        if wanted in by and by[wanted][2]:
+            break
+        for total, (_, _, count) in list(by.items()):
+            if total + length <= limit and total + length not in by and count < most:
+                by[total + length] = (position, total, count + 1)
+    total = min((one for one in by if one), key=lambda one: (abs(one - wanted), one))
+    taken = set()
+    while total:
+        position, total, _ = by[total]
+        taken.add(position)
+    return taken
 
 
 def torn_groups(groups: Mapping[str, str], assigned: Mapping[str, str]) -> int:
@@ -60,14 +127,21 @@ def torn_groups(groups: Mapping[str, str], assigned: Mapping[str, str]) -> int:
     return sum(len(side) > 1 for side in sides.values())
 
 
-def summary(groups: Mapping[str, str], assigned: Mapping[str, str], protocol: str, seed: int) -> dict[str, object]:
-    """The content of split.json; `sha256` is of split.csv."""
+def summary(
+    groups: Mapping[str, str],
+    assigned: Mapping[str, str],
+    protocol: str,
+    seed: int,
+    fractions: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """The content of split.json; `sha256` is of split.csv. `wanted`: the sizes that the fractions ask for."""
     counts = Counter(assigned.values())
     several = [count for count in Counter(groups.values()).values() if count > 1]
     return {
         "protocol": protocol,
         "seed": seed,
         "sizes": {name: counts[name] for name in NAMES},
+        **({"wanted": dict(zip(NAMES, sizes(len(groups), fractions), strict=True))} if fractions else {}),
         "groups_of_several": len(several),
         "images_in_groups": sum(several),
         "torn_groups": torn_groups(groups, assigned),

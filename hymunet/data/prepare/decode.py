@@ -8,7 +8,8 @@ import numpy as np
 
 from hymunet.data.prepare.jpeg import decode_rgb
 from hymunet.data.prepare.manifest import facts
-from hymunet.data.prepare.png import decode_grey
+from hymunet.data.prepare.masks import read_mask
+from hymunet.data.prepare.orientation import FLAGS, SHOWN, STORED, orientation
 from hymunet.images import JPEG, decode, resize, rgb
 
 REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes that much less
@@ -32,33 +33,24 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def decode_pair(image: bytes, mask: bytes, threshold: int | None, size: int) -> Prepared:
-    """Foreground is above `threshold`; None means above 127, or above 0 where the mask holds 0 and 1 only.
+def decode_pair(image: bytes, mask: bytes, threshold: int, size: int, masks_on: str | None = None) -> Prepared:
+    """threshold: as in `masks.read_mask`. masks_on: what masks are drawn on where an image's EXIF turns it and the mask
+    fits both ways, the image as SHOWN or the pixels as STORED; None: such an image is refused.
 
     Raises ValueError saying what is wrong with the pair.
     """
-    grey = decode_mask(mask)
-    if threshold is None:
-        threshold = 127 if grey.max() > 1 else 0
-    binary = np.asarray(cv2.threshold(grey, threshold, 1, cv2.THRESH_BINARY, dst=grey)[1], np.uint8)
+    binary = read_mask(mask, threshold)
     foreground = cv2.countNonZero(binary)
     if foreground in (0, binary.size):
         raise ValueError(f"mask is {'all lesion' if foreground else 'empty'}")
-    pixels = decode_like(image, binary, size)
+    pixels = decode_like(image, binary, size, masks_on)
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     if not small_mask.any():
         raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
     return Prepared(resize(pixels, size), small_mask, lesion_view(pixels, binary), facts(image, mask, pixels, binary))
 
 
-def decode_mask(content: bytes) -> np.ndarray:
-    """uint8 (H, W), as stored: not turned. ValueError for what cannot be decoded."""
-    plain = decode_grey(content)
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-    return decode(content, flags, "mask") if plain is None else plain
-
-
-def decode_like(content: bytes, mask: np.ndarray, size: int) -> np.ndarray:
+def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | None = None) -> np.ndarray:
     """The image, right way up as its mask is, decoded no larger than is needed."""
     factor = 1
     if content[:3] == JPEG:
@@ -67,15 +59,26 @@ def decode_like(content: bytes, mask: np.ndarray, size: int) -> np.ndarray:
         if plain is not None:
             return plain
     reduced = tuple(-(-side // factor) for side in mask.shape)
-    for orientation in (0, cv2.IMREAD_IGNORE_ORIENTATION):  # masks may be drawn on the pixels as stored
+    turned = orientation(content)
+    fitting = []
+    for flag in [FLAGS[masks_on or SHOWN]] if turned == 1 else FLAGS.values():
         if factor == 1:
-            pixels = rgb(content, "image", orientation)
+            pixels = rgb(content, "image", flag)
         else:
-            pixels = cv2.cvtColor(decode(content, REDUCED[factor] | orientation, "image"), cv2.COLOR_BGR2RGB)
+            pixels = cv2.cvtColor(decode(content, REDUCED[factor] | flag, "image"), cv2.COLOR_BGR2RGB)
         if pixels.shape[:2] == reduced:
-            return pixels
-    height, width = rgb(content, "image").shape[:2]
-    raise ValueError(f"image is {width}×{height}, mask {mask.shape[1]}×{mask.shape[0]}")
+            fitting.append(pixels)
+    if not fitting:
+        height, width = rgb(content, "image").shape[:2]
+        raise ValueError(f"image is {width}×{height}, mask {mask.shape[1]}×{mask.shape[0]}")
+    if len(fitting) == 1 or np.array_equal(fitting[0], fitting[1]):
+        return fitting[0]
+    if masks_on is None:
+        raise ValueError(
+            f"image is turned by its EXIF (orientation {turned}) and the mask fits both ways; say what masks are drawn "
+            f"on with prepare.masks_on ({SHOWN} or {STORED}), or save the image upright, without EXIF"
+        )
+    return fitting[list(FLAGS).index(masks_on)]
 
 
 def _reduction(shape: tuple[int, ...], size: int) -> int:

@@ -7,6 +7,7 @@ lets go of the interpreter) write each pair to its own row, so that the bytes do
 import hashlib
 import json
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,35 +23,49 @@ from tqdm import tqdm
 
 from hymunet import atomic
 from hymunet.data.acquire.archives import Archive
-from hymunet.data.acquire.source import Pair, Source
+from hymunet.data.acquire.pairs import Pair, described
+from hymunet.data.acquire.source import Source
 from hymunet.data.acquire.sources import SOURCES
 from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.manifest import write_manifest
+from hymunet.data.prepare.masks import read_mask
+from hymunet.data.prepare.orientation import SHOWN, convention, orientation
 from hymunet.processors import processors
 
+TURNED = 200  # images that EXIF turns, looked at to find out what masks are drawn on
+HEAD = 2**16  # bytes of a file that hold its EXIF
 ARRAYS = ("images", "masks", "lesions")
 _Result = dict[str, Any] | str  # facts, or what is wrong
 
 
-def prepare(raw: Path, output: Path, image_size: int, on_bad_pair: str, workers: int | None = None) -> None:
+def prepare(
+    raw: Path,
+    output: Path,
+    image_size: int,
+    on_bad_pair: str,
+    workers: int | None = None,
+    max_dropped: float = 1.0,
+    masks_on: str = "auto",
+) -> None:
     """Writes `images.npy`, `masks.npy`, `lesions.npy` (`decode.lesion_view`), `manifest.parquet` and `prepare.json`.
 
     Raises ValueError naming every bad pair (up to ten in full) unless on_bad_pair is 'drop', which leaves them out on
-    record; and when no pair is left.
+    record; when they are more than the part max_dropped of all; and when no pair is left.
     """
     source_name, archives, official = _read_source(raw)
     source = SOURCES[source_name]
     pairs = find_pairs(source_name, [raw / name for name in archives])
     if not pairs:
-        raise ValueError(f"{raw}: no image of source {source_name} in {', '.join(archives)}")
+        raise ValueError(_nothing_found(source_name, raw, archives))
     splits = {pair.id: source.official_split(pair.image[0]) if official and pair.image else "" for pair in pairs}
     output.mkdir(parents=True, exist_ok=True)
     partial = {name: output / f".{name}.npy.tmp" for name in ARRAYS}
     try:
         for name, shape in _shapes(len(pairs), image_size).items():
             _allocate(partial[name], shape)
-        rows, problems = _decode_all(raw, source, pairs, partial, image_size, workers or processors())
-        kept = _judge(raw, rows, problems, on_bad_pair)
+        way = _masks_on(raw, source, pairs) if masks_on == "auto" else masks_on
+        rows, problems = _decode_all(raw, source, pairs, partial, image_size, way, workers or processors())
+        kept = _judge(raw, rows, problems, on_bad_pair, max_dropped)
         for path in partial.values():
             _compact(path, kept)
         digest = hashlib.sha256("".join(_sha256(partial[name]) for name in ("images", "masks")).encode()).hexdigest()
@@ -81,19 +96,76 @@ def find_pairs(source_name: str, archives: Iterable[Path]) -> list[Pair]:
     return SOURCES[source_name].pairs(members)
 
 
-def _judge(raw: Path, rows: list[dict[str, Any] | None], problems: dict[str, str], on_bad_pair: str) -> list[int]:
-    """The positions of the pairs to keep."""
+def _judge(
+    raw: Path, rows: list[dict[str, Any] | None], problems: dict[str, str], on_bad_pair: str, max_dropped: float
+) -> list[int]:
+    """The positions of the pairs to keep; what is dropped is said."""
     kept = [index for index, row in enumerate(rows) if row is not None]
-    if problems and (on_bad_pair == "stop" or not kept):
-        shown = "; ".join(f"{id}: {reason}" for id, reason in list(problems.items())[:10])
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-        remedy = "Mend them, or set prepare.on_bad_pair to drop" if kept else "Nothing is left to prepare"
-        raise ValueError(f"{raw}: {len(problems)} of {len(rows)} pairs cannot be used: {shown}{more}. {remedy}")
+    if not problems:
+        return kept
+    shown = "; ".join(f"{id}: {reason}" for id, reason in list(problems.items())[:10])
+    more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+    found = f"{raw}: {len(problems)} of {len(rows)} pairs cannot be used: {shown}{more}"
+    if not kept:
+        raise ValueError(f"{found}. Nothing is left to prepare")
+    if on_bad_pair == "stop":
+        raise ValueError(f"{found}. Mend them, or set prepare.on_bad_pair to drop")
+    if len(problems) > max_dropped * len(rows):
+        raise ValueError(f"{found}. prepare.max_dropped allows {max_dropped:.1%}; mend them, or allow more")
+    print(f"prepare: {found}. They are left out", file=sys.stderr)
     return kept
 
 
+def _masks_on(raw: Path, source: Source, pairs: list[Pair]) -> str | None:
+    """What masks are drawn on where EXIF turns images, as this set's own such images tell."""
+    found = list(islice(_turned(raw, source, pairs), TURNED))
+    way = convention(found)
+    if found and way:
+        drawn = "the image as shown" if way == SHOWN else "the pixels as stored"
+        print(
+            f"prepare: EXIF turns some images ({len(found)} looked at); the masks are drawn on {drawn}", file=sys.stderr
+        )
+    return way
+
+
+def _turned(raw: Path, source: Source, pairs: list[Pair]) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Image bytes and mask of the pairs that are sound and whose EXIF turns the image."""
+    with ExitStack() as stack:
+        archives: dict[str, Archive] = {}
+        for pair in pairs:
+            if pair.problem or pair.image is None or pair.mask is None:
+                continue
+            for name, _ in (pair.image, pair.mask):
+                if name not in archives:
+                    archives[name] = stack.enter_context(Archive(raw / name))
+            (name, member), (mask_name, mask_member) = pair.image, pair.mask
+            try:
+                head = archives[name].read(member, HEAD)
+                if head[:2] in (b"II", b"MM"):  # TIFF may have its tags at the end
+                    head = archives[name].read(member)
+                if orientation(head) != 1:
+                    mask = read_mask(archives[mask_name].read(mask_member), source.mask_threshold)
+                    yield archives[name].read(member), mask
+            except ValueError:
+                continue  # decoding will name it
+
+
+def _nothing_found(source_name: str, raw: Path, archives: list[str]) -> str:
+    names: list[str] = []
+    for name in archives:
+        with Archive(raw / name) as archive:
+            names += archive.names
+    return f"{raw}: no image of source {source_name} in {', '.join(archives)}; found {described(names)}"
+
+
 def _decode_all(
-    raw: Path, source: Source, pairs: list[Pair], partial: dict[str, Path], size: int, workers: int
+    raw: Path,
+    source: Source,
+    pairs: list[Pair],
+    partial: dict[str, Path],
+    size: int,
+    masks_on: str | None,
+    workers: int,
 ) -> tuple[list[dict[str, Any] | None], dict[str, str]]:
     """Facts by pair, None where there is a problem; the problems by id. Fills the arrays at `partial`."""
     rows: list[dict[str, Any] | None] = []
@@ -101,7 +173,7 @@ def _decode_all(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with _Decoder(raw, source, partial, size) as decoder, ThreadPoolExecutor(workers) as pool:
+        with _Decoder(raw, source, partial, size, masks_on) as decoder, ThreadPoolExecutor(workers) as pool:
             results = _in_order(pool, decoder.decode, enumerate(pairs), ahead=4 * workers)
             bar = tqdm(results, total=len(pairs), desc="decoding", unit="image", disable=None)
             for pair, result in zip(pairs, bar, strict=True):
@@ -128,8 +200,8 @@ def _in_order(
 class _Decoder:
     """Decodes pairs into their rows of the arrays, from any number of threads."""
 
-    def __init__(self, raw: Path, source: Source, partial: dict[str, Path], size: int) -> None:
-        self._raw, self._source, self._size = raw, source, size
+    def __init__(self, raw: Path, source: Source, partial: dict[str, Path], size: int, masks_on: str | None) -> None:
+        self._raw, self._source, self._size, self._masks_on = raw, source, size, masks_on
         self._open = ExitStack()
         self._files = {name: self._open.enter_context(path.open("r+b", buffering=0)) for name, path in partial.items()}
         self._starts = {name: np.load(path, mmap_mode="r").offset for name, path in partial.items()}
@@ -143,11 +215,11 @@ class _Decoder:
 
     def decode(self, index: int, pair: Pair) -> _Result:
         """The pair's facts, or what is wrong with it."""
-        if pair.image is None or pair.mask is None:
-            return f"no {'image' if pair.image is None else 'mask'}"
+        if pair.problem or pair.image is None or pair.mask is None:
+            return pair.problem
         try:
             image, mask = (self._archive(name).read(member) for name, member in (pair.image, pair.mask))
-            result = decode_pair(image, mask, self._source.mask_threshold, self._size)
+            result = decode_pair(image, mask, self._source.mask_threshold, self._size, self._masks_on)
         except ValueError as error:
             return str(error)
         for name, row in zip(ARRAYS, (result.image, result.mask, result.view), strict=True):

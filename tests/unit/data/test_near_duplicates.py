@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hymunet.data.acquire.synthetic import draw
-from hymunet.data.divide import near_duplicates
+from hymunet.data.divide import candidates, near_duplicates
 from hymunet.data.divide.near_duplicates import Features, compare, features, group_ids, mutual_matches, similarity
 from hymunet.data.prepare.decode import lesion_view
 from hymunet.data.prepare.manifest import perceptual_hash
@@ -139,8 +139,8 @@ def test_the_nearest_are_those_of_an_obvious_search(seed, images, count, values)
     for row in range(images):
         others = sorted((other for other in range(images) if other != row), key=lambda other: -likeness[row, other])
         expected += [(row, other) for other in others[:count]]
-    with patch.object(near_duplicates, "BLOCK", 5):
-        found = near_duplicates._nearest(images, lambda rows: likeness[rows].copy(), count)
+    with patch.object(candidates, "BLOCK", 5):
+        found = candidates.nearest_rows(images, lambda rows: likeness[rows].copy(), count)
     assert sorted(map(tuple, found.tolist())) == sorted(expected)
 
 

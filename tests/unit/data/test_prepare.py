@@ -48,17 +48,17 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same():
     assert (reduced.facts["width"], reduced.facts["height"]) == (256 * 9, 256 * 9)
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [(127, [0, 1, 1]), (128, [0, 0, 1]), (None, [0, 1, 1])])
+@pytest.mark.parametrize(("threshold", "expected"), [(127, [0, 1, 1]), (128, [0, 0, 1])])
 def test_the_threshold_is_the_source_s(threshold, expected):
-    mask = np.repeat(np.array([[127, 128, 129]], np.uint8), 3, 0).repeat(32, 0).repeat(32, 1)
-    image = np.zeros((96, 96, 3), np.uint8)
-    found = decode_pair(encoded(image), encoded(mask), threshold, 96).mask
-    assert [found[48, column] for column in (16, 48, 80)] == expected
+    """Where an edge holds values between."""
+    mask = np.repeat(np.array([[0] * 40 + [127, 128, 129] + [255] * 53], np.uint8), 96, 0)
+    found = decode_pair(encoded(np.zeros((96, 96, 3), np.uint8)), encoded(mask), threshold, 96).mask
+    assert [found[48, column] for column in (40, 41, 42)] == expected
 
 
 def test_masks_of_zeros_and_ones_are_understood_in_a_folder_of_one_s_own(case):
     image, mask = case
-    ones = decode_pair(encoded(image), encoded(mask // 255), None, 64)
+    ones = decode_pair(encoded(image), encoded(mask // 255), 127, 64)
     np.testing.assert_array_equal(ones.mask, decode_pair(encoded(image), encoded(mask), 128, 64).mask)
 
 

@@ -1,6 +1,7 @@
 """The split: exact sizes, whole groups, and nothing but seed and ids that it depends on."""
 
 import csv
+import itertools
 import json
 import random
 from collections import Counter
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hymunet import params
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.divide.divide import divide
-from hymunet.data.divide.split import assign, near_duplicates_csv, sizes, to_csv, torn_groups
+from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, sizes, summary, to_csv, torn_groups
 from hymunet.data.prepare.decode import lesion_view
 from hymunet.data.prepare.manifest import facts, write_manifest
 
@@ -83,11 +84,68 @@ def test_seeds_differ_and_every_split_is_a_fair_draw():
     assert max(drawn.values()) < 20  # 5 expected
 
 
-def test_too_few_images_and_too_large_a_group_are_refused():
+def test_too_few_images_are_refused():
     with pytest.raises(ValueError, match="leave an empty split"):
         sizes(4, FRACTIONS)
-    with pytest.raises(ValueError, match="fits no split"):
-        assign(make_groups([95, 1, 1, 1, 1, 1]), FRACTIONS, 0, "grouped")
+
+
+UNEVEN = {  # lengths of groups -> how far validation and test may be from what the fractions ask for
+    "pairs": ([2] * 50, 0),
+    "pairs, odd sizes": ([2] * 51, 1),
+    "triples": ([3] * 40, 0),
+    "triples, uneven": ([3] * 33, 2),
+    "each lesion five times": ([5] * 21, 2),
+    "pairs and triples": ([2] * 20 + [3] * 20, 0),
+    "one patient has most": ([95, 1, 1, 1, 1, 1], 8),
+    "one patient has most, and pairs": ([60] + [2] * 20, 0),
+    "three groups": ([10, 10, 10], 7),
+    "three groups, one large": ([100, 3, 2], 9),
+    "large ones": ([30, 30, 30, 30, 7, 5, 4], 7),
+    "four of one size": ([25] * 4, 15),
+}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("case", UNEVEN)
+def test_where_groups_do_not_come_out_even_sizes_are_near_and_groups_whole(case, seed):
+    lengths, off = UNEVEN[case]
+    groups = make_groups(lengths)
+    assigned = assign(groups, FRACTIONS, seed, "grouped")
+    counts, wanted = Counter(assigned.values()), dict(zip(NAMES, sizes(len(groups), FRACTIONS), strict=True))
+    assert assigned.keys() == groups.keys()
+    assert torn_groups(groups, assigned) == 0
+    assert all(counts[name] >= 1 for name in NAMES)
+    assert max(abs(counts[name] - wanted[name]) for name in ("validation", "test")) <= off
+    record = summary(groups, assigned, "grouped", seed, FRACTIONS)
+    assert (record["sizes"], record["wanted"]) == ({name: counts[name] for name in NAMES}, wanted)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(2, 9), min_size=3, max_size=7).filter(lambda lengths: sum(lengths) > 11), st.integers(0, 99)
+)
+def test_few_groups_come_about_as_near_as_any_choice(lengths, seed):
+    """Against every way to deal them out: no further off than the smallest group is long."""
+    groups = make_groups(lengths)
+    wanted = sizes(len(groups), FRACTIONS)
+
+    def off(counts):
+        return sum(abs(count - want) for count, want in zip(counts, wanted, strict=True))
+
+    dealt = [
+        [sum(length for length, side in zip(lengths, sides, strict=True) if side == one) for one in range(3)]
+        for sides in itertools.product(range(3), repeat=len(lengths))
+        if len(set(sides)) == 3
+    ]
+    counts = Counter(assign(groups, FRACTIONS, seed, "grouped").values())
+    assert off([counts[name] for name in NAMES]) <= min(map(off, dealt)) + 2 * min(lengths)
+
+
+@pytest.mark.parametrize("lengths", [[12], [6, 6], [99, 1]])
+def test_fewer_groups_than_splits_are_refused_without_advice_that_leaks(lengths):
+    with pytest.raises(ValueError, match="groups of near-duplicates cannot be kept apart") as error:
+        assign(make_groups(lengths), FRACTIONS, 0, "grouped")
+    assert "random" not in str(error.value)
 
 
 def test_random_uses_no_generator_of_the_library():

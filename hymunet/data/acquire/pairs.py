@@ -1,0 +1,109 @@
+"""Images and masks found by their names, and paired.
+
+Nothing is lost in silence: a half without its other, a name that occurs twice and an image of a kind that is not read
+are pairs with a problem; what systems leave behind is told apart from what people put there.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm"
+UNREAD = "heic|heif|dcm|dicom|nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
+# Of a Mac, Windows, a NAS, a notebook, version control; and ISIC's own superpixels, which lie among its images.
+_LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
+_LEFT_FILES = re.compile(r"(?i)thumbs\.db|ehthumbs.*\.db|desktop\.ini|icon\r?|~.*|.*~|.*\.(tmp|part|crdownload|lnk)")
+_SUPERPIXELS = re.compile(r"(?i)ISIC_\d+_superpixels\.png")
+_MASK_ENDS = re.compile(
+    r"(?i)[ _-]+(segmentations?|segmented|seg|masks?|lesions?|gt|ground[ _-]?truth|labels?|annotations?)$"
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where an image and its mask lie: (archive name, member name) each; None where there is none."""
+
+    id: str
+    image: tuple[str, str] | None
+    mask: tuple[str, str] | None
+    problem: str = ""  # why it cannot be used, as far as names tell
+
+
+Place = tuple[str, str]  # archive, member
+Role = Callable[[str], tuple[str, str] | None]  # a member's name -> "image" or "mask", and the name that pairs it
+
+
+def leftover(name: str) -> bool:
+    """True for a file that a system or a program left behind: hidden, AppleDouble, thumbnails and their like."""
+    *folders, file = PurePosixPath(name).parts or ("",)
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in (*folders, file))
+    if hidden or any(folder.casefold() in _LEFT_FOLDERS for folder in folders):
+        return True
+    return bool(_LEFT_FILES.fullmatch(file) or _SUPERPIXELS.fullmatch(file))
+
+
+def by_pattern(image: str, mask: str) -> Role:
+    """The first group of the pattern that matches a whole name pairs it."""
+
+    def role(name: str) -> tuple[str, str] | None:
+        for kind, pattern in (("image", image), ("mask", mask)):
+            if match := re.fullmatch(pattern, name):
+                return kind, match[1]
+        return None
+
+    return role
+
+
+def pair(members: Mapping[str, Iterable[str]], role: Role) -> list[Pair]:
+    """members: archive name -> member names. Pairs sorted by id, which is the image's name.
+
+    A mask belongs to the image of its own name, else to that of its name without an ending as `_mask`, with the form of
+    accents and, where that is unambiguous, case ignored.
+    """
+    images: dict[str, list[Place]] = {}
+    masks: list[tuple[str, Place]] = []
+    for archive, names in members.items():
+        for name in names:
+            if leftover(name) or (found := role(name)) is None:
+                continue
+            kind, id = found[0], unicodedata.normalize("NFC", found[1])
+            if kind == "image":
+                images.setdefault(id, []).append((archive, name))
+            else:
+                masks.append((id, (archive, name)))
+    folded = Counter(id.casefold() for id in images)
+    known = {id.casefold(): id for id in images if folded[id.casefold()] == 1}
+    belonging: dict[str, list[Place]] = {}
+    for id, place in masks:
+        short = _MASK_ENDS.sub("", id)
+        target = next((one for one in (id, short) if one in images), None)
+        target = target or known.get(id.casefold()) or known.get(short.casefold()) or id
+        belonging.setdefault(target, []).append(place)
+    return [_pair(id, images.get(id, []), belonging.get(id, [])) for id in sorted({*images, *belonging})]
+
+
+def _pair(id: str, images: list[Place], masks: list[Place]) -> Pair:
+    problem = ""
+    for kind, places in (("image", images), ("mask", masks)):
+        if not places:
+            problem = f"no {kind}"
+        elif len(places) > 1:
+            problem = f"{len(places)} {kind}s of this name: {', '.join(sorted(name for _, name in places)[:4])}"
+        elif not re.search(rf"\.({READ})$", places[0][1], re.IGNORECASE):
+            problem = f"{kind} {places[0][1]} is of a kind that is not read; convert it to PNG"
+        if problem:
+            break
+    id = id if id.isprintable() else repr(id)
+    return Pair(id, images[0] if images else None, masks[0] if masks else None, problem)
+
+
+def described(names: Iterable[str], count: int = 4) -> str:
+    """What some names are, in short: their kinds with numbers, and the first of them."""
+    listed = list(names)
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "without ending" for name in listed)
+    numbers = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(count))
+    more = f" and {len(kinds) - count} more kinds" if len(kinds) > count else ""
+    return f"{numbers}{more}, as {', '.join(sorted(listed)[:3])}" if listed else "nothing"

@@ -1,0 +1,334 @@
+"""Published sets and people's folders in miniature, as they come: through the data steps, or stopped with a reason."""
+
+import io
+import json
+import os
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from hymunet import params, profiles
+from hymunet.data.acquire.download import download
+from hymunet.data.acquire.published import sums_sha256
+from hymunet.data.acquire.sources import SOURCES
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.acquire.transfer import file_sha256
+from hymunet.data.check.expectations import validate
+from hymunet.data.divide.divide import divide
+from hymunet.data.prepare.manifest import read_manifest
+from hymunet.data.prepare.prepare import prepare
+from tests.support.training_data import ROOT
+
+COUNT = 12
+CASES = [draw(index, 64, seed=5) for index in range(COUNT)]
+
+
+def file(pixels, name):
+    """Encoded as the name's ending says."""
+    buffer, form = io.BytesIO(), {"jpg": "JPEG", "tif": "TIFF"}.get(name.rsplit(".", 1)[1].lower())
+    Image.fromarray(pixels).save(buffer, form or name.rsplit(".", 1)[1].upper())
+    return buffer.getvalue()
+
+
+def pairs(image, mask, change=lambda mask: mask, names=range(COUNT)):
+    """File name -> content, of patterns with a place for the case's name."""
+    found = {}
+    for case, (picture, lesion) in zip(names, CASES, strict=True):
+        for pattern, pixels in ((image, picture), (mask, change(lesion))):
+            name = pattern.format(case)
+            found[name] = file(pixels, name)
+    return found
+
+
+def bits(mask):
+    return mask > 0
+
+
+def ones(mask):
+    return mask // 255
+
+
+PLAIN = pairs("images/{}.jpg", "masks/{}.png")
+JUNK = {
+    ".DS_Store": b"\0\0\0\1Bud1",
+    "images/.DS_Store": b"Bud1",
+    "images/._3.jpg": b"\0\5\x16\7",
+    "images/Thumbs.db": b"\xd0\xcf",
+    "images/@eaDir/3.jpg/SYNOFILE_THUMB_M.jpg": b"x",
+    "images/.ipynb_checkpoints/3-checkpoint.jpg": PLAIN["images/3.jpg"],
+    "masks/desktop.ini": b"[.ShellClassInfo]",
+    "images/3.jpg~": b"x",
+    "notes.txt": b"notes",
+    "images/readme.md": b"about",
+    "masks/.3.png.swp": b"b0VIM",
+    "#recycle/images/old.jpg": PLAIN["images/3.jpg"],
+    "images/IMG_3.MOV": b"film",
+}
+PH2 = "PH2 Dataset images/{0}/{0}"
+IMD = [f"IMD{index:03}" for index in range(2, COUNT + 2)]
+ISIC = [f"ISIC_{index:07}" for index in range(COUNT)]
+ISBI, INPUT = "ISBI2016_ISIC_Part1_Training", "ISIC2018_Task1-2_Training_Input"
+RINGED = np.dstack([CASES[3][1]] * 3) + CASES[4][1][..., None] // 2
+FOLDERS = {  # files, and the ids that are to be found
+    "plain": (PLAIN, None),
+    "CVC-ClinicDB": (
+        pairs("CVC-ClinicDB/Original/{}.tif", "CVC-ClinicDB/Ground Truth/{}.tif"),
+        [f"CVC-ClinicDB/{index}" for index in range(COUNT)],
+    ),
+    "CVC-ClinicDB as PNG, named by numbers": (
+        pairs("images/{:03}.png", "masks/{:03}.png"),
+        [f"{index:03}" for index in range(COUNT)],
+    ),
+    "PH2": (
+        pairs(f"{PH2}_Dermoscopic_Image/{{0}}.bmp", f"{PH2}_lesion/{{0}}_lesion.bmp", bits, IMD)
+        | {f"{PH2.format(IMD[0])}_roi/{IMD[0]}_R1_Label2.bmp": file(CASES[0][1], "x.bmp"), "PH2_dataset.txt": b"table"},
+        [f"PH2 Dataset images/{name}/{name}" for name in IMD],
+    ),
+    "ISIC 2016": (
+        pairs(
+            "ISBI2016_ISIC_Part1_Training_Data/{}.jpg",
+            "ISBI2016_ISIC_Part1_Training_GroundTruth/{}_Segmentation.png",
+            names=ISIC,
+        )
+        | {"ISBI2016_ISIC_Part1_Training_GroundTruth.csv": b"a,b"},
+        ISIC,
+    ),
+    "ISIC 2017": (
+        pairs("ISIC-2017_Training_Data/{}.jpg", "ISIC-2017_Training_Part1_GroundTruth/{}_segmentation.png", names=ISIC)
+        | {f"ISIC-2017_Training_Data/{name}_superpixels.png": file(CASES[0][0], "x.png") for name in ISIC}
+        | {"ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv": b"a,b"},
+        ISIC,
+    ),
+    "ISIC 2018, unpacked": (
+        pairs(
+            "ISIC2018_Task1-2_Training_Input/{}.jpg",
+            "ISIC2018_Task1_Training_GroundTruth/{}_segmentation.png",
+            names=ISIC,
+        )
+        | {
+            "ISIC2018_Task1-2_Training_Input/LICENSE.txt": b"CC-0",
+            "ISIC2018_Task1-2_Training_Input/ATTRIBUTION.txt": b"x",
+        },
+        ISIC,
+    ),
+    "what a camera, a Mac, a NAS and a notebook leave": (PLAIN | JUNK, None),
+    "masks of 0 and 1": (pairs("images/{}.png", "masks/{}.png", ones), None),
+    "masks of one bit in TIFF": (pairs("images/{}.webp", "masks/{}.tif", bits), None),
+    "masks as JPEG": (pairs("images/{}.bmp", "masks/{}_mask.jpg"), None),
+    "GIF": (pairs("images/{}.jpg", "masks/{}.gif"), None),
+    "camera's case": (pairs("images/IMG_{}.JPG", "masks/img_{}.png"), [f"IMG_{index}" for index in range(COUNT)]),
+    "names with commas, quotes, percents": (
+        pairs("images/{}.jpg", "masks/{}.png", names=[f'a "{index}", 100 %' for index in range(COUNT)]),
+        [f'a "{index}", 100 %' for index in range(COUNT)],
+    ),
+}
+
+
+def write(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def chosen(name, source, **values):
+    content = params.read_yaml(ROOT / "profiles/paper.yaml")
+    profiles.lay_over(content, params.read_yaml(ROOT / f"profiles/{name}.yaml"))
+    content["data"][source] |= values
+    content["validate"]["min_images"] = COUNT - 1
+    content["split"]["fractions"] = [0.6, 0.2, 0.2]
+    return params.check(content)
+
+
+def ids(section, tmp_path, **options):
+    """The first two steps; what was prepared."""
+    download(section.data, tmp_path / "raw")
+    prepare(tmp_path / "raw", tmp_path / "prepared", 32, section.prepare.on_bad_pair, 2, **options)
+    return [row["id"] for row in read_manifest(tmp_path / "prepared/manifest.parquet")]
+
+
+@pytest.mark.parametrize("layout", FOLDERS)
+def test_a_folder_is_understood_as_it_comes(layout, tmp_path, capsys):
+    files, expected = FOLDERS[layout]
+    section = chosen("folder", "folder", path=str(write(tmp_path / "mine", files)))
+    assert ids(section, tmp_path) == sorted(expected or map(str, range(COUNT)))
+    masks = np.load(tmp_path / "prepared/masks.npy")
+    truth = sorted(cv2.resize(mask // 255, (32, 32), interpolation=cv2.INTER_NEAREST_EXACT).sum() for _, mask in CASES)
+    assert np.abs(np.array(sorted(masks.sum((1, 2)))) - truth).max() <= (12 if "JPEG" in layout else 0)
+    said = capsys.readouterr().err
+    assert ("files left out, left behind by systems" in said) == ("leave" in layout or "2017" in layout)
+
+
+@pytest.mark.parametrize("layout", ["CVC-ClinicDB as PNG, named by numbers", "names with commas, quotes, percents"])
+def test_odd_names_pass_split_and_checks(layout, tmp_path):
+    section = chosen("folder", "folder", path=str(write(tmp_path / "mine", FOLDERS[layout][0])))
+    ids(section, tmp_path)
+    divide(section.split, tmp_path / "prepared", tmp_path / "split")
+    assert validate(section.validate_, tmp_path / "prepared", tmp_path / "split", tmp_path / "report") == []
+
+
+def kvasir(**changes):
+    return {
+        name.replace("Kvasir-SEG", changes.get("folder", "Kvasir-SEG")).replace("//", "/").lstrip("/"): content
+        for name, content in pairs("Kvasir-SEG/images/{}.jpg", "Kvasir-SEG/masks/{}.jpg").items()
+    }
+
+
+ZIPS = {
+    "as published": kvasir(),
+    "one folder deeper": kvasir(folder="Kvasir-SEG/Kvasir-SEG"),
+    "without the outer folder": kvasir(folder=""),
+    "in other case": {name.upper().replace("KVASIR", "kvasir"): content for name, content in kvasir().items()},
+    "from a Mac": kvasir() | {f"__MACOSX/{name.rsplit('/', 1)[0]}/._x.jpg": b"\0\5\x16\7" for name in kvasir()},
+}
+
+
+def zipped(path, files):
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("layout", ZIPS)
+def test_kvasir_zipped_again_goes_through(layout, tmp_path):
+    path = zipped(tmp_path / "mirror/kvasir-seg.zip", ZIPS[layout])
+    sums = sums_sha256({path.name: file_sha256(path)})
+    section = chosen("kvasir", "kvasir_seg", mirror=str(path.parent), sums=sums)
+    assert ids(section, tmp_path) == sorted(
+        str(name).upper() if "case" in layout else str(name) for name in range(COUNT)
+    )
+
+
+def test_an_archive_without_such_images_says_what_it_holds(tmp_path):
+    path = zipped(tmp_path / "mirror/kvasir-seg.zip", {"a/1.png": b"x", "a/2.png": b"x", "b.json": b"{}"})
+    sums = sums_sha256({path.name: file_sha256(path)})
+    with pytest.raises(
+        ValueError, match=r"no image of source kvasir_seg in kvasir-seg.zip; found 2 .png, 1 .json, as a/1"
+    ):
+        ids(chosen("kvasir", "kvasir_seg", mirror=str(path.parent), sums=sums), tmp_path)
+
+
+def test_isic_2018_goes_through_with_what_its_archives_hold_beside(tmp_path):
+    for archive in SOURCES["isic2018"].archives:
+        folder = archive.name.removesuffix(".zip")
+        files = pairs(f"{folder}/{{}}.jpg", f"{folder}/{{}}_segmentation.png", names=ISIC)
+        kept = {name: content for name, content in files.items() if name.endswith("jpg") == ("Input" in folder)}
+        beside = {f"{folder}/LICENSE.txt": b"CC-0", f"{folder}/ATTRIBUTION.txt": b"x"}
+        with zipfile.ZipFile(tmp_path / archive.name, "w") as file:
+            for name, content in (kept | beside).items():
+                file.writestr(name, content)
+    sums = sums_sha256({archive.name: file_sha256(tmp_path / archive.name) for archive in SOURCES["isic2018"].archives})
+    section = chosen("isic128", "isic2018", mirror=str(tmp_path), sums=sums)
+    assert ids(section, tmp_path / "data") == ISIC
+
+
+def test_linked_folders_are_followed_and_links_to_nowhere_named(tmp_path, capsys):
+    write(tmp_path / "disk", PLAIN)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("images", "masks"):
+        (mine / name).symlink_to(tmp_path / "disk" / name)
+    (tmp_path / "disk/images/loop").symlink_to(tmp_path / "disk/images")
+    section = chosen("folder", "folder", path=str(mine))
+    assert ids(section, tmp_path) == sorted(map(str, range(COUNT)))
+    (tmp_path / "disk/images/12.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(ValueError, match=r"1 links lead nowhere \(1 .jpg, as images/12.jpg\); mend or remove them"):
+        ids(section, tmp_path / "again")
+
+
+NOT_FOLDERS = {
+    "nothing": ({}, "no such folder"),
+    "no masks": (pairs("images/{}.jpg", "other/{}.png"), "no folder of masks in it; expected images/ and masks/"),
+    "no images": ({"masks/1.png": b"x"}, "no folder of images in it; .* found 1 .png, as masks/1.png"),
+    "in one folder": (
+        pairs("{}.jpg", "{}_mask.png"),
+        "no folder of images and of masks in it; .* found 12 .jpg, 12 .png",
+    ),
+    "tables": ({"images/a.csv": b"", "masks/a.csv": b""}, "found 2 .csv"),
+}
+
+
+@pytest.mark.parametrize("layout", NOT_FOLDERS)
+def test_what_is_no_such_folder_is_refused_with_what_was_found(layout, tmp_path):
+    files, reason = NOT_FOLDERS[layout]
+    with pytest.raises(ValueError, match=reason):
+        ids(chosen("folder", "folder", path=str(write(tmp_path / "mine", files))), tmp_path)
+
+
+def spoiled(*names):
+    return {name: content for name, content in PLAIN.items() if name not in names}
+
+
+BAD = {
+    "no mask": (spoiled("masks/3.png"), "3: no mask"),
+    "two images": (PLAIN | {"images/3.png": PLAIN["images/3.jpg"]}, "3: 2 images of this name"),
+    "a kind that is not read": (
+        spoiled("images/3.jpg") | {"images/3.heic": b"ftypheic"},
+        "3: image .*3.heic is of a kind",
+    ),
+    "a void ring": (
+        PLAIN | {"masks/3.png": file(np.dstack([CASES[3][1]] * 3) + CASES[4][1][..., None] // 2, "x.png")},
+        "3: mask",
+    ),
+    "damage": (PLAIN | {"images/3.jpg": PLAIN["images/3.jpg"][:400]}, "3: image is a truncated or damaged JPEG"),
+    "another size": (PLAIN | {"masks/3.png": file(CASES[3][1][:40], "x.png")}, "3: image is 64×64, mask 64×40"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_left_out_is_named_and_no_more_than_allowed(kind, tmp_path, capsys):
+    files, reason = BAD[kind]
+    section = chosen("folder", "folder", path=str(write(tmp_path / "mine", files)))
+    with pytest.raises(ValueError, match=rf"1 of 12 pairs cannot be used: {reason}.*set prepare.on_bad_pair to drop"):
+        ids(section, tmp_path / "stop")
+    download(section.data, tmp_path / "raw")
+    with pytest.raises(ValueError, match=r"prepare.max_dropped allows 5.0%"):
+        prepare(tmp_path / "raw", tmp_path / "few", 32, "drop", 2, max_dropped=0.05)
+    capsys.readouterr()
+    prepare(tmp_path / "raw", tmp_path / "prepared", 32, "drop", 2, max_dropped=0.1)
+    said = capsys.readouterr().err
+    assert "prepare: " in said
+    assert "1 of 12 pairs cannot be used: 3: " in said
+    record = json.loads((tmp_path / "prepared/prepare.json").read_text())
+    assert (record["images"], list(record["dropped"])) == (COUNT - 1, ["3"])
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["masks on the pixels as stored", "masks on the image as shown"])
+def test_images_that_exif_turns_keep_to_their_masks(stored, tmp_path, capsys):
+    files = dict(PLAIN)
+    for case in (2, 5, 7, 8):
+        image, mask = CASES[case]
+        exif, buffer = Image.Exif(), io.BytesIO()
+        exif[0x0112] = 3
+        Image.fromarray(np.ascontiguousarray(image[::-1, ::-1])).save(buffer, "JPEG", quality=95, exif=exif)
+        files[f"images/{case}.jpg"] = buffer.getvalue()
+        files[f"masks/{case}.png"] = file(np.ascontiguousarray(mask[::-1, ::-1]) if stored else mask, "x.png")
+    section = chosen("folder", "folder", path=str(write(tmp_path / "mine", files)))
+    ids(section, tmp_path)
+    assert f"drawn on {'the pixels as stored' if stored else 'the image as shown'}" in capsys.readouterr().err
+    images, masks = (np.load(tmp_path / f"prepared/{name}.npy") for name in ("images", "masks"))
+    rows = sorted(map(str, range(COUNT)))
+    for case in (2, 5, 7, 8):
+        plain = cv2.resize(CASES[case][0], (32, 32), interpolation=cv2.INTER_AREA).astype(int)
+        small = cv2.resize(CASES[case][1] // 255, (32, 32), interpolation=cv2.INTER_NEAREST_EXACT)
+        found = images[rows.index(str(case))], masks[rows.index(str(case))]
+        if stored:
+            found = tuple(array[::-1, ::-1] for array in found)
+        assert abs(found[0] - plain).mean() < 4
+        assert (found[1] != small).mean() < 0.08
+
+
+def test_the_bytes_do_not_depend_on_the_locale_or_the_order_of_files(tmp_path):
+    write(tmp_path / "one", dict(sorted(FOLDERS["plain"][0].items())))
+    write(tmp_path / "two", dict(sorted(FOLDERS["plain"][0].items(), reverse=True)))
+    digests = set()
+    for name in ("one", "two"):
+        download(chosen("folder", "folder", path=str(tmp_path / name)).data, tmp_path / f"raw-{name}")
+        digests.add(file_sha256(tmp_path / f"raw-{name}/folder.zip"))
+        os.utime(tmp_path / name / "images/3.jpg", (0, 0))
+    assert len(digests) == 1
