@@ -9,7 +9,7 @@ N ?= 200
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models test test-containers test-gpu kubeflow-demo lint chaos faults benchmarks clean
+.PHONY: help setup demo models test test-containers test-gpu kubeflow-demo lint chaos faults benchmarks picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/result
 	python -m benchmarks.training --json benchmarks/results/training.json
 	python -m benchmarks.training_step --json benchmarks/results/training_step.json
 	python -m benchmarks.onnx --threads 1 --json benchmarks/results/onnx_cpu.json
+
+picture: $(VENV)/.dev ## docs/images/architecture.svg from dvc.yaml and the code's own imports (needs Graphviz)
+	python docs/draw_architecture.py
 
 clean: ## remove outputs and caches, keep .venv, checkpoints, the model registry and files of your own
 	rm -rf data/raw data/prepared data/split artifacts/model \
