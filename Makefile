@@ -9,7 +9,7 @@ N ?= 200
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models test test-containers test-gpu kubeflow-demo lint chaos faults benchmarks picture clean
+.PHONY: help setup demo models test test-containers test-ranks test-gpu kubeflow-demo lint chaos faults benchmarks picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: $(VENV)/.dev ## every test that needs neither GPU nor containers; what thi
 
 test-containers: $(VENV)/.dev ## builds the images and runs the compiled Kubeflow pipeline in them, end to end
 	python -m pytest -m containers $(CONTAINER_TESTS)
+
+test-ranks: $(VENV)/.dev ## two ranks in the pipeline's image, killed once: the same bytes
+	python -m pytest -m containers tests/containers/test_ranks.py
 
 test-gpu: $(VENV)/.dev ## the tests that need an NVIDIA GPU
 	python -m pytest -m gpu

@@ -27,12 +27,14 @@ def new_stack(
     mlflow_server: MLflowServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Stack]:
-    """Makes a stack with a bucket, a model name and a secret of its own; `endpoint`: another way to the store."""
+    """Makes a stack with a bucket, a model name and a secret of its own; `endpoint`: another way to the store;
+    `environment`: of its containers.
+    """
 
-    def make(name: str, endpoint: str | None = None) -> Stack:
+    def make(name: str, endpoint: str | None = None, **environment: str) -> Stack:
         bucket = s3_server.create_bucket(f"hymunet-{name}")
         known_here_alone = s3_server.env | {"AWS_SECRET_ACCESS_KEY": token_hex(20)}
         s3 = replace(s3_server, endpoint=endpoint or s3_server.endpoint, env=known_here_alone)
-        return Stack(name, project, tmp_path_factory.mktemp(name), images, s3, mlflow_server, bucket)
+        return Stack(name, project, tmp_path_factory.mktemp(name), images, s3, mlflow_server, bucket, environment)
 
     return make

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -116,6 +117,7 @@ class Stack:
     s3: S3Server
     mlflow: MLflowServer
     bucket: str
+    extra: dict[str, str]  # of the containers' environment
 
     @property
     def remote(self) -> str:
@@ -129,6 +131,7 @@ class Stack:
             "AWS_DEFAULT_REGION": "us-east-1",
             "MLFLOW_TRACKING_URI": self.mlflow.uri,
             "HYMUNET_CHECKPOINTS": f"s3://{self.bucket}/checkpoints",
+            **self.extra,
         }
         content = {"images": self.images, "dvc_remote": self.remote, "environment": environment, "secrets": [secret]}
         with path.open("w") as file:
@@ -168,6 +171,23 @@ class Stack:
         finally:
             process.kill()
         return code, self.log(run).read_text()
+
+    def run_and_kill_training(self, run: str, **changed: str) -> tuple[int, str]:
+        """The pipeline to its end, its training's container killed once, when its first checkpoint is in the store."""
+        import docker
+
+        process, killed = self.start(run, **changed), False
+        store, engine = self.s3.client(), docker.from_env().api
+        while process.poll() is None and not killed:
+            listed = store.list_objects_v2(Bucket=self.bucket, Prefix="checkpoints/").get("Contents", [])
+            if any(entry["Key"].endswith(".json") for entry in listed):
+                for container in [c["Id"] for c in engine.containers() if "--stage train" in c["Command"]]:
+                    engine.kill(container)
+                    killed = True
+            time.sleep(0.1)
+        code, log = process.wait(timeout=900), self.log(run).read_text()
+        assert killed, f"the training ended before it could be killed\n{log[-6000:]}"
+        return code, log
 
     def fetch(self, run: str, clone: Path) -> None:
         log = self.log(f"fetch-{run}")

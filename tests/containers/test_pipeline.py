@@ -3,11 +3,9 @@ runs.
 """
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import docker
 import mlflow
 import pytest
 
@@ -29,17 +27,7 @@ def versions(stack: Stack) -> list[str]:
 
 
 def test_a_killed_training_goes_on_in_the_next_container(stack: Stack) -> None:
-    process, killed = stack.start("first", **TRAINING), False
-    store, engine = stack.s3.client(), docker.from_env().api
-    while process.poll() is None and not killed:
-        if store.list_objects_v2(Bucket=stack.bucket, Prefix="checkpoints/").get("KeyCount", 0) >= 2:
-            training = [c["Id"] for c in engine.containers() if "--stage train" in c["Command"]]
-            for container in training:
-                engine.kill(container)
-                killed = True
-        time.sleep(0.1)
-    code, log = process.wait(timeout=900), stack.log("first").read_text()
-    assert killed, f"the training ended before it could be killed\n{log[-6000:]}"
+    code, log = stack.run_and_kill_training("first", **TRAINING)
     assert code == 0, log[-4000:]
     assert re.search(r"train: goes on at step [1-9]\d* of", log), log[-4000:]
     assert stack.states("first") == dict.fromkeys(STEPS, "computed")
