@@ -162,9 +162,12 @@ def unwritten(told: dict[str, Any]) -> str | None:
 
 def _made(told: dict[str, Any]) -> Values:
     file = Path(told["outputs"]["outputFile"])
-    said = json.loads(file.read_text()).get("artifacts", {}) if file.exists() else {}
+    said = json.loads(file.read_text(encoding="utf-8")).get("artifacts", {}) if file.exists() else {}
     artifacts = {name: entry["artifacts"][0] for name, entry in {**told["outputs"]["artifacts"], **said}.items()}
-    parameters = {name: Path(entry["outputFile"]).read_text() for name, entry in told["outputs"]["parameters"].items()}
+    parameters = {
+        name: Path(entry["outputFile"]).read_text(encoding="utf-8")
+        for name, entry in told["outputs"]["parameters"].items()
+    }
     return Values(parameters, artifacts)
 
 

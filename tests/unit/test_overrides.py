@@ -20,7 +20,7 @@ STEPS = sorted(path.parent.name for path in ROOT.glob("components/*/__main__.py"
     [
         ("train.epochs=3", "train", "epochs", 3),
         ("train.learning_rate=2e-3", "train", "learning_rate", 0.002),
-        ("train.compile=true", "train", "compile", True),
+        ("train.sync_batch_norm=true", "train", "sync_batch_norm", True),
         ("train.betas=[0.8, 0.9]", "train", "betas", [0.8, 0.9]),
         ("data.isic2018.mirror=s3://bucket/a=b", "data", "isic2018.mirror", "s3://bucket/a=b"),
         ("data.synthetic.images=20", "data", "synthetic.images", 20),
