@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "DVC_NO_ANALYTICS": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "OMP_NUM_THREADS": "2",
+    "PYTHONPATH": str(ROOT),  # the programs are the checkout's; only the library is installed
 }
 
 
