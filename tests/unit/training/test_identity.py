@@ -174,10 +174,10 @@ def test_a_stretch_in_bfloat16_is_never_continued_in_float32(inputs, tmp_path, m
     starts: list[int] = []
     learn = Learner.learn
 
-    def stopped_after_three(self, images, masks):
+    def stopped_after_three(self, batch):
         starts.append(self.progress.step) if not starts or self is not seen[-1] else None
         seen.append(self)
-        learn(self, images, masks)
+        learn(self, batch)
         if self.progress.step == stop:
             raise InterruptedError
 
