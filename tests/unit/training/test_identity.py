@@ -211,24 +211,24 @@ def test_a_stretch_in_bfloat16_is_never_continued_in_float32(inputs, tmp_path, m
 
 @pytest.fixture
 def foreign(tmp_path, monkeypatch) -> Callable[[str], None]:
-    (tmp_path / "clinic_models-1.0.dist-info").mkdir()
-    (tmp_path / "clinic_models-1.0.dist-info/METADATA").write_text(
-        "Metadata-Version: 2.1\nName: clinic-models\nVersion: 1.0\n"
+    (tmp_path / "ward_models-1.0.dist-info").mkdir()
+    (tmp_path / "ward_models-1.0.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: ward-models\nVersion: 1.0\n"
     )
-    (tmp_path / "clinic_models-1.0.dist-info/entry_points.txt").write_text(
-        "[hymunet.models]\nclinic = clinic_models.net:SPEC\n"
+    (tmp_path / "ward_models-1.0.dist-info/entry_points.txt").write_text(
+        "[hymunet.models]\nward = ward_models.net:SPEC\n"
     )
-    (tmp_path / "clinic_models").mkdir()
-    (tmp_path / "clinic_models/__init__.py").write_text("")
-    (tmp_path / "clinic_models/net.py").write_text("from clinic_models.layers import X\n")
+    (tmp_path / "ward_models").mkdir()
+    (tmp_path / "ward_models/__init__.py").write_text("")
+    (tmp_path / "ward_models/net.py").write_text("from ward_models.layers import X\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     catalogue._find.cache_clear()
-    return lambda text: (tmp_path / "clinic_models/layers.py").write_text(text) and None
+    return lambda text: (tmp_path / "ward_models/layers.py").write_text(text) and None
 
 
 def test_a_model_of_another_package_counts_with_that_packages_code(foreign):
     hashes = []
     for text in ("X = 1\n", "X = 1  # one\n", "X = 2\n"):
         foreign(text)
-        hashes.append(identity.code_sha256("clinic"))
+        hashes.append(identity.code_sha256("ward"))
     assert hashes[0] == hashes[1] != hashes[2]
