@@ -1,7 +1,9 @@
 """Fixtures that any test may name."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 from tests.support.servers import mlflow_server, postgresql, s3_server
@@ -12,3 +14,13 @@ __all__ = ["finished_training", "mlflow_server", "postgresql", "s3_server"]
 settings.register_profile("ci", derandomize=True)  # new cases are for people to meet, not for a merge to stumble over
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_before() -> Iterator[None]:
+    """What a program called in this process sets for its libraries does not reach the next test."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)

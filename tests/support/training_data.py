@@ -104,3 +104,13 @@ def write_params(path: Path, **changes: Any) -> Path:
     content["model"], content["train"] = model.model_dump(), train.model_dump()
     path.write_text(json.dumps(content))  # JSON is YAML
     return path
+
+
+def written(folder: Path) -> dict[str, str]:
+    """File of the model and of the reports → SHA-256: short enough to be shown where two trainings differ."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for part in ("model", "reports")
+        for path in sorted((folder / part).rglob("*"))
+        if path.is_file()
+    }

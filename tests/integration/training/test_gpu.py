@@ -18,7 +18,7 @@ from hymunet.training.capture import send
 from hymunet.training.distributed import Ranks
 from hymunet.training.loading import WorkerLoader
 from tests.integration.training.torchrun import assert_same_training, history, run, start
-from tests.support.training_data import ROOT, drawn, sections, write_inputs
+from tests.support.training_data import ROOT, drawn, sections, write_inputs, written
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,12 +29,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     return write_inputs(tmp_path_factory.mktemp("inputs") / "inputs", *drawn(60, 64), validation=8, test=4)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in (folder / "model").rglob("*") if p.is_file()} | {
-        "history": (folder / "reports" / "history.json").read_bytes()
-    }
 
 
 def train(inputs, folder: Path, stop_at: int | None = None, **changes) -> int:
@@ -83,11 +77,11 @@ def test_twice_and_after_stops_the_same_bytes(inputs, tmp_path, capsys, name, ch
     assert train(inputs, tmp_path / "a", **changes) == 0
     assert ("compiled and captured" if changes["compile"] == "required" else "step captured") in capsys.readouterr().out
     assert train(inputs, tmp_path / "b", **changes) == 0
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert written(tmp_path / "a") == written(tmp_path / "b")
     for stop in (4, 6, 11):
         assert train(inputs, tmp_path / "c", stop, **changes) == 75
     assert train(inputs, tmp_path / "c", **changes) == 0
-    assert contents(tmp_path / "a") == contents(tmp_path / "c")
+    assert written(tmp_path / "a") == written(tmp_path / "c")
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -221,7 +215,7 @@ def test_two_gpus_train_what_one_trains_and_twice_the_same(inputs, tmp_path):
     for name, ranks in (("one", 1), ("two", 2), ("two again", 2)):
         run(tmp_path / name, inputs, ranks, **changes)
     assert_same_training(tmp_path / "two", tmp_path / "one", loss_tolerance=1e-2, dice_tolerance=2e-2)
-    assert contents(tmp_path / "two") == contents(tmp_path / "two again")
+    assert written(tmp_path / "two") == written(tmp_path / "two again")
 
 
 def test_more_processes_than_gpus_are_one_line(inputs, tmp_path):

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.integration.training.torchrun import run, start
-from tests.support.training_data import Inputs, drawn, write_inputs
+from tests.support.training_data import Inputs, drawn, write_inputs, written
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 DEFAULTS = {"sync_batch_norm": False, "epochs": 3}
@@ -27,15 +27,6 @@ def whole(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for part in ("model", "reports")
-        for path in (folder / part).rglob("*")
-        if path.is_file()
-    }
-
-
 def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children()
     return [child for child in children if "components.train" in " ".join(child.cmdline())]
@@ -43,7 +34,7 @@ def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def test_two_ranks_are_started_and_train_what_torchruns_train(inputs: Inputs, whole: Path, tmp_path: Path) -> None:
     run(tmp_path, inputs, 2, **DEFAULTS)
-    assert contents(tmp_path) == contents(whole)
+    assert written(tmp_path) == written(whole)
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
@@ -63,7 +54,7 @@ def test_a_signal_stops_every_rank_and_the_next_call_ends_with_the_same_bytes(
     assert not (tmp_path / "model").exists()
     out = run(tmp_path, inputs, 2, own=True, **DEFAULTS)
     assert "goes on at step" in out
-    assert contents(tmp_path) == contents(whole)
+    assert written(tmp_path) == written(whole)
 
 
 def test_a_killed_rank_ends_all_with_the_code_of_a_kill(inputs: Inputs, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.training_data import ROOT, Inputs, drawn, write_inputs, write_params
+from hymunet.processors import thread_variables
+from tests.support.training_data import ROOT, Inputs, drawn, write_inputs, write_params, written
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -28,7 +29,7 @@ def start(folder: Path, inputs: Inputs, env: dict[str, str] | None = None, **cha
     return subprocess.Popen(
         [*command, *outputs],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **paths, **(env or {})},
+        env={**os.environ, **thread_variables(1), **paths, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,11 +43,6 @@ def run(folder: Path, inputs: Inputs, **options) -> tuple[int, str, str]:
     finally:
         process.kill()
     return process.returncode, out, error
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    out = folder / "out"
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +66,7 @@ def test_sigterm_ends_with_75_and_the_next_call_finishes_the_same(inputs, whole,
     assert code == 0
     assert "epoch 1/5" not in out
     assert "epoch 5/5" in out
-    assert contents(tmp_path / "parts") == contents(whole)
+    assert written(tmp_path / "parts" / "out") == written(whole / "out")
 
 
 def test_checkpoints_in_s3(inputs, whole, tmp_path, s3_server):
@@ -89,7 +85,7 @@ def test_checkpoints_in_s3(inputs, whole, tmp_path, s3_server):
     code, out, error = run(tmp_path / "second", inputs, env=env, **changes)
     assert code == 0, error
     assert "epoch 1/5" not in out
-    assert contents(tmp_path / "second") == contents(whole)
+    assert written(tmp_path / "second" / "out") == written(whole / "out")
 
 
 def test_checkpoints_that_cannot_be_written_stop_at_once_in_one_line(inputs, tmp_path, s3_server):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hymunet.processors import thread_variables
 from tests.support.training_data import ROOT, Inputs, write_params
 
 # What the order of float32 sums may change over ten steps of this training.
@@ -35,7 +36,7 @@ def start(
     return subprocess.Popen(
         [*command, *outputs],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), **paths},
+        env={**os.environ, **thread_variables(threads), **paths},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

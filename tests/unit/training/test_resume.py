@@ -12,7 +12,7 @@ import pytest
 
 from hymunet import models
 from hymunet.training import learner, trainer
-from tests.support.training_data import Inputs, drawn, sections, write_inputs
+from tests.support.training_data import Inputs, drawn, sections, write_inputs, written
 
 
 @pytest.fixture(autouse=True)
@@ -39,15 +39,6 @@ def paths(inputs, folder: Path) -> trainer.Paths:
     return trainer.Paths(
         inputs.prepared, inputs.split, folder / "model", folder / "reports", str(folder / "checkpoints")
     )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for part in ("model", "reports")
-        for path in sorted((folder / part).rglob("*"))
-        if path.is_file()
-    }
 
 
 def run(inputs, folder: Path, stop_at: int | None = None, number: int = signal.SIGTERM, **changes) -> int:
@@ -77,19 +68,19 @@ VARIANTS = {
 def test_stopped_in_the_middle_of_epochs_and_continued_it_ends_the_same(inputs, tmp_path, variant):
     changes = VARIANTS[variant]
     assert run(inputs, tmp_path / "whole", **changes) == 0
-    expected = contents(tmp_path / "whole")
+    expected = written(tmp_path / "whole")
     assert {"model/model.safetensors", "model/model.json", "reports/history.json"} <= set(expected)
     steps = 2 * (20 // changes.get("batch_size", 4))
     for stop in (1, steps // 2 - 1, steps // 2, steps - 1):  # the first step, within, at the end of, within an epoch
         assert run(inputs, tmp_path / "parts", stop, **changes) == 75
         assert not (tmp_path / "parts" / "model").exists()
     assert run(inputs, tmp_path / "parts", **changes) == 0
-    assert contents(tmp_path / "parts") == expected
+    assert written(tmp_path / "parts") == expected
 
 
 def test_two_identical_runs_write_identical_files(inputs, whole, tmp_path):
     assert run(inputs, tmp_path) == 0
-    assert contents(tmp_path) == contents(whole)
+    assert written(tmp_path) == written(whole)
 
 
 def test_what_is_immaterial_may_change_on_the_way(inputs, whole, tmp_path):
@@ -97,16 +88,16 @@ def test_what_is_immaterial_may_change_on_the_way(inputs, whole, tmp_path):
     assert run(inputs, tmp_path, 3, workers=2) == 75
     assert run(inputs, tmp_path, 7, workers=1, checkpoint_minutes=1e-6) == 75
     assert run(inputs, tmp_path) == 0
-    assert contents(tmp_path) == contents(whole)
+    assert written(tmp_path) == written(whole)
 
 
 def test_another_seed_is_another_run(inputs, whole, tmp_path):
     assert run(inputs, tmp_path, seed=1) == 0
-    assert contents(tmp_path)["model/model.safetensors"] != contents(whole)["model/model.safetensors"]
+    assert written(tmp_path)["model/model.safetensors"] != written(whole)["model/model.safetensors"]
 
 
 def test_a_finished_run_repeats_its_outputs_at_once(inputs, whole, monkeypatch):
-    expected = contents(whole)
+    expected = written(whole)
     shutil.rmtree(whole / "model")
     shutil.rmtree(whole / "reports")
 
@@ -115,7 +106,7 @@ def test_a_finished_run_repeats_its_outputs_at_once(inputs, whole, monkeypatch):
 
     monkeypatch.setattr(learner.Learner, "learn", refuse)
     assert trainer.train(*sections(), paths(inputs, whole)) == 0
-    assert contents(whole) == expected
+    assert written(whole) == expected
 
 
 @pytest.fixture
@@ -140,7 +131,7 @@ def test_the_test_split_changes_nothing(whole, tmp_path):
     np.save(poisoned.prepared / "images.npy", images)
     np.save(poisoned.prepared / "masks.npy", masks)
     assert run(poisoned, tmp_path) == 0
-    assert contents(tmp_path) == contents(whole)
+    assert written(tmp_path) == written(whole)
 
 
 def test_the_model_loads_and_knows_where_it_comes_from(whole):
@@ -186,4 +177,4 @@ def test_a_store_that_fails_while_it_is_read_throws_no_training_away(inputs, who
             run(inputs, tmp_path)
     assert sorted((tmp_path / "checkpoints").rglob("*")) == saved
     assert run(inputs, tmp_path) == 0
-    assert contents(tmp_path) == contents(whole)
+    assert written(tmp_path) == written(whole)
