@@ -67,6 +67,13 @@ def build(section: ModelSection, image_size: int) -> nn.Module:
     return spec.build(section, image_size)
 
 
+def start(section: ModelSection, model: nn.Module) -> None:
+    """Gives a freshly built model the published weights that its section names, if any; ValueError where it cannot."""
+    spec = find(section.name)
+    if spec.start is not None:
+        spec.start(section, model)
+
+
 @cache
 def _own() -> frozenset[str]:
     return frozenset(found.name for found in pkgutil.iter_modules(specs.__path__))

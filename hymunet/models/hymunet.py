@@ -9,13 +9,15 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from hymunet.models import pretrained
 from hymunet.models.layers.convolution import ResidualConvBlock, conv_block, downsample, require_multiple, upsample
+from hymunet.models.layers.efficientnet_lite import SCALES, EfficientNetLite
 from hymunet.models.layers.fusion import Concatenation, FusionFromBoth, MambaGuidedFusion
 from hymunet.models.layers.state_space import VisualStateSpaceBlock
 
 BLOCKS = 2  # per encoder stage
 HYBRID = 2  # the first stage of state space blocks
-FIRST_SCAN = {"hybrid": HYBRID, "mamba": 0, "cnn": 4}
+FIRST_SCAN = {"hybrid": HYBRID, "mamba": 0, "cnn": 4} | dict.fromkeys(SCALES, HYBRID)
 
 
 def fusion_of(kind: str, channels: int) -> nn.Module:
@@ -30,6 +32,11 @@ def convolutions_of_equal_size(channels: int, directions: int) -> ResidualConvBl
     scanning = sum(part.numel() for part in VisualStateSpaceBlock(channels, directions=directions).parameters())
     fixed, each = 2 * channels, 2 * 9 * channels + 2  # the second batch norm; both convolutions and the first one
     return ResidualConvBlock(channels, hidden=max(1, round((scanning - fixed) / each)))
+
+
+def lateral(in_channels: int, out_channels: int) -> nn.Sequential:
+    """A trunk's feature in a stage's channels. (B, in, H, W) -> (B, out, H, W)."""
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 
 
 class DecoderStage(nn.Module):
@@ -54,6 +61,10 @@ class HyMUNet(nn.Module):
     For ablation. encoder: `hybrid`; `mamba`, state space blocks in all stages; `cnn`, the control without a scan: in
     their place as many convolution blocks with as many parameters (to half a channel). fusion: see `fusion_of`.
     directions: of the scan.
+
+    Beyond the paper. encoder: `efficientnet_lite0` or `efficientnet_lite2`, whose features at H/2 and H/4 stand for the
+    first two stages and at H/8 and H/16 lie under the state space blocks of the last two, each brought to the stage's
+    channels. `start_from` gives this trunk published weights.
     """
 
     stride = 16
@@ -74,6 +85,7 @@ class HyMUNet(nn.Module):
         first = FIRST_SCAN[encoder]
         scanning = BLOCKS * (len(channels) - first)
         rates = iter([drop_path * i / (scanning - 1) for i in range(scanning)])
+        self.trunk = EfficientNetLite(encoder) if encoder in SCALES else None
         self.stages = nn.ModuleList()
         for index, (width_in, width) in enumerate(pairwise(widths)):
             blocks: list[nn.Module] = []
@@ -82,9 +94,10 @@ class HyMUNet(nn.Module):
                     blocks.append(VisualStateSpaceBlock(width, drop_path=next(rates), directions=directions))
                 elif index >= HYBRID:
                     blocks.append(convolutions_of_equal_size(width, directions))
-                else:
+                elif self.trunk is None:
                     blocks.append(ResidualConvBlock(width))
-            self.stages.append(nn.Sequential(downsample(width_in, width), *blocks))
+            opening = downsample(width_in, width) if self.trunk is None else lateral(self.trunk.channels[index], width)
+            self.stages.append(nn.Sequential(opening, *blocks))
         self.decoder = nn.ModuleList(
             DecoderStage(deep, width, fusion) for deep, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
@@ -93,9 +106,17 @@ class HyMUNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         require_multiple(images, self.stride)
         features = [self.embedding(images)]
-        for stage in self.stages:
-            features.append(stage(features[-1]))
+        if self.trunk is None:
+            for stage in self.stages:
+                features.append(stage(features[-1]))
+        else:
+            features += [stage(feature) for stage, feature in zip(self.stages, self.trunk(images), strict=True)]
         decoded = features.pop()
         for stage in self.decoder:
             decoded = stage(decoded, features.pop())
         return self.head(decoded)
+
+    def start_from(self, source: str, sha256: str | None) -> None:
+        """Gives the trunk published weights; see `pretrained.read`."""
+        assert self.trunk is not None
+        self.trunk.load_published(pretrained.read(self.trunk.kind, source, sha256))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Widths = Annotated[list[Count], Field(min_length=2, max_length=6)]  # channels of the levels, the first the finest
 FourWidths = Annotated[list[Count], Field(min_length=4, max_length=4)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+IMAGENET = "imagenet"  # a trunk's published weights
 
 SIZES = {
     "small": (32, 64, 128, 256),
@@ -52,6 +54,7 @@ class Spec:
     build: (section, image size) -> the network with fresh weights from torch's global generator; imports what it needs.
     stride: section -> what both sides of an image must be a multiple of.
     tiny: fields of the smallest form that still has every part, for tests.
+    start: (section, fresh network) -> gives it the weights that a training starts from, where the section names some.
     """
 
     section: type[ModelSection]
@@ -59,6 +62,7 @@ class Spec:
     stride: Callable[[Any], int]
     tiny: Mapping[str, Any]
     published: Sequence[Published] = ()
+    start: Callable[[Any, nn.Module], None] | None = None
 
     def check(self, section: ModelSection, image_size: int) -> None:
         """Raises ValueError for an image size that this form of the model cannot take."""

@@ -102,6 +102,7 @@ class Learner:
     def _build_step(self) -> Step:
         torch.manual_seed(self.train_params.seed)
         self.model = models.build(self.model_params, self.data.image_size)
+        models.start(self.model_params, self.model)
         if self.train_params.sync_batch_norm and self.ranks.count > 1:
             self.model = distributed.synchronise_batch_norm(self.model, self.device)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -22,7 +22,7 @@ from hymunet.training.state import optimizer_tensors, parameter_groups, restore_
 
 NAMES = catalogue.names()
 ABLATIONS = [{"encoder": "cnn"}, {"encoder": "mamba"}, {"fusion": "none"}, {"fusion": "both"}]
-ABLATIONS += [{"directions": 2}, {"directions": 1}]
+ABLATIONS += [{"directions": 2}, {"directions": 1}, {"encoder": "efficientnet_lite0"}]
 FORMS = {name: {"name": name, **catalogue.find(name).tiny} for name in NAMES}
 FORMS |= {
     f"hymunet {key} {value}": {**FORMS["hymunet"], key: value} for fields in ABLATIONS for key, value in fields.items()
