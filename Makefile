@@ -6,6 +6,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 N ?= 200
+WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
@@ -33,8 +34,8 @@ demo: $(VENV)/.all ## the whole pipeline on images that it draws itself, in buil
 	cd $(DEMO) && { [ -d .dvc ] || dvc init --no-scm --quiet; } && hymunet profile demo && dvc repro && hymunet summary
 	@echo "all of it is in $(DEMO): try hymunet predict there, or look at reports/evaluation/report.html"
 
-test: $(VENV)/.dev ## every test that needs neither GPU nor containers; what this machine lacks is skipped by name
-	python -m pytest -m "not slow and not gpu and not containers"
+test: $(VENV)/.dev ## every test that needs neither GPU nor containers, WORKERS=2 at a time; what this machine lacks is skipped by name
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile
 
 test-containers: $(VENV)/.dev ## builds the images and runs the compiled Kubeflow pipeline in them, end to end
 	python -m pytest -m containers $(CONTAINER_TESTS)
