@@ -14,6 +14,7 @@ from hymunet.models.layers.convolution import ResidualConvBlock, conv_block, dow
 from hymunet.models.layers.efficientnet_lite import SCALES, EfficientNetLite
 from hymunet.models.layers.fusion import Concatenation, FusionFromBoth, MambaGuidedFusion
 from hymunet.models.layers.state_space import VisualStateSpaceBlock
+from hymunet.models.protocols import Supervised
 
 BLOCKS = 2  # per encoder stage
 HYBRID = 2  # the first stage of state space blocks
@@ -52,7 +53,7 @@ class DecoderStage(nn.Module):
         return self.refine(self.fusion(self.upsample(deep), encoded))
 
 
-class HyMUNet(nn.Module):
+class HyMUNet(Supervised, nn.Module):
     """images (B, 3, H, W) -> logits (B, 1, H, W); H and W multiples of 16.
 
     channels: of the four encoder stages, at H/2, H/4, H/8 and H/16. The first two stages are residual convolution
@@ -64,7 +65,8 @@ class HyMUNet(nn.Module):
 
     Beyond the paper. encoder: `efficientnet_lite0` or `efficientnet_lite2`, whose features at H/2 and H/4 stand for the
     first two stages and at H/8 and H/16 lie under the state space blocks of the last two, each brought to the stage's
-    channels. `start_from` gives this trunk published weights.
+    channels. `start_from` gives this trunk published weights. deep_supervision: training also sees the decoder's
+    deeper stages, each by a head of its own, as a list of logits from H to H/8.
     """
 
     stride = 16
@@ -76,6 +78,7 @@ class HyMUNet(nn.Module):
         encoder: str = "hybrid",
         fusion: str = "decoder",
         directions: int = 4,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         widths = [channels[0] // 2, *channels]
@@ -102,8 +105,10 @@ class HyMUNet(nn.Module):
             DecoderStage(deep, width, fusion) for deep, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(widths[0], 1, 1)
+        self.levels = len(self.decoder) if deep_supervision else 1
+        self.auxiliary = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths[1 : self.levels])
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
         require_multiple(images, self.stride)
         features = [self.embedding(images)]
         if self.trunk is None:
@@ -111,10 +116,13 @@ class HyMUNet(nn.Module):
                 features.append(stage(features[-1]))
         else:
             features += [stage(feature) for stage, feature in zip(self.stages, self.trunk(images), strict=True)]
-        decoded = features.pop()
+        decoded = [features.pop()]
         for stage in self.decoder:
-            decoded = stage(decoded, features.pop())
-        return self.head(decoded)
+            decoded.append(stage(decoded[-1], features.pop()))
+        logits = self.head(decoded.pop())
+        if not (self.training and self.auxiliary):
+            return logits
+        return [logits, *(head(decoded.pop()) for head in self.auxiliary)]
 
     def start_from(self, source: str, sha256: str | None) -> None:
         """Gives the trunk published weights; see `pretrained.read`."""

@@ -28,6 +28,19 @@ class SparesDecay:
     undecayed: tuple[str, ...]
 
 
+class Supervised:
+    """A model whose training output may be a list of logits, each half as large as the one before: so many `levels`.
+
+    In evaluation mode its output is the first alone.
+    """
+
+    levels: int
+
+
+def levels(model: nn.Module) -> int:
+    return model.levels if isinstance(model, Supervised) else 1
+
+
 def draws(model: nn.Module) -> Iterator[DrawsPerSample]:
     return (module for module in model.modules() if isinstance(module, DrawsPerSample))
 

@@ -13,6 +13,7 @@ from hymunet.data.feed.augment import Recipe, keys, permutation
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.images import normalise
 from hymunet.losses import HybridLoss
+from hymunet.models.protocols import levels
 from hymunet.training import device as devices
 from hymunet.training import distributed
 from hymunet.training.average import AveragedWeights, estimate_statistics
@@ -119,9 +120,7 @@ class Learner:
             self.model,
             self.optimizer,
             self.ema,
-            HybridLoss(
-                self.train_params.loss_weights, self.train_params.dice_smoothing, self.train_params.boundary_radius
-            ),
+            HybridLoss(train.loss_weights, train.dice_smoothing, train.boundary_radius, levels(self.model)),
             self.loader.expand,
             ranks=self.ranks,
             parts=train.accumulate,

@@ -4,13 +4,13 @@ Nothing in it asks the host for anything. What differs from step to step comes i
 draws of the augmentation, keys of layers that draw, the learning rate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
-from hymunet.losses import HybridLoss, boundary_band
+from hymunet.losses import HybridLoss
 from hymunet.models.protocols import draws
 from hymunet.training import distributed
 from hymunet.training.average import AveragedWeights
@@ -18,7 +18,7 @@ from hymunet.training.device import make_compiler_deterministic
 from hymunet.training.state import BatchNormGuard, Tensors, create_moments
 
 Expand = Callable[[Tensors], tuple[Tensor, Tensor]]
-LossOf = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+LossOf = Callable[[Tensor, Tensor, Sequence[Tensor] | None], Tensor]
 
 
 class Step:
@@ -96,17 +96,17 @@ class Step:
             loss += part_loss.detach()
         return self.ranks.sum_on_device(loss) / self.ranks.count
 
-    def _loss(self, images: Tensor, masks: Tensor, bands: Tensor | None) -> Tensor:
+    def _loss(self, images: Tensor, masks: Tensor, bands: Sequence[Tensor] | None) -> Tensor:
         with self.autocast():
             logits = self.parallel(images)
         return self.loss(logits, masks, bands)
 
-    def _band_pixels(self, masks: Tensor) -> Tensor | None:
+    def _band_pixels(self, masks: Tensor) -> Sequence[Tensor] | None:
         """Boundary pixels per part of a batch that is split over ranks or accumulated, as the loss needs their mean."""
         parts = self.ranks.count * self.parts
         if parts == 1:
             return None
-        return self.ranks.sum_on_device(boundary_band(masks, self.loss.radius(masks)).sum()) / parts
+        return (self.ranks.sum_on_device(self.loss.band_pixels(masks)) / parts).unbind()
 
     def _optimize(self, good: Tensor, rate: Tensor) -> None:
         for group in self.optimizer.param_groups:

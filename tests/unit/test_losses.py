@@ -71,3 +71,31 @@ def test_half_precision_logits_are_summed_in_float32():
     logits, masks = random_batch(1, batch=2, size=64)
     exact = dice_loss(logits.bfloat16().float(), masks, 1.0)
     assert float(HybridLoss((1, 0, 0), 1.0, 2)(logits.bfloat16(), masks)) == pytest.approx(float(exact), rel=1e-6)
+
+
+def test_levels_see_smaller_masks_and_count_half_as_much_each():
+    _, masks = random_batch(3)
+    outputs = [torch.randn(3, 1, 32 // 2**level, 32 // 2**level) for level in range(3)]
+    deep, plain = HybridLoss((0.7, 1.1, 0.5), 1.0, 8, levels=3), HybridLoss((0.7, 1.1, 0.5), 1.0, 8)
+    expected = 0.0
+    for level, output in enumerate(outputs):
+        side, scale = 32 // 2**level, 2**level
+        blocks = masks.numpy().reshape(3, 1, side, scale, side, scale).mean((3, 5))
+        truth = torch.from_numpy((blocks >= 0.5).astype(np.float32))
+        expected += (4 / 7, 2 / 7, 1 / 7)[level] * float(plain(output, truth))
+    assert float(deep(outputs, masks)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_parts_under_deep_supervision_average_to_the_whole():
+    _, masks = random_batch(5, batch=4)
+    outputs = [torch.randn(4, 1, 32 // 2**level, 32 // 2**level) for level in range(3)]
+    loss = HybridLoss((1, 1, 0.5), 1.0, 8, levels=3)
+    bands = (loss.band_pixels(masks) / 2).unbind()
+    parts = [loss([output[part] for output in outputs], masks[part], bands) for part in (slice(0, 2), slice(2, 4))]
+    assert float(sum(parts) / 2) == pytest.approx(float(loss(outputs, masks)), rel=1e-6)
+
+
+def test_a_wrong_number_of_levels_is_no_loss():
+    _, masks = random_batch(0)
+    with pytest.raises(ValueError, match="zip"):
+        HybridLoss((1, 1, 1), 1.0, 2, levels=2)(masks, masks)

@@ -13,6 +13,7 @@ TRUNKS = ("efficientnet_lite0", "efficientnet_lite2")
 class HyMUNetSection(ModelSection):
     """encoder, fusion, directions: for ablation, and a trunk that the paper does not have; the defaults are its model.
 
+    deep_supervision: the decoder's deeper stages are trained on the masks, too; nothing changes at inference.
     pretrained: what the trunk starts from, `imagenet` (the extra `pretrained`) or a file of which the hash is given.
     """
 
@@ -22,6 +23,7 @@ class HyMUNetSection(ModelSection):
     encoder: Literal["hybrid", "cnn", "mamba", "efficientnet_lite0", "efficientnet_lite2"] = "hybrid"
     fusion: Literal["decoder", "both", "none"] = "decoder"
     directions: Literal[4, 2, 1] = 4
+    deep_supervision: bool = False
     pretrained: str | None = None
     pretrained_sha256: Sha256 | None = None
 
@@ -46,7 +48,9 @@ def build(section: HyMUNetSection, image_size: int) -> Any:
     from hymunet.models.hymunet import HyMUNet
 
     channels = widths(section.size)
-    return HyMUNet(channels, section.drop_path, section.encoder, section.fusion, section.directions)
+    return HyMUNet(
+        channels, section.drop_path, section.encoder, section.fusion, section.directions, section.deep_supervision
+    )
 
 
 def start(section: HyMUNetSection, model: Any) -> None:

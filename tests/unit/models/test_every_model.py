@@ -22,7 +22,7 @@ from hymunet.training.state import optimizer_tensors, parameter_groups, restore_
 
 NAMES = catalogue.names()
 ABLATIONS = [{"encoder": "cnn"}, {"encoder": "mamba"}, {"fusion": "none"}, {"fusion": "both"}]
-ABLATIONS += [{"directions": 2}, {"directions": 1}, {"encoder": "efficientnet_lite0"}]
+ABLATIONS += [{"directions": 2}, {"directions": 1}, {"encoder": "efficientnet_lite0"}, {"deep_supervision": True}]
 FORMS = {name: {"name": name, **catalogue.find(name).tiny} for name in NAMES}
 FORMS |= {
     f"hymunet {key} {value}": {**FORMS["hymunet"], key: value} for fields in ABLATIONS for key, value in fields.items()
@@ -63,8 +63,18 @@ def with_running_statistics(model):
     return model
 
 
+def output(model, x):
+    """Logits (B, values): of all levels, under deep supervision."""
+    logits = model(x)
+    return torch.cat([level.flatten(1) for level in (logits if isinstance(logits, list) else [logits])], 1)
+
+
+def finest(logits):
+    return logits[0] if isinstance(logits, list) else logits
+
+
 def loss_of(model, x):
-    return model(x).float().square().mean()
+    return output(model, x).float().square().mean()
 
 
 PUBLISHED = [(name, number) for name in NAMES for number in range(len(catalogue.find(name).published))]
@@ -141,9 +151,9 @@ def test_channels_last_changes_nothing(form):
 def test_bf16_says_nearly_the_same_and_learns(form):
     model, x = without_stochastic_depth(build(form)), images()
     with torch.no_grad():
-        wide = copy.deepcopy(model)(x)
+        wide = output(copy.deepcopy(model), x)
     with torch.autocast("cpu", torch.bfloat16):
-        narrow = model(x)
+        narrow = output(model, x)
     narrow.float().square().mean().backward()
     assert torch.nn.functional.cosine_similarity(wide.flatten(), narrow.float().flatten(), 0) > 0.97
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
@@ -213,7 +223,7 @@ def test_saved_and_loaded_it_is_the_same_model(form, tmp_path):
 def drawing(layers, keys, model, x):
     for layer, row in zip(layers, keys, strict=True):
         layer.keys = row
-    return model(x)
+    return output(model, x)
 
 
 @every_form
@@ -261,10 +271,10 @@ def test_it_learns_four_images_by_heart(form):
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(model(x), truth).backward()
+        nn.functional.binary_cross_entropy_with_logits(finest(model(x)), truth).backward()
         optimizer.step()
         schedule.step()
-    found = (model(x) > 0).float()
+    found = (finest(model(x)) > 0).float()
     assert float(2 * (found * truth).sum() / (found + truth).sum()) > 0.95
 
 

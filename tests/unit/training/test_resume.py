@@ -60,7 +60,7 @@ def run(inputs, folder: Path, stop_at: int | None = None, number: int = signal.S
 VARIANTS = {
     "workers": {"workers": 2},
     "device": {"augment": "device", "name": "unet"},
-    "ema": {"ema_decay": 0.9, "batch_size": 6, "accumulate": 2},
+    "ema": {"ema_decay": 0.9, "batch_size": 6, "accumulate": 2, "deep_supervision": True},
 }
 
 
