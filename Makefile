@@ -10,7 +10,7 @@ WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models test test-containers test-ranks test-gpu kubeflow-demo lint chaos faults benchmarks picture clean
+.PHONY: help setup demo models results study test test-containers test-ranks test-gpu kubeflow-demo lint chaos faults benchmarks picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ chaos: $(VENV)/.dev ## kill the training N times (N=200) and compare every byte 
 
 models: $(VENV)/.dev ## every model compiled, exported to ONNX, and learning four images by heart
 	python -m pytest -m "slow and not gpu" tests/unit/models
+
+results: $(VENV)/.dev ## every table and picture of studies/ from the per-image scores that are kept there
+	@for study in studies/*/; do hymunet study tables $$study --into docs/results.md || exit 1; done
+
+study: $(VENV)/.dev ## all models in small forms on 200 real images at 64², stopped twice and continued: up to an hour
+	python -m pytest -m slow tests/integration/study
 
 faults: $(VENV)/.dev ## the long fault matrices: downloads, archives, tracking server
 	python -m pytest -m "slow and not gpu"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet.processors import limit_threads
+from hymunet.study import commands as study_commands
 
 MODEL, EVALUATION = "artifacts/model", "reports/evaluation"
 
@@ -89,6 +90,8 @@ def parser() -> argparse.ArgumentParser:
         help="a folder or s3://bucket/prefix: also journals kept beside checkpoints",
     )
     deliver.add_argument("--journals", type=Path, default=Path("journal"), help="the folder of all journals (journal)")
+
+    study_commands.add(verb("study", None, "many trainings, compared: models × seeds × sets of images"))
 
     summary = verb("summary", run_summary, "print the test scores, where the report is, and the registered version")
     summary.add_argument("--reports", type=Path, default=Path("reports"), help="the reports' folder (reports)")

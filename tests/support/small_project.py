@@ -24,14 +24,24 @@ def build(root: Path, steps: int = 30) -> Path:
     """Writes data/prepared, data/split, artifacts/model and reports/training below `root`."""
     import cv2
 
+    images, masks, hashes = write_data(root / "data")
+    reports = root / "reports/training"
+    reports.mkdir(parents=True)
+    cv2.imwrite(str(reports / "curves.png"), np.full((8, 8, 3), 127, np.uint8))
+    train(images[:20], masks[:20], steps, {"run_key": f"key{steps:04}", **hashes}, root / "artifacts/model")
+    return root
+
+
+def write_data(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """Writes prepared/ and split/ into `folder`; returns images, masks (0 and 1) and the hashes of data and split."""
     from hymunet.data.acquire.synthetic import draw
     from hymunet.data.prepare.manifest import facts, write_manifest
     from hymunet.evidence import prepared_sha256
 
     images, masks = zip(*(draw(index, SIZE, seed=7) for index in range(IMAGES)), strict=True)
-    prepared, split, reports = root / "data/prepared", root / "data/split", root / "reports/training"
-    for folder in (prepared, split, reports):
-        folder.mkdir(parents=True)
+    prepared, split = folder / "prepared", folder / "split"
+    for part in (prepared, split):
+        part.mkdir(parents=True)
     np.save(prepared / "images.npy", np.stack(images))
     np.save(prepared / "masks.npy", np.stack(masks) // 255)
     ids = [f"CASE_{index:04}" for index in range(IMAGES)]
@@ -49,10 +59,7 @@ def build(root: Path, steps: int = 30) -> Path:
     split_hash = hashlib.sha256(text.encode()).hexdigest()
     summary = {"protocol": "grouped", "seed": 0, "sizes": {"train": 20, "validation": 8, "test": TEST}}
     (split / "split.json").write_text(json.dumps({**summary, "sha256": split_hash}))
-    cv2.imwrite(str(reports / "curves.png"), np.full((8, 8, 3), 127, np.uint8))
-    info = {"run_key": f"key{steps:04}", "data_sha256": data_hash, "split_sha256": split_hash}
-    train(np.stack(images[:20]), np.stack(masks[:20]) // 255, steps, info, root / "artifacts/model")
-    return root
+    return np.stack(images), np.stack(masks) // 255, {"data_sha256": data_hash, "split_sha256": split_hash}
 
 
 def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str], folder: Path) -> None:

@@ -1,0 +1,165 @@
+"""One cell, a process of its own: trains, scores the test images once, publishes what is kept; stopped, it goes on.
+
+    python -m hymunet.study.cell STUDY NAME --work FOLDER
+
+Exit codes: 0 the result is there; 75 and 130 stopped, the same command goes on; 73 another process has this cell.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hymunet.processors import limit_threads
+from hymunet.study.data import Data, Places
+from hymunet.study.plan import Cell, Plan, load
+
+BUSY = 73
+PARENT = "HYMUNET_STUDY_RUNNER"  # the process that waits for this one: when it dies, this one stops
+PR_SET_PDEATHSIG = 1
+TRAINED, STRETCHES = "trained.json", "stretches.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", action="append", default=[], metavar="SET=FOLDER")
+    parser.add_argument("--closed", action="store_true", help="leave the test images alone")
+    arguments = parser.parse_args(argv)
+    _stop_with_parent()
+    limit_threads()
+    plan = load(arguments.study)
+    places = Places(arguments.work, dict(_pair(text) for text in arguments.data))
+    try:
+        return compute(plan, plan.find(arguments.name), places, arguments.closed)
+    except (ValueError, OSError) as error:
+        print(f"{arguments.name}: {error}", file=sys.stderr)
+        return 1
+
+
+def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
+    """closed: without the test images; a later call with them open scores the same weights."""
+    from hymunet.study import state
+
+    work, data = state.workplace(places, cell), places.of(cell)
+    with state.lock(work) as free:
+        if not free:
+            return BUSY
+        if data.hashes() is None:
+            raise ValueError(f"{data.prepared}, {data.split}: not there; `hymunet study run` makes them")
+        wanted = state.expected(plan, cell, data)
+        content = plan.checked(cell)
+        if code := _train(content, data, work, wanted):
+            return code
+        files = {"history.json": work / "training/history.json"}
+        if not closed:
+            from hymunet.evaluation.evaluate import evaluate
+
+            output = work / "evaluation"
+            evaluate(work / "model", data.prepared, data.split, work / "training", output, content.evaluate)
+            files |= {name: output / name for name in ("metrics.json", "per_image.csv")}
+        from hymunet.study import results
+
+        results.publish(plan.results(cell), _record(cell, content, data, work, wanted), files)
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    return 0
+
+
+def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any]) -> int:
+    """The weights into `work/model`, unless those there are of the same settings, data and code."""
+    from hymunet import atomic, evidence
+    from hymunet.training import trainer
+
+    parts = {
+        "settings": {key: value for key, value in wanted["settings"].items() if key != "evaluate"},
+        "made_from": {key: value for key, value in wanted["made_from"].items() if key != "scoring_code"},
+    }
+    marker, stretches = work / TRAINED, work / STRETCHES
+    before = evidence.read(marker, f"remove {marker}") if marker.is_file() else {}
+    if before.get("parts") == parts and (work / "model/model.json").is_file():
+        return 0
+    known = evidence.read(stretches, f"remove {stretches}") if stretches.is_file() else {}
+    seconds = known["seconds"] if known.get("parts") == parts else []
+    paths = trainer.Paths(
+        prepared=data.prepared,
+        split=data.split,
+        model=work / "model",
+        reports=work / "training",
+        checkpoints=str(work / "checkpoints"),
+        journal=work / "journal",
+    )
+    start = time.monotonic()
+    code = trainer.train(content.model, content.train, paths)
+    seconds = [*seconds, round(time.monotonic() - start, 1)]
+    atomic.write(stretches, json.dumps({"parts": parts, "seconds": seconds}) + "\n")
+    if code == 0:
+        atomic.write(marker, json.dumps({"parts": parts}) + "\n")
+    return code
+
+
+def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What cell.json says, but for the files' hashes."""
+    import torch
+
+    from hymunet import evidence
+    from hymunet.data.feed.dataset import Prepared
+    from hymunet.inference import Segmenter
+    from hymunet.study import size
+    from hymunet.study.folds import groups_of_several
+    from hymunet.training import device, identity
+
+    info = evidence.read(work / "model/model.json", "train the cell again")
+    seconds = evidence.read(work / STRETCHES, "train the cell again")["seconds"]
+    used = device.choose(0)
+    dtype = device.autocast_dtype(content.train.precision, used)
+    model = Segmenter.load(work / "model", device=used).model
+    images = content.train.epochs * len(Prepared(data.prepared).split(data.split)["train"])
+    duplicates = groups_of_several(data.split.read_text(encoding="utf-8"), "test")
+    return {
+        "cell": {"name": cell.name, "images": cell.images, "model": cell.model, "seed": cell.seed, "fold": cell.fold},
+        **wanted,
+        "weights_sha256": info["weights_sha256"],
+        "near_duplicates": duplicates,
+        "run_key": info["run_key"],
+        "epoch": info["epoch"],
+        "validation_dice": info["validation_dice"],
+        "commit": identity.git_commit() or "unknown",
+        "machine": device.describe(used),
+        "torch": torch.__version__,
+        "precision": "float32" if dtype is None else "bf16",
+        "training_seconds": round(sum(seconds), 1),
+        "training_stretches": len(seconds),
+        "peak_memory_bytes": device.peak_memory_bytes(used),
+        **size.counts(content.model, content.prepare.image_size),
+        "images_per_second": {
+            "trained": round(images / max(sum(seconds), 0.1), 1),
+            "inferred": size.inference_rates(model, content.prepare.image_size),
+        },
+    }
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    return name, Path(folder)
+
+
+def _stop_with_parent() -> None:
+    """Asks the system for SIGTERM when whoever waits for this process is killed: it saves, and the study goes on
+    later."""
+    if parent := os.environ.get(PARENT):
+        if prctl := getattr(ctypes.CDLL(None), "prctl", None):  # Linux
+            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(parent):
+            sys.exit(f"the process that started this cell ({parent}) has ended")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

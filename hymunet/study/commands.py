@@ -1,0 +1,117 @@
+"""`hymunet study run | status | import | tables`. Heavy libraries are imported by the verb that needs them."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hymunet.study.data import Places
+
+WORK = Path("artifacts/studies")
+
+
+def add(verb: argparse.ArgumentParser) -> None:
+    """The verbs below `hymunet study`."""
+    verbs = verb.add_subparsers(dest="study_verb", required=True, metavar="VERB")
+
+    def one(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text)
+        added.add_argument("study", type=Path, metavar="STUDY", help="its folder: studies/comparison")
+        added.set_defaults(run=run)
+        return added
+
+    def with_places(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument("--work", type=Path, help=f"checkpoints, weights, logs, data ({WORK}/NAME)")
+        given = "a folder as the pipeline's data/, holding prepared/ and split/, in place of data that are made here"
+        added.add_argument("--data", action="append", default=[], metavar="SET=FOLDER", help=given)
+        only = "cells whose names fit: isic2018/unet, '*/seed-0'; may be given again"
+        added.add_argument("--only", action="append", default=[], metavar="PATTERN", help=only)
+        return added
+
+    run = with_places(one("run", run_study, "compute what the study lacks; goes on where it was stopped"))
+    run.add_argument("--workers", type=int, help="cells at a time (one a visible GPU; 1 without)")
+    run.add_argument("--closed", action="store_true", help="leave the test images alone: validation only")
+    run.add_argument("--missing", action="store_true", help="keep results of other code, data or settings as they are")
+    where = "where images are: data.isic2018.mirror=DIR"
+    run.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help=where)
+    with_places(one("status", run_status, "what is done, stale, failed and missing, and why"))
+    bring = with_places(one("import", run_import, "take in results that were computed elsewhere, checked"))
+    bring.add_argument("folder", type=Path, metavar="FOLDER", help="holding results of this study, at any depth")
+    tables = one("tables", run_tables, "write the tables and pictures of the results, beside them")
+    tables.add_argument(
+        "--into", action="append", default=[], type=Path, metavar="FILE.md", help="fill its blocks, too"
+    )
+    tables.add_argument("--check", action="store_true", help="write nothing; exit code 1 where files do not agree")
+
+
+def _places(arguments: argparse.Namespace) -> "Places":
+    from hymunet.study.data import Places
+
+    given = {}
+    for text in arguments.data:
+        name, sign, folder = text.partition("=")
+        if not sign or not folder:
+            raise ValueError(f"--data {text}: expected SET=FOLDER")
+        given[name] = Path(folder)
+    folder = arguments.study if arguments.study.is_dir() else arguments.study.parent
+    return Places(arguments.work or WORK / folder.resolve().name, given)
+
+
+def run_study(arguments: argparse.Namespace) -> int:
+    from hymunet.study import board, data, plan, run, state
+
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers {arguments.workers} must be at least 1")
+    planned, places = plan.load(arguments.study, arguments.set), _places(arguments)
+    if unknown := places.given.keys() - planned.study.sets:
+        raise ValueError(f"--data {unknown.pop()}=…: no such set; there are: {', '.join(planned.study.sets)}")
+    cells = planned.chosen(arguments.only)
+    for images in dict.fromkeys(cell.images for cell in cells):
+        data.make(planned, images, places)
+    states = {cell: state.state(planned, cell, places) for cell in cells}
+    todo = run.to_do(states, arguments.closed, arguments.missing)
+    print(f"{planned.study.title}: {len(cells)} cells: {board.totals(states)}; to compute: {len(todo)}", flush=True)
+    for line in board.reasons({cell: states[cell] for cell in todo}):
+        print(line)
+    workers = arguments.workers or max(1, len(run.visible_gpus()))
+    runner = run.Runner(planned, places, dict(states), workers, arguments.closed)
+    code = runner.run(todo)
+    print(board.totals(runner.states))
+    for line in board.reasons(runner.states):
+        print(line, file=sys.stderr)
+    return code
+
+
+def run_status(arguments: argparse.Namespace) -> None:
+    from hymunet.study import board, plan, state
+
+    planned, places = plan.load(arguments.study), _places(arguments)
+    states = {cell: state.state(planned, cell, places) for cell in planned.chosen(arguments.only)}
+    print(board.table(states, {}))
+    print(board.totals(states))
+    for line in board.reasons(states):
+        print(line)
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    from hymunet.study import plan, state
+
+    planned, places = plan.load(arguments.study), _places(arguments)
+    chosen = planned.chosen(arguments.only)
+    for line in state.take_in(planned, chosen, places, arguments.folder):
+        print(line)
+
+
+def run_tables(arguments: argparse.Namespace) -> int:
+    from hymunet.study import documents, plan
+
+    planned = plan.load(arguments.study)
+    if arguments.check:
+        differing = documents.stale(planned, arguments.into)
+        for file in differing:
+            print(f"{file}: does not agree with the results; make results", file=sys.stderr)
+        return int(bool(differing))
+    for path in documents.write(planned, arguments.into):
+        print(path)
+    return 0

@@ -1,0 +1,106 @@
+"""A study as its file says it: models × seeds × sets of images, what is compared, which tables are made of it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from hymunet import params
+from hymunet.section import Count, Section, Seed
+
+FILE = "study.yaml"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a folder
+Seeds = Annotated[list[Seed], Field(min_length=1)]
+Changes = dict[str, dict[str, Any]]  # sections of params.yaml with the keys that differ
+
+
+class Model(Section):
+    """model: its section of params.yaml. train: what it does otherwise. seeds: in place of the study's, for all sets.
+
+    published: the publication's own figures, in per cent and pixels, by score.
+    """
+
+    title: str
+    model: dict[str, Any]
+    train: dict[str, Any] = Field(default_factory=dict)
+    seeds: Seeds | None = None
+    published: dict[str, float] = Field(default_factory=dict)
+
+
+class ImageSet(Section):
+    """params: the sections data, prepare, split and what else differs. models, seeds: None takes all of the study.
+
+    folds: a grouped cross-validation in place of the split's one test part; every image is tested once a seed.
+    """
+
+    title: str
+    params: Changes = Field(default_factory=dict)
+    models: list[Name] | None = None
+    seeds: Seeds | None = None
+    folds: Annotated[int, Field(ge=3, le=100)] | None = None
+
+
+class Table(Section):
+    """models: the rows, in this order. notes: what a reader must know, a sentence each."""
+
+    title: str
+    models: Annotated[list[Name], Field(min_length=1)]
+    notes: list[str] = Field(default_factory=list)
+
+
+class Study(Section):
+    """base: the params file that everything starts from, beside the study's file. reference: whom the others are
+    compared with. resamples: draws behind the ranks' stability."""
+
+    title: str
+    base: str
+    params: Changes = Field(default_factory=dict)
+    reference: Name
+    seeds: Seeds
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    sets: Annotated[dict[Name, ImageSet], Field(min_length=1)]
+    tables: dict[Name, Table] = Field(default_factory=dict)
+    resamples: Count = 2000
+
+    @model_validator(mode="after")
+    def _names_are_of_models(self) -> Self:
+        named = {"reference": [self.reference]}
+        named |= {f"sets.{name}.models": images.models or [] for name, images in self.sets.items()}
+        named |= {f"tables.{name}.models": table.models for name, table in self.tables.items()}
+        for place, names in named.items():
+            if unknown := [name for name in names if name not in self.models]:
+                raise ValueError(f"{place} names {', '.join(unknown)}; the study's models: {', '.join(self.models)}")
+        return self
+
+
+def read(path: Path) -> tuple[Study, dict[str, Any]]:
+    """A study's file, or its folder -> the study and the content of its base.
+
+    Raises ValueError, in one line that names file, key, value and what is allowed.
+    """
+    file = file_of(path)
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; name a study's folder, such as studies/comparison")
+    content = params.read_yaml(file)
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise ValueError(f"{file}: {'; '.join(problems)}") from None
+    base = file.parent / study.base
+    if not base.is_file():
+        raise ValueError(f"{file}: base = {study.base!r}: no such file beside it; name a profile, or a params.yaml")
+    return study, params.read_yaml(base)
+
+
+def file_of(path: Path) -> Path:
+    return path / FILE if path.is_dir() else path
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] in ("missing", "extra_forbidden"):
+        return f"{key}: {'is missing' if problem['type'] == 'missing' else 'unknown key'}"
+    return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,88 @@
+"""A study's tables and pictures as files beside its results, and as blocks in documents; written, or only compared.
+
+A block of a document stands between `<!-- study comparison isic2018/table_1 -->` and `<!-- end of study -->`; the text
+between is that of `studies/comparison/tables/isic2018/table_1.md`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hymunet import atomic
+from hymunet.study import pictures, tables
+from hymunet.study.formats import comma_separated, latex, markdown
+from hymunet.study.plan import Plan
+from hymunet.study.scores import load
+
+BLOCK = re.compile(r"(<!-- study (?P<study>\S+) (?P<name>\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
+
+
+def build(plan: Plan) -> dict[str, str]:
+    """Place below `tables/` -> content, of every set that has results."""
+    files = {}
+    for images in plan.study.sets:
+        scored = load(plan, images)
+        if scored is None:
+            continue
+        grids = {
+            name: tables.scores(plan, scored, name)
+            for name, table in plan.study.tables.items()
+            if any(model in scored.models for model in table.models)
+        }
+        grids["differences"] = tables.differences(plan, scored)
+        for name, grid in grids.items():
+            files[f"{images}/{name}.md"] = markdown(grid)
+            files[f"{images}/{name}.tex"] = latex(grid, f"{images}-{name}")
+            files[f"{images}/{name}.csv"] = comma_separated(grid)
+        found, ranking = tables.comparisons(plan, scored)
+        title = {name: plan.study.models[name].title for name in scored.models}
+        if found:
+            reference = plan.study.models[plan.study.reference].title
+            files[f"{images}/forest.svg"] = pictures.forest(found, [title[one.name] for one in found], reference)
+        if ranking is not None:
+            files[f"{images}/ranks.svg"] = pictures.ranks(ranking, list(title.values()))
+    return files
+
+
+def write(plan: Plan, documents: Sequence[Path]) -> list[str]:
+    """Writes what differs, removes tables that no result makes any more, and returns the paths that changed."""
+    changed = stale(plan, documents)
+    for path, text in changed.items():
+        if text is None:
+            path.unlink()
+        else:
+            atomic.write(path, text)
+    return [str(path) for path in changed]
+
+
+def stale(plan: Plan, documents: Sequence[Path]) -> dict[Path, str | None]:
+    """Files that do not agree with the results -> what they should hold; None for one that should not be there."""
+    files, folder = build(plan), plan.folder / "tables"
+    wanted: dict[Path, str | None] = {folder / name: text for name, text in files.items()}
+    if folder.is_dir():
+        wanted |= {path: None for path in sorted(folder.rglob("*.*")) if path not in wanted}
+    wanted |= {document: with_blocks(document, plan.folder.resolve().name, files) for document in documents}
+    return {path: text for path, text in wanted.items() if not _holds(path, text)}
+
+
+def with_blocks(document: Path, study: str, files: Mapping[str, str]) -> str:
+    """A document's text with this study's blocks filled. Raises ValueError for a block that no result makes."""
+
+    def filled(match: re.Match[str]) -> str:
+        if match["study"] != study:
+            return match[0]
+        name = f"{match['name']}.md"
+        if name not in files:
+            made = ", ".join(sorted(file.removesuffix(".md") for file in files if file.endswith(".md"))) or "none yet"
+            raise ValueError(f"{document}: block {match['name']} of study {study}: no such table; there are: {made}")
+        return f"{match[1]}{files[name]}{match[4]}"
+
+    return BLOCK.sub(filled, document.read_text(encoding="utf-8"))
+
+
+def _holds(path: Path, text: str | None) -> bool:
+    """Pictures are compared by what they were drawn from: their lines depend on the drawing library's version."""
+    if text is None or not path.is_file():
+        return text is None and not path.is_file()
+    found = path.read_text(encoding="utf-8")
+    return found == text or (path.suffix == ".svg" and pictures.stamp(found) == pictures.stamp(text))

@@ -1,0 +1,91 @@
+"""What is kept of a cell: a small folder that says what it was made from, and is believed only where that holds.
+
+metrics.json, per_image.csv   the test images' scores, as `evaluate` wrote them; not there while tests are closed
+history.json                  the training's epochs
+cell.json                     settings, hashes, commit, machine, seconds; written last
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hymunet import atomic, evidence, metrics
+
+RECORD = "cell.json"
+TRAINING, TEST = ("history.json",), ("metrics.json", "per_image.csv")
+AGAIN = "compute the cell again, or copy its folder again"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell's record, and with closed tests nothing else. folder: where it was read."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def tested(self) -> bool:
+        return "metrics.json" in self.record["files"]
+
+    def metrics(self) -> dict[str, Any]:
+        return evidence.read(self.folder / "metrics.json", AGAIN)
+
+    def history(self) -> list[dict[str, Any]]:
+        return json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """per_image.csv: `id` as text, everything else as a number."""
+        with (self.folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
+            rows = [
+                {key: value if key == "id" else float(value) for key, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+        if not rows or not {"id", *metrics.COUNTS} <= rows[0].keys():
+            raise ValueError(f"{self.folder / 'per_image.csv'}: no rows with id, {', '.join(metrics.COUNTS)}; {AGAIN}")
+        return rows
+
+
+def publish(folder: Path, record: Mapping[str, Any], files: Mapping[str, Path]) -> Result:
+    """Puts a cell's files into `folder`, its record last: a folder without one, or one that others belong to, counts
+    for nothing."""
+    content = {name: path.read_bytes() for name, path in files.items()}
+    (folder / RECORD).unlink(missing_ok=True)
+    for name in (*TRAINING, *TEST):
+        if name in content:
+            atomic.write(folder / name, content[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+    hashes = {name: evidence.sha256(folder / name) for name in content}
+    atomic.write(folder / RECORD, json.dumps({**record, "files": hashes}, indent=2) + "\n")
+    found = read(folder)
+    assert found is not None
+    return found
+
+
+def read(folder: Path) -> Result | None:
+    """None where there is no record. Raises ValueError unless the files are those that the record was made with."""
+    if not (folder / RECORD).is_file():
+        return None
+    record = evidence.read(folder / RECORD, AGAIN)
+    if missing := {"cell", "settings", "made_from", "files", "weights_sha256"} - record.keys():
+        raise ValueError(f"{folder / RECORD}: does not say {', '.join(sorted(missing))}; {AGAIN}")
+    for name, said in record["files"].items():
+        found = evidence.sha256(folder / name) if (folder / name).is_file() else "nothing"
+        if said != found:
+            raise ValueError(f"{folder / RECORD}: made with a {name} {said[:12]}, beside it lies {found[:12]}; {AGAIN}")
+    result = Result(folder, record)
+    if result.tested:
+        tested, place = result.metrics(), folder / "metrics.json"
+        for key in ("weights_sha256", "data_sha256", "split_sha256", "per_image_sha256"):
+            said = {**record, **record["made_from"], "per_image_sha256": record["files"]["per_image.csv"]}
+            evidence.require(place, tested, key, folder, said[key], AGAIN)
+    return result
+
+
+def copy(result: Result, folder: Path) -> None:
+    """A result that was computed elsewhere, into its place."""
+    record = {key: value for key, value in result.record.items() if key != "files"}
+    publish(folder, record, {name: result.folder / name for name in result.record["files"]})

@@ -1,0 +1,148 @@
+"""A study's results as arrays: of each model its scores (seeds, images), all models on the same images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hymunet.study import results
+from hymunet.study.plan import Cell, Plan
+from hymunet.training import identity
+
+
+@dataclass(frozen=True)
+class Score:
+    """label: with its unit as shown. factor: from the unit in per_image.csv to the one shown."""
+
+    label: str
+    factor: float
+    digits: int
+    higher_is_better: bool = True
+
+
+SCORES = {
+    "iou": Score("IoU, %", 100, 1),
+    "dice": Score("Dice, %", 100, 1),
+    "hd95": Score("HD95, px", 1, 2, False),
+    "hd95_fraction": Score("HD95, % of the diagonal", 100, 2, False),
+    "precision": Score("precision, %", 100, 1),
+    "sensitivity": Score("sensitivity, %", 100, 1),
+    "specificity": Score("specificity, %", 100, 1),
+}
+HEADLINE = "dice"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One model's whole runs. values: score -> (seeds, images), in per_image.csv's units. records: of all cells."""
+
+    name: str
+    seeds: Sequence[int]
+    values: Mapping[str, np.ndarray]
+    records: Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What there is of one set. groups: of each image, that of its near-duplicates. missing: names of cells."""
+
+    images: str
+    ids: Sequence[str]
+    groups: Sequence[str]
+    models: Mapping[str, Runs]
+    missing: Sequence[str]
+
+    @property
+    def image_size(self) -> int:
+        return next(iter(self.models.values())).records[0]["settings"]["image_size"]
+
+
+def load(plan: Plan, images: str) -> Scored | None:
+    """None where no cell of the set has been tested. A run of a cross-validation counts when all its folds are there.
+
+    Raises ValueError for a damaged result, and for results that do not belong together: other settings than the study
+    says, other images, another split.
+    """
+    cells = [cell for cell in plan.cells if cell.images == images]
+    found = {cell: result for cell in cells if (result := _tested(plan, cell))}
+    runs: dict[str, dict[int, list[results.Result]]] = {}
+    for cell in cells:
+        runs.setdefault(cell.model, {}).setdefault(cell.seed, [])
+        if cell in found:
+            runs[cell.model][cell.seed].append(found[cell])
+    parts = plan.study.sets[images].folds or 1
+    whole = {
+        model: {seed: parts_of for seed, parts_of in seeds.items() if len(parts_of) == parts}
+        for model, seeds in runs.items()
+    }
+    whole = {model: seeds for model, seeds in whole.items() if seeds}
+    if not whole:
+        return None
+    _belong_together(found)
+    tables = {(model, seed): _rows(of) for model, seeds in whole.items() for seed, of in seeds.items()}
+    ids = sorted(next(iter(tables.values())))
+    for (model, seed), rows in tables.items():
+        if sorted(rows) != ids:
+            raise ValueError(f"{plan.folder}: {images}/{model}/seed-{seed} was tested on other images; {results.AGAIN}")
+    together = {
+        id: group for result in found.values() for id, group in result.record.get("near_duplicates", {}).items()
+    }
+    models = {}
+    for model, seeds in whole.items():
+        values = {name: np.array([[tables[model, seed][id][name] for id in ids] for seed in seeds]) for name in SCORES}
+        records = [result.record for of in seeds.values() for result in of]
+        models[model] = Runs(model, list(seeds), values, records)
+    return Scored(
+        images, ids, [together.get(id, id) for id in ids], models, [cell.name for cell in cells if cell not in found]
+    )
+
+
+def _tested(plan: Plan, cell: Cell) -> results.Result | None:
+    result = results.read(plan.results(cell))
+    if result is None or not result.tested:
+        return None
+    content = plan.checked(cell)
+    train = {key: value for key, value in content.train.model_dump().items() if key not in identity.IMMATERIAL}
+    said = {
+        "model": content.model.model_dump(),
+        "train": train,
+        "evaluate": content.evaluate.model_dump(),
+        "image_size": content.prepare.image_size,
+    }
+    if others := identity.differences(said, result.record["settings"]):
+        raise ValueError(f"{result.folder}: not the study's settings: {'; '.join(others)}; {results.AGAIN}")
+    return result
+
+
+def _belong_together(found: Mapping[Cell, results.Result]) -> None:
+    """All on the same images by the same split, fold by fold."""
+    first: dict[int | None, results.Result] = {}
+    for cell, result in found.items():
+        other = first.setdefault(cell.fold, result)
+        for key in ("data_sha256", "split_sha256"):
+            here, there = (one.record["made_from"][key] for one in (result, other))
+            if here != there:
+                raise ValueError(
+                    f"{result.folder}: {key} {here[:12]}, but {there[:12]} in {other.folder}: scores of one table must "
+                    f"be of the same images and split; {results.AGAIN}"
+                )
+
+
+def _rows(parts: Sequence[results.Result]) -> dict[str, dict[str, float]]:
+    """id -> its scores, of all folds of one run."""
+    return {
+        row["id"]: {**overlaps(row, part.record["settings"]["image_size"]), **row}
+        for part in parts
+        for row in part.rows()
+    }
+
+
+def overlaps(row: Mapping[str, float], image_size: int) -> dict[str, float]:
+    """Sensitivity and specificity from pixel counts; 1 where there is no lesion, or nothing but lesion, to be found."""
+    positive = row["true_positive"] + row["false_negative"]
+    negative = image_size**2 - positive
+    return {
+        "sensitivity": row["true_positive"] / positive if positive else 1.0,
+        "specificity": (negative - row["false_positive"]) / negative if negative else 1.0,
+    }

@@ -1,0 +1,165 @@
+"""Where each cell of a study stands: what its result must have been made from, and what there is."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hymunet import atomic, closure, evidence
+from hymunet.models import catalogue
+from hymunet.study import results
+from hymunet.study.data import Data, Places
+from hymunet.study.plan import Cell, Plan
+from hymunet.training import identity
+
+SCORES = ("hymunet.metrics", "hymunet.inference", "hymunet.evaluation.threshold")  # what decides them, given weights
+FAILED, LOCK, LOG = "failed.json", "lock", "log.txt"
+CODE = {"training_code": "the training's code", "scoring_code": "the scores' code"}
+
+
+@dataclass(frozen=True)
+class State:
+    """kind: done, trained (validation alone; tests closed), stale, damaged, failed, running or missing. why: if not
+    obvious. result: what is there, also of other settings, code or data."""
+
+    kind: str
+    why: str = ""
+    result: results.Result | None = None
+
+
+def expected(plan: Plan, cell: Cell, data: Data) -> dict[str, Any]:
+    """What a cell's result depends on: `settings` and `made_from`. Data that are not here are left open."""
+    content = plan.checked(cell)
+    train = {key: value for key, value in content.train.model_dump().items() if key not in identity.IMMATERIAL}
+    return {
+        "settings": {
+            "model": content.model.model_dump(),
+            "train": train,
+            "evaluate": content.evaluate.model_dump(),
+            "image_size": content.prepare.image_size,
+        },
+        "made_from": {
+            **(data.hashes() or {}),
+            **_code(content.model.name),
+        },
+    }
+
+
+@cache
+def _code(model: str) -> dict[str, str]:
+    declared = catalogue.module(model)
+    own = [declared] if declared.startswith("hymunet.") else []
+    scoring = closure.sha256(closure.files(*SCORES, *own))
+    return {"training_code": identity.code_sha256(model), "scoring_code": scoring}
+
+
+def differences(wanted: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """Why a record is of another cell than is wanted, one reason each; `train.epochs: 200 here, 100 there`."""
+    found = identity.differences(wanted["settings"], record["settings"])
+    for key, value in wanted["made_from"].items():
+        if record["made_from"].get(key) != value:
+            found.append(f"other {CODE[key] if key in CODE else evidence.NAMES[key]}")
+    return found
+
+
+def state(plan: Plan, cell: Cell, places: Places) -> State:
+    work = workplace(places, cell)
+    if taken(work):
+        return State("running")
+    try:
+        result = results.read(plan.results(cell))
+    except ValueError as error:
+        return State("damaged", str(error))
+    wanted = expected(plan, cell, places.of(cell))
+    if result and not (reasons := differences(wanted, result.record)):
+        return State("done" if result.tested else "trained", result=result)
+    failure = work / FAILED
+    if failure.is_file():
+        record = evidence.read(failure, f"remove {failure}")
+        if record.get("wanted") == wanted:
+            return State("failed", f"exit code {record['code']}: {record['said']} ({work / LOG})", result)
+    return State("stale", "; ".join(reasons), result) if result else State("missing")
+
+
+def note_failure(plan: Plan, cell: Cell, places: Places, code: int) -> str:
+    """Writes down that a cell failed, for as long as it would fail in the same way; returns what it said last."""
+    work = workplace(places, cell)
+    said = last_line(work / LOG)
+    record = {"wanted": expected(plan, cell, places.of(cell)), "code": code, "said": said}
+    atomic.write(work / FAILED, json.dumps(record, indent=2) + "\n")
+    return said
+
+
+def take_in(plan: Plan, cells: Sequence[Cell], places: Places, folder: Path) -> list[str]:
+    """Copies the results of these cells found below `folder` into the study; returns a line for each.
+
+    Raises ValueError, and copies nothing, for a damaged one, for one of other settings, and for one that differs from
+    a result that is there and holds.
+    """
+    taken_in, lines = [], []
+    for record in sorted(folder.rglob(results.RECORD)):
+        result = results.read(record.parent)
+        assert result is not None
+        cell = next((one for one in cells if one.name == result.record["cell"]["name"]), None)
+        if cell is None:
+            lines.append(f"{record.parent}: left out; {result.record['cell']['name']} is not among the cells asked for")
+            continue
+        wanted, present = expected(plan, cell, places.of(cell)), state(plan, cell, places)
+        if others := identity.differences(wanted["settings"], result.record["settings"]):
+            raise ValueError(f"{record}: {cell.name} with other settings: {'; '.join(others)}")
+        if present.kind == "running":
+            raise ValueError(f"{cell.name}: is being computed here; stop that, or wait for it")
+        same = present.result and present.result.record["files"] == result.record["files"]
+        if present.kind == "done" and not same:
+            raise ValueError(
+                f"{record}: {cell.name} is done, with other scores; remove {plan.results(cell)} to replace it"
+            )
+        stale = "; ".join(differences(wanted, result.record))
+        lines.append(f"{cell.name}: {'there already' if same else 'taken in'}{f' (stale: {stale})' if stale else ''}")
+        if not same:
+            taken_in.append((result, plan.results(cell)))
+    if not lines:
+        raise ValueError(f"{folder}: no {results.RECORD} in it")
+    for result, target in taken_in:
+        results.copy(result, target)
+    return lines
+
+
+def last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
+
+
+def workplace(places: Places, cell: Cell) -> Path:
+    """Where a cell is computed: log, checkpoints, weights, reports."""
+    return places.work / "cells" / cell.name
+
+
+@contextmanager
+def lock(work: Path) -> Iterator[bool]:
+    """Holds a cell for this process; gives False where another one has it. It ends with the process, however that
+    ends."""
+    work.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(work / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def taken(work: Path) -> bool:
+    """Whether a process is computing this cell."""
+    if not (work / LOCK).exists():
+        return False
+    with lock(work) as free:
+        return not free

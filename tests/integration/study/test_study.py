@@ -1,0 +1,198 @@
+"""Three models and two seeds, as a user runs a study: stopped twice, one model crashing, nothing computed twice."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hymunet import cli
+from hymunet.study import state
+from tests.support import small_project, small_study
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+Inside = Callable[..., tuple[int, str, str]]
+EPOCHS = small_study.SMALL["epochs"]
+
+
+class Study:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.study, self.work = folder, small_study.write_study(folder / "mini"), folder / "work"
+        small_project.write_data(folder / "data")
+        self.packages = small_study.install_model(folder / "packages", small_study.CRASHES)
+        self.options = ["--work", self.work, "--data", f"drawn={folder / 'data'}"]
+
+    def start(self, verb: str, *options: object) -> subprocess.Popen[str]:
+        command = small_study.command(verb, self.study, *self.options, *options)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            command, cwd=self.folder, env=small_study.environment(self.packages), text=True, **pipes
+        )
+
+    def run(self, verb: str, *options: object) -> tuple[int, str, str]:
+        process = self.start(verb, *options)
+        out, error = process.communicate(timeout=400)
+        return process.returncode, out, error
+
+    def stopped(self, number: int, *options: object) -> tuple[int, str]:
+        """Run until some cell is in the middle of its training, then told to stop."""
+        before = self.epochs()
+        process = self.start("run", *options)
+        while not self.in_the_middle(before):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=120)
+        return process.returncode, error
+
+    def logs(self) -> dict[str, str]:
+        place = self.work / "cells/drawn"
+        return {path.parent.relative_to(place).as_posix(): path.read_text() for path in place.rglob("log.txt")}
+
+    def epochs(self) -> dict[str, list[int]]:
+        return {name: [int(n) for n in re.findall(r"epoch (\d+)/", log)] for name, log in self.logs().items()}
+
+    def in_the_middle(self, before: dict[str, list[int]]) -> bool:
+        return any(before.get(name) != done and 2 <= len(done) < EPOCHS - 2 for name, done in self.epochs().items())
+
+    def results(self) -> dict[str, float]:
+        place = self.study / "results/drawn"
+        return {path.parent.relative_to(place).as_posix(): path.stat().st_mtime for path in place.rglob("cell.json")}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return Study(tmp_path_factory.mktemp("study"))
+
+
+WHOLE = {f"{model}/seed-{seed}" for model in ("unet", "attention") for seed in (0, 1)}
+FAILED = {f"ward/seed-{seed}" for seed in (0, 1)}
+
+
+def test_stopped_twice_and_with_a_model_that_crashes_it_computes_the_rest_once(study: Study) -> None:
+    code, error = study.stopped(signal.SIGTERM)
+    assert code == 75, error
+    assert "stopping" in error
+    code, _ = study.stopped(signal.SIGINT)
+    assert code == 130
+    code, out, error = study.run("run", "--workers", 2)
+    assert code == 1
+    assert study.results().keys() == WHOLE
+    for name in FAILED:
+        assert re.search(rf"drawn/{name}: failed: exit code 1: RuntimeError: the planted crash \(.*log.txt\)", error)
+    assert out.splitlines()[-1] == "4 done, 2 failed"
+    epochs = study.epochs()
+    assert {name: done for name, done in epochs.items() if name in WHOLE} == {
+        name: list(range(1, EPOCHS + 1)) for name in WHOLE
+    }, "an epoch that was computed twice, or not at all"
+    assert sum("goes on at step" in log for log in study.logs().values()) >= 1, "no cell was stopped in its middle"
+
+
+def test_then_only_what_failed_is_tried_again_and_mended_it_is_done(study: Study) -> None:
+    before, epochs = study.results(), study.epochs()
+    small_study.install_model(study.packages, small_study.WORKS)
+    code, out, error = study.run("run", "--workers", 2)
+    assert code == 0, error
+    assert "to compute: 2" in out
+    assert out.splitlines()[-1] == "6 done"
+    after = study.results()
+    assert after.keys() == WHOLE | FAILED
+    assert {name: after[name] for name in WHOLE} == before
+    assert {name: done for name, done in study.epochs().items() if name in WHOLE} == {n: epochs[n] for n in WHOLE}
+
+
+def test_a_cell_that_was_stopped_killed_and_closed_has_the_bytes_of_one_that_was_not(study: Study) -> None:
+    """And a runner that is killed takes its cells along; tests that were closed are opened on the same weights."""
+    name = next(name for name, log in study.logs().items() if "goes on at step" in log)
+    published, work = study.study / "results/drawn" / name, study.work / "cells/drawn" / name
+    kept = {file.name: file.read_bytes() for file in published.iterdir()}
+    shutil.rmtree(published)
+    shutil.rmtree(work)
+    options = ("--only", f"drawn/{name}")
+    process = study.start("run", *options)
+    while not state.taken(work):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while state.taken(work):
+        assert time.monotonic() < deadline, "the cell outlives its runner"
+        time.sleep(0.05)
+    code, out, error = study.run("run", *options, "--closed")
+    assert code == 0, error
+    assert out.splitlines()[-1] == "1 trained"
+    assert sorted(path.name for path in published.iterdir()) == ["cell.json", "history.json"]
+    code, out, error = study.run("run", *options)
+    assert code == 0, error
+    assert study.epochs()[name] == list(range(1, EPOCHS + 1)), "trained again"
+    for file in ("per_image.csv", "metrics.json", "history.json"):
+        assert (published / file).read_bytes() == kept[file], file
+
+
+@pytest.fixture
+def inside(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    """The command in this process."""
+    monkeypatch.syspath_prepend(str(study.packages))
+
+    def run(verb: str, *options: object) -> tuple[int, str, str]:
+        code = cli.main(small_study.command(verb, study.study, *study.options, *options)[3:])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_status_says_scores_by_seed_and_why_a_result_does_not_hold(study: Study, inside: Inside) -> None:
+    code, out, _ = inside("status")
+    lines = out.splitlines()
+    assert (code, lines[0].split(), lines[-1]) == (0, ["set", "model", "seed", "0", "seed", "1"], "6 done")
+    dice = [json.loads((study.study / f"results/drawn/unet/seed-{n}/metrics.json").read_text()) for n in (0, 1)]
+    assert lines[1].split() == ["drawn", "unet", *(f"{one['test']['dice']['mean']:.4f}" for one in dice)]
+    table = study.study / "results/drawn/unet/seed-0/per_image.csv"
+    before = table.read_bytes()
+    table.write_bytes(before[:-1])
+    try:
+        code, out, _ = inside("status")
+    finally:
+        table.write_bytes(before)
+    assert "5 done, 1 damaged" in out
+    assert "cell.json: made with a per_image.csv" in out
+
+
+def test_results_of_another_machine_are_taken_in_checked(study: Study, inside: Inside, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "brought"
+    shutil.copytree(study.study / "results", elsewhere)
+    shutil.rmtree(study.study / "results/drawn/attention/seed-0")
+    code, out, error = inside("import", elsewhere)
+    assert code == 0, error
+    assert out.count("there already") == 5
+    assert "drawn/attention/seed-0: taken in" in out
+    table = elsewhere / "drawn/attention/seed-0/per_image.csv"
+    table.write_text(table.read_text().replace("0.", "0.9", 1))
+    code, _, error = inside("import", elsewhere)
+    assert code == 1
+    assert "made with a per_image.csv" in error
+    assert inside("status")[1].splitlines()[-1] == "6 done"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["run", "--only", "drawn/vnet"], "--only drawn/vnet: fits no cell; they are named as drawn/unet/seed-0"),
+        (["run", "--workers", "0"], "--workers 0 must be at least 1"),
+        (["run", "-S", "train.epochs=1"], "-S train.epochs=1: a study's parameters are those of its file"),
+        (["run", "--data", "other=x"], "--data other=…: no such set; there are: drawn"),
+        (["run", "--data", "drawn=nowhere"], "nowhere: given for drawn, and holds no prepared/"),
+        (["import", "nowhere"], "nowhere: no cell.json in it"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(inside: Inside, options: list[str], message: str) -> None:
+    code, _, error = inside(*options)
+    assert code == 1
+    assert message in error
+    assert error.count("\n") == 1

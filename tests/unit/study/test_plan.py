@@ -1,0 +1,115 @@
+"""A study's file, its cells, its folds: what is said is what is computed, and what is wrong is said in one line."""
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hymunet.study import plan
+from hymunet.study.folds import fold_splits
+from tests.support import small_study
+
+ROOT = Path(__file__).resolve().parents[3]
+NETS = {
+    "unet": {"title": "U-Net", "model": {"name": "unet", "size": [4, 8]}, "seeds": [0, 1]},
+    "other": {"title": "Other", "model": {"name": "resunet", "size": [4, 8]}, "train": {"epochs": 3}},
+}
+
+
+def study(folder: Path, **changes: object) -> plan.Plan:
+    plain = {"models": NETS, "seeds": [5], "tables": {}, **changes}
+    return plan.load(small_study.write_study(folder / "mini", **plain))
+
+
+def test_cells_are_models_seeds_sets_and_folds(tmp_path: Path) -> None:
+    sets = {
+        "a": {"title": "A"},
+        "b": {"title": "B", "models": ["other"], "folds": 3, "params": {"train": {"batch_size": 2}}},
+    }
+    planned = study(tmp_path, sets=sets)
+    names = [cell.name for cell in planned.cells]
+    assert names == [
+        *("a/unet/seed-0", "a/unet/seed-1", "a/other/seed-5"),
+        *(f"b/other/seed-5.fold-{fold}" for fold in range(3)),
+    ]
+    checked = planned.checked(planned.find("b/other/seed-5.fold-1"))
+    assert (checked.model.name, checked.train.epochs, checked.train.batch_size, checked.train.seed) == (
+        *("resunet", 3),
+        *(2, 5),
+    )
+    assert planned.checked(planned.find("a/unet/seed-1")).train.epochs == small_study.SMALL["epochs"]
+    assert [cell.name for cell in planned.chosen(["a/unet"])] == names[:2]
+    assert [cell.name for cell in planned.chosen(["*/seed-0", "b/*fold-2"])] == [names[0], names[-1]]
+
+
+def test_the_study_of_the_paper_is_whole() -> None:
+    planned = plan.load(ROOT / "studies/comparison")
+    for cell in planned.cells:
+        planned.checked(cell)
+    shown = {name for table in planned.study.tables.values() for name in table.models}
+    assert shown == set(planned.study.models), "a model that no table shows"
+    paper = planned.checked(planned.cells[0])
+    assert (paper.prepare.image_size, paper.train.epochs, paper.train.batch_size) == (256, 200, 24)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "vnet"}, "reference names vnet; the study's models: unet, other"),
+        ({"sets": {"a": {"title": "A", "models": ["vnet"]}}}, "sets.a.models names vnet"),
+        ({"tables": {"t": {"title": "T", "models": ["vnet"]}}}, "tables.t.models names vnet"),
+        ({"sets": {"a": {"title": "A", "folds": 2}}}, "sets.a.folds = 2: input should be greater than or equal to 3"),
+        ({"sets": {"../a": {"title": "A"}}}, "string should match pattern"),
+        ({"seed": 3}, "seed: unknown key"),
+        ({"base": "other.yaml"}, "base = 'other.yaml': no such file beside it"),
+        ({"params": {"train": {"epoch": 3}}}, "unknown key train.epoch = 3; did you mean epochs?"),
+        ({"params": {"prepare": {"image_size": 33}}}, "image_size = 33: model"),
+        ({"models": {"unet": {"title": "U", "model": {"name": "unte"}}}}, "no such model; did you mean unet?"),
+        ({"models": {"unet": {"title": "U"}}}, "models.unet.model: is missing"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_computed(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match="study.yaml") as raised:
+        study(tmp_path, **changes)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_study_that_is_not_there_says_what_one_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"study.yaml: no such file; name a study's folder"):
+        plan.load(tmp_path)
+
+
+@given(
+    st.lists(st.integers(0, 12), min_size=12, max_size=60),
+    st.integers(3, 6),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_folds_test_every_image_once_and_tear_no_group(codes: list[int], folds: int, seed: int) -> None:
+    rows = [(f'image {row:02}, "it\'s"', f"group {code}") for row, code in enumerate(codes)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("id", "group", "split"), *((*row, "train") for row in rows)])
+    if len(set(codes)) < folds:
+        with pytest.raises(ValueError, match="do not make"):
+            fold_splits(text.getvalue(), folds, seed)
+        return
+    splits = [list(csv.DictReader(io.StringIO(found))) for found in fold_splits(text.getvalue(), folds, seed)]
+    for split in splits:
+        assert [(row["id"], row["group"]) for row in split] == rows
+        sides = {(row["group"], row["split"]) for row in split}
+        assert len(sides) == len(set(codes)), "a group in two parts"
+        assert {row["split"] for row in split} == {"train", "validation", "test"}
+    tested = Counter(row["id"] for split in splits for row in split if row["split"] == "test")
+    assert tested == Counter(id for id, _ in rows)
+    validated = Counter(row["id"] for split in splits for row in split if row["split"] == "validation")
+    assert validated == tested
+    sizes = [sum(row["split"] == "test" for row in split) for split in splits]
+    assert max(sizes) - min(sizes) <= max(Counter(codes).values())
+    assert fold_splits(text.getvalue(), folds, seed) == fold_splits(text.getvalue(), folds, seed)

@@ -1,0 +1,239 @@
+"""Tables and pictures from kept scores: what they say is what the scores say, and documents agree with them."""
+
+import csv
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hymunet.evaluation.statistics import crossed_interval
+from hymunet.study import documents, formats, plan, scores, tables
+from tests.support import small_study
+
+ROOT = Path(__file__).resolve().parents[3]
+NETS = {
+    "unet": {"title": "U-Net", "model": {"name": "unet", "size": [4, 8]}, "published": {"dice": 87.03, "hd95": 4.74}},
+    "ward": {"title": "Ward | net & co", "model": {"name": "resunet", "size": [4, 8]}},
+    "attention": {"title": "Attention U-Net", "model": {"name": "attention_unet", "size": [4, 8]}},
+}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """U-Net with two seeds, Attention U-Net with one of two, the third not computed."""
+    folder = small_study.write_study(tmp_path / "mini", models=NETS)
+    for model, seed in (("unet", 0), ("unet", 1), ("attention", 0)):
+        small_study.publish(folder, model, seed, small_study.drawn_rows(model, seed))
+    return folder
+
+
+def dice(model: str, *seeds: int) -> np.ndarray:
+    return np.array([[row["dice"] for row in small_study.drawn_rows(model, seed)] for seed in seeds])
+
+
+GROUPS = ["IMAGE_00", "IMAGE_00", *(f"IMAGE_{number:02}" for number in range(2, 12))]
+
+
+def test_a_row_says_what_the_scores_say(study: Path) -> None:
+    planned = plan.load(study)
+    scored = scores.load(planned, "drawn")
+    assert scored is not None
+    grid = tables.scores(planned, scored, "table_1")
+    labels = [label for _, label in grid.columns]
+    ours = labels[: labels.index("inferred, 1 / 24") + 1]
+    unet, attention, ward = (dict(zip(ours, row, strict=False)) for row in grid.rows)
+    found = crossed_interval(dice("unet", 0, 1), GROUPS)
+    assert unet["seeds"] == "2"
+    assert unet["Dice, %"].startswith(f"{100 * dice('unet', 0, 1).mean():.1f} (")
+    assert unet["Dice, %"].endswith(f"({100 * found.low:.1f} to {100 * found.high:.1f})")
+    assert (unet["parameters, M"], unet["GMACs"], unet["inferred, 1 / 24"]) == ("2.50", "1.25", "50 / 400")
+    assert attention["seeds"] == "1 of 2"
+    assert ward["seeds"] == "not computed"
+    assert set(ward.values()) == {"Ward | net & co", "not computed", "–"}
+    published = [row[labels.index("HD95, as printed")] for row in grid.rows]
+    assert published == ["4.74", "–", "–"]
+    assert grid.rows[0][-2:] == ["87.03", "4.74"]
+    notes = " ".join(grid.notes)
+    for said in (
+        "12 test images at 32×32",
+        "Near-duplicates",
+        "a drawn machine; commits cccccccccccc",
+        "Drawn images.",
+    ):
+        assert said in notes
+
+
+def test_sensitivity_and_specificity_come_from_the_counts(study: Path) -> None:
+    scored = scores.load(plan.load(study), "drawn")
+    assert scored is not None
+    rows = small_study.drawn_rows("unet", 1)
+    for name, expected in (
+        ("sensitivity", [200 / (200 + row["false_negative"]) for row in rows]),
+        ("specificity", [1 - row["false_positive"] / (1024 - 200 - row["false_negative"]) for row in rows]),
+    ):
+        np.testing.assert_allclose(scored.models["unet"].values[name][1], expected)
+    nothing = {"true_positive": 0, "false_positive": 5, "false_negative": 0}
+    assert scores.overlaps(nothing, 4) == {"sensitivity": 1.0, "specificity": 11 / 16}
+    assert scores.overlaps({"true_positive": 16, "false_positive": 0, "false_negative": 0}, 4)["specificity"] == 1.0
+
+
+def test_a_difference_is_told_with_size_doubt_and_rank(study: Path) -> None:
+    planned = plan.load(study)
+    scored = scores.load(planned, "drawn")
+    assert scored is not None
+    grid = tables.differences(planned, scored)
+    unet, attention = grid.rows
+    assert unet[1] == "–"
+    assert unet[-1].startswith("2 (")
+    mean = 100 * (dice("unet", 0, 1).mean() - dice("attention", 0).mean())
+    assert attention[1].startswith(f"{mean:+.2f} (")
+    assert attention[1].endswith(") *"), "one seed, and the reader is told"
+    assert attention[-1].startswith("1 (")
+    assert all(text != "–" for text in attention[3:])
+    assert "one seed of either" in " ".join(grid.notes)
+    assert "3 cells of this set are not computed" in " ".join(grid.notes)
+
+
+def test_csv_holds_the_numbers_of_the_text(study: Path) -> None:
+    files = documents.build(plan.load(study))
+    rows = list(csv.DictReader(io.StringIO(files["drawn/table_1.csv"])))
+    assert [row["model"] for row in rows] == ["unet", "attention", "ward"]
+    assert float(rows[0]["dice"]) == pytest.approx(dice("unet", 0, 1).mean(), rel=1e-5)
+    assert float(rows[0]["dice_seeds_sd"]) == pytest.approx(dice("unet", 0, 1).mean(1).std(ddof=1), rel=1e-4)
+    assert rows[0]["published_dice"] == "87.03"
+    assert rows[2]["dice"] == ""
+
+
+def test_markdown_and_latex_have_every_row_at_full_width(study: Path) -> None:
+    files = documents.build(plan.load(study))
+    lines = [line for line in files["drawn/table_1.md"].splitlines() if line.startswith("|")]
+    assert len(lines) == 5
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert "Ward \\| net & co" in lines[-1]
+    tex = files["drawn/table_1.tex"]
+    body = tex[tex.index(r"\midrule") : tex.index(r"\bottomrule")].splitlines()[1:]
+    wide = re.search(r"\\begin\{tabular\}\{(l)(r+)\}", tex)
+    assert wide
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(wide[2])}
+    assert r"Ward | net \& co" in tex
+    assert tex.count("{") == tex.count("}")
+    assert not set("–×%") & set(re.sub(r"\\%", "", tex).replace("{%\n", "")), "left for LaTeX to stumble over"
+
+
+def test_the_same_scores_make_the_same_bytes_and_pictures_that_can_be_shown(study: Path) -> None:
+    first, again = (documents.build(plan.load(study)) for _ in range(2))
+    assert first == again
+    assert set(first) == {
+        *(f"drawn/{name}.{kind}" for name in ("table_1", "differences") for kind in ("md", "tex", "csv")),
+        *("drawn/forest.svg", "drawn/ranks.svg"),
+    }
+    for name in ("forest", "ranks"):
+        ElementTree.fromstring(first[f"drawn/{name}.svg"].encode())
+
+
+def test_what_is_written_agrees_and_what_changes_is_seen(study: Path, tmp_path: Path) -> None:
+    document = tmp_path / "results.md"
+    block = "# Results\n<!-- study mini drawn/table_1 -->\nold\n<!-- end of study -->\nend\n"
+    other = "<!-- study another x/y -->\nkept\n<!-- end of study -->\n"
+    document.write_text(block + other)
+    planned = plan.load(study)
+    stray = study / "tables/gone/table_1.md"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("of a set that is no more")
+    changed = documents.write(planned, [document])
+    assert {str(document), str(stray)} < set(changed)
+    assert documents.stale(planned, [document]) == {}
+    text = document.read_text()
+    assert (study / "tables/drawn/table_1.md").read_text() in text
+    assert "old" not in text
+    assert text.endswith("end\n" + other)
+    small_study.publish(study, "attention", 1, small_study.drawn_rows("attention", 1))
+    changed = documents.stale(planned, [document])
+    assert {path.name for path in changed} >= {"table_1.md", "table_1.csv", "forest.svg", "ranks.svg", "results.md"}
+    document.write_text(block.replace("table_1", "table_9"))
+    with pytest.raises(ValueError, match=r"block drawn/table_9 of study mini: no such table; there are: drawn/diff"):
+        documents.stale(planned, [document])
+
+
+def test_a_picture_is_compared_by_what_it_was_drawn_from(study: Path) -> None:
+    planned = plan.load(study)
+    documents.write(planned, [])
+    picture = study / "tables/drawn/forest.svg"
+    picture.write_text(picture.read_text().replace("<svg", "<svg "))
+    assert documents.stale(planned, []) == {}
+    picture.write_text(picture.read_text().replace("drawn from ", "drawn from 0"))
+    assert list(documents.stale(planned, [])) == [picture]
+
+
+def test_folds_make_one_run_and_count_when_all_are_there(tmp_path: Path) -> None:
+    sets = {"drawn": {"title": "Drawn", "folds": 3}}
+    folder = small_study.write_study(tmp_path / "mini", models=NETS, sets=sets)
+    rows = {seed: small_study.drawn_rows("unet", seed) for seed in (0, 1)}
+    for seed, fold in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
+        small_study.publish(folder, "unet", seed, rows[seed][fold::3], fold)
+    scored = scores.load(plan.load(folder), "drawn")
+    assert scored is not None
+    assert list(scored.models) == ["unet"]
+    assert list(scored.models["unet"].seeds) == [0]
+    np.testing.assert_allclose(scored.models["unet"].values["dice"], dice("unet", 0))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            {"made_from": {"data_sha256": "d" * 64, "split_sha256": "e" * 64}},
+            "split_sha256 eeeeeeeeeeee, but 000000000000",
+        ),
+        (
+            {"made_from": {"data_sha256": "e" * 64, "split_sha256": "0" * 64}},
+            "data_sha256 eeeeeeeeeeee, but dddddddddddd",
+        ),
+        (
+            {"settings": {"model": {}, "train": {"epochs": 1}, "evaluate": {}, "image_size": 64}},
+            "not the study's settings: evaluate.bootstrap: 100 here, None there",
+        ),
+    ],
+)
+def test_scores_that_do_not_belong_together_make_no_table(study: Path, said: dict[str, object], message: str) -> None:
+    small_study.publish(study, "attention", 1, small_study.drawn_rows("attention", 1), **said)
+    with pytest.raises(ValueError, match=message) as raised:
+        scores.load(plan.load(study), "drawn")
+    assert "attention/seed-1" in str(raised.value)
+
+
+def test_scores_of_other_images_make_no_table(study: Path) -> None:
+    small_study.publish(study, "attention", 1, small_study.drawn_rows("attention", 1, images=11))
+    with pytest.raises(ValueError, match="drawn/attention/seed-1 was tested on other images"):
+        scores.load(plan.load(study), "drawn")
+
+
+@pytest.mark.parametrize("file", ["per_image.csv", "metrics.json", "history.json"])
+def test_a_result_that_was_touched_is_believed_nowhere(study: Path, file: str) -> None:
+    touched = study / "results/drawn/unet/seed-0" / file
+    touched.write_text(touched.read_text() + " ")
+    with pytest.raises(
+        ValueError, match=rf"cell.json: made with a {file} .*, beside it lies .*; compute the cell again"
+    ):
+        documents.build(plan.load(study))
+
+
+def test_without_results_there_is_nothing_to_write(tmp_path: Path) -> None:
+    planned = plan.load(small_study.write_study(tmp_path / "mini", models=NETS))
+    assert documents.build(planned) == {}
+    assert documents.write(planned, []) == []
+
+
+@pytest.mark.parametrize("study", sorted(ROOT.glob("studies/*/study.yaml")), ids=lambda path: path.parent.name)
+def test_committed_tables_and_documents_agree_with_committed_scores(study: Path) -> None:
+    planned = plan.load(study)
+    assert list(documents.stale(planned, [ROOT / "docs/results.md"])) == [], "make results"
+
+
+def test_special_characters_survive_latex() -> None:
+    assert formats.escaped(r"50 % of a_b & {c} \ ~ ^ < # $") == (
+        r"50 \% of a\_b \& \{c\} \textbackslash{} \textasciitilde{} \textasciicircum{} $<$ \# \$"
+    )
