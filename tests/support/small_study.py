@@ -2,8 +2,12 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +89,50 @@ def environment(packages: Path) -> dict[str, str]:
 
 def command(verb: str, study: Path, *options: object) -> list[str]:
     return [sys.executable, "-m", "hymunet.cli", "study", verb, str(study), *map(str, options)]
+
+
+class Study:
+    """A study in `folder`, run as a user runs it. One of its models can be `ward_net`, which crashes."""
+
+    def __init__(self, folder: Path, study: Path, *options: object) -> None:
+        self.folder, self.study, self.work = folder, study, folder / "work"
+        self.packages = install_model(folder / "packages", CRASHES)
+        self.options = ["--work", self.work, *options]
+
+    def start(self, verb: str, *options: object) -> subprocess.Popen[str]:
+        line = command(verb, self.study, *self.options, *options)
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(line, cwd=self.folder, env=environment(self.packages), text=True, **pipes)
+
+    def run(self, verb: str, *options: object) -> tuple[int, str, str]:
+        process = self.start(verb, *options)
+        out, error = process.communicate()
+        return process.returncode, out, error
+
+    def stopped(self, number: int, enough: Callable[[dict[str, list[int]]], bool]) -> tuple[int, str]:
+        """Run until the epochs that this run has told of are enough, then told to stop."""
+        before = self.epochs()
+        process = self.start("run")
+        while not enough({name: told[len(before.get(name, [])) :] for name, told in self.epochs().items()}):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, error = process.communicate()
+        return process.returncode, error
+
+    def logs(self) -> dict[str, str]:
+        """Of every cell that was started, by `model/seed-N`."""
+        found = self.work.glob("cells/*/*/*/log.txt")
+        return {f"{path.parent.parent.name}/{path.parent.name}": path.read_text() for path in found}
+
+    def epochs(self) -> dict[str, list[int]]:
+        """The epochs that each cell tells of, over all its starts."""
+        return {name: [int(n) for n in re.findall(r"epoch (\d+)/", log)] for name, log in self.logs().items()}
+
+    def results(self) -> dict[str, float]:
+        """When each cell was published."""
+        found = self.study.glob("results/*/*/*/cell.json")
+        return {f"{path.parent.parent.name}/{path.parent.name}": path.stat().st_mtime for path in found}
 
 
 def drawn_rows(model: str, seed: int, size: int = 32, images: int = 12) -> list[dict[str, Any]]:

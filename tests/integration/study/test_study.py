@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,60 +13,22 @@ import pytest
 from hymunet import cli
 from hymunet.study import state
 from tests.support import small_project, small_study
+from tests.support.small_study import Study
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 Inside = Callable[..., tuple[int, str, str]]
 EPOCHS = small_study.SMALL["epochs"]
 
 
-class Study:
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.study, self.work = folder, small_study.write_study(folder / "mini"), folder / "work"
-        small_project.write_data(folder / "data")
-        self.packages = small_study.install_model(folder / "packages", small_study.CRASHES)
-        self.options = ["--work", self.work, "--data", f"drawn={folder / 'data'}"]
-
-    def start(self, verb: str, *options: object) -> subprocess.Popen[str]:
-        command = small_study.command(verb, self.study, *self.options, *options)
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            command, cwd=self.folder, env=small_study.environment(self.packages), text=True, **pipes
-        )
-
-    def run(self, verb: str, *options: object) -> tuple[int, str, str]:
-        process = self.start(verb, *options)
-        out, error = process.communicate(timeout=400)
-        return process.returncode, out, error
-
-    def stopped(self, number: int, *options: object) -> tuple[int, str]:
-        """Run until some cell is in the middle of its training, then told to stop."""
-        before = self.epochs()
-        process = self.start("run", *options)
-        while not self.in_the_middle(before):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
-        process.send_signal(number)
-        _, error = process.communicate(timeout=120)
-        return process.returncode, error
-
-    def logs(self) -> dict[str, str]:
-        place = self.work / "cells/drawn"
-        return {path.parent.relative_to(place).as_posix(): path.read_text() for path in place.rglob("log.txt")}
-
-    def epochs(self) -> dict[str, list[int]]:
-        return {name: [int(n) for n in re.findall(r"epoch (\d+)/", log)] for name, log in self.logs().items()}
-
-    def in_the_middle(self, before: dict[str, list[int]]) -> bool:
-        return any(before.get(name) != done and 2 <= len(done) < EPOCHS - 2 for name, done in self.epochs().items())
-
-    def results(self) -> dict[str, float]:
-        place = self.study / "results/drawn"
-        return {path.parent.relative_to(place).as_posix(): path.stat().st_mtime for path in place.rglob("cell.json")}
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return Study(tmp_path_factory.mktemp("study"))
+    folder = tmp_path_factory.mktemp("study")
+    small_project.write_data(folder / "data")
+    return Study(folder, small_study.write_study(folder / "mini"), "--data", f"drawn={folder / 'data'}")
+
+
+def in_the_middle(told: dict[str, list[int]]) -> bool:
+    return any(told[name] and 2 <= max(told[name]) < EPOCHS - 2 for name in told)
 
 
 WHOLE = {f"{model}/seed-{seed}" for model in ("unet", "attention") for seed in (0, 1)}
@@ -75,10 +36,10 @@ FAILED = {f"ward/seed-{seed}" for seed in (0, 1)}
 
 
 def test_stopped_twice_and_with_a_model_that_crashes_it_computes_the_rest_once(study: Study) -> None:
-    code, error = study.stopped(signal.SIGTERM)
+    code, error = study.stopped(signal.SIGTERM, in_the_middle)
     assert code == 75, error
     assert "stopping" in error
-    code, _ = study.stopped(signal.SIGINT)
+    code, _ = study.stopped(signal.SIGINT, in_the_middle)
     assert code == 130
     code, out, error = study.run("run", "--workers", 2)
     assert code == 1
