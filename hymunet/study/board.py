@@ -1,5 +1,6 @@
 """The study at a glance: a line a model and set, a column a seed, and what is left."""
 
+import shutil
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -63,7 +64,7 @@ class Board:
 
     def show(self, states: Mapping[Cell, State], progress: Mapping[Cell, float], seconds_left: float | None) -> None:
         if self.live:
-            text = f"{table(states, progress)}\n{totals(states, seconds_left)}\n"
+            text = f"{self._fitting(states, progress)}\n{totals(states, seconds_left)}\n"
             back = HOME.format(self.drawn) if self.drawn else ""
             self.stream.write(f"{back}{CLEAR}{text}")
             self.drawn = text.count("\n")
@@ -75,3 +76,11 @@ class Board:
                     self.stream.write(f"{cell.name} {' '.join([state.kind, said]).strip()} [{summary}]\n")
             self.told = {cell: state.kind for cell, state in states.items()}
         self.stream.flush()
+
+    def _fitting(self, states: Mapping[Cell, State], progress: Mapping[Cell, float]) -> str:
+        """The table; where the terminal is too low for all of it, the models at work alone."""
+        whole = table(states, progress)
+        if whole.count("\n") + 3 <= shutil.get_terminal_size().lines:
+            return whole
+        working = {(cell.images, cell.model, cell.fold) for cell, state in states.items() if state.kind == "running"}
+        return table({c: s for c, s in states.items() if (c.images, c.model, c.fold) in working}, progress)

@@ -21,6 +21,7 @@ from hymunet.study.data import Data, Places
 from hymunet.study.plan import Cell, Plan, load
 
 BUSY = 73
+PATIENCE = 2.0
 PARENT = "HYMUNET_STUDY_RUNNER"  # the process that waits for this one: when it dies, this one stops
 PR_SET_PDEATHSIG = 1
 TRAINED, STRETCHES = "trained.json", "stretches.json"
@@ -50,7 +51,7 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
     from hymunet.study import state
 
     work, data = state.workplace(places, cell), places.of(cell)
-    with state.lock(work) as free:
+    with state.lock(work, PATIENCE) as free:
         if not free:
             return BUSY
         if data.hashes() is None:

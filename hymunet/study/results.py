@@ -85,6 +85,21 @@ def read(folder: Path) -> Result | None:
     return result
 
 
+def contradictions(study: Mapping[str, Any], record: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """`train.epochs: 200 in the study, 100 in the result` for every setting that both name and that differs.
+
+    A setting that came into being later, or is no more, is a matter of the code that a result was made with.
+    """
+    found = []
+    for key in sorted(study.keys() & record.keys()):
+        ours, theirs = study[key], record[key]
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            found += contradictions(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            found.append(f"{prefix}{key}: {ours} in the study, {theirs} in the result")
+    return found
+
+
 def copy(result: Result, folder: Path) -> None:
     """A result that was computed elsewhere, into its place."""
     record = {key: value for key, value in result.record.items() if key != "files"}

@@ -72,7 +72,7 @@ class Runner:
         self.board = Board(sys.stdout)
 
     def run(self, cells: Sequence[Cell]) -> int:
-        """0 when all of them are there; 1 when some failed; 75 or 130 when it was stopped before."""
+        """0 when all of them are there; 1 when some failed; 75 or 130 when this, or a cell, was stopped before."""
         waiting = list(cells)
         for cell in waiting:
             self.states[cell] = State("missing")
@@ -95,7 +95,8 @@ class Runner:
                 signal.signal(number, handler)
         if self.signal:
             return INTERRUPTED if self.signal == signal.SIGINT else RESUME_ME
-        return int(any(self.states[cell].kind == "failed" for cell in cells))
+        kinds = {self.states[cell].kind for cell in cells}
+        return 1 if "failed" in kinds else RESUME_ME if kinds & {"stopped", "running"} else 0
 
     def _start(self, cell: Cell) -> None:
         worker = self.free.pop(0)

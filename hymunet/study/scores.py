@@ -110,7 +110,7 @@ def _tested(plan: Plan, cell: Cell) -> results.Result | None:
         "evaluate": content.evaluate.model_dump(),
         "image_size": content.prepare.image_size,
     }
-    if others := identity.differences(said, result.record["settings"]):
+    if others := results.contradictions(said, result.record["settings"]):
         raise ValueError(f"{result.folder}: not the study's settings: {'; '.join(others)}; {results.AGAIN}")
     return result
 

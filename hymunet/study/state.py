@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def _code(model: str) -> dict[str, str]:
 
 def differences(wanted: dict[str, Any], record: dict[str, Any]) -> list[str]:
     """Why a record is of another cell than is wanted, one reason each; `train.epochs: 200 here, 100 there`."""
-    found = identity.differences(wanted["settings"], record["settings"])
+    found = results.contradictions(wanted["settings"], record["settings"])
     for key, value in wanted["made_from"].items():
         if record["made_from"].get(key) != value:
             found.append(f"other {CODE[key] if key in CODE else evidence.NAMES[key]}")
@@ -110,7 +111,7 @@ def take_in(plan: Plan, cells: Sequence[Cell], places: Places, folder: Path) -> 
             lines.append(f"{record.parent}: left out; {result.record['cell']['name']} is not among the cells asked for")
             continue
         wanted, present = expected(plan, cell, places.of(cell)), state(plan, cell, places)
-        if others := identity.differences(wanted["settings"], result.record["settings"]):
+        if others := results.contradictions(wanted["settings"], result.record["settings"]):
             raise ValueError(f"{record}: {cell.name} with other settings: {'; '.join(others)}")
         if present.kind == "running":
             raise ValueError(f"{cell.name}: is being computed here; stop that, or wait for it")
@@ -141,20 +142,28 @@ def workplace(places: Places, cell: Cell) -> Path:
 
 
 @contextmanager
-def lock(work: Path) -> Iterator[bool]:
+def lock(work: Path, patience: float = 0.0) -> Iterator[bool]:
     """Holds a cell for this process; gives False where another one has it. It ends with the process, however that
-    ends."""
+    ends. patience: seconds to try for, as one who only looks holds it, too, for an instant."""
     work.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(work / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
+        yield _locked(descriptor, patience)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, patience: float) -> bool:
+    until = time.monotonic() + patience
+    while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            yield False
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
         else:
-            yield True
-    finally:
-        os.close(descriptor)
+            return True
 
 
 def taken(work: Path) -> bool:

@@ -44,7 +44,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_the_table_is_drawn_over_itself():
+def test_on_a_terminal_the_table_is_drawn_over_itself(monkeypatch):
+    monkeypatch.setenv("LINES", "30")
     stream = Terminal()
     live = board.Board(stream)
     live.show(STATES, {}, None)
@@ -52,6 +53,14 @@ def test_on_a_terminal_the_table_is_drawn_over_itself():
     first, second = stream.getvalue().split("\033[4F")
     assert first.count("\n") == 4
     assert "0.8765  0.8765" in second
+
+
+def test_a_low_terminal_shows_what_is_at_work(monkeypatch):
+    monkeypatch.setenv("LINES", "4")
+    stream = Terminal()
+    board.Board(stream).show(STATES, {}, None)
+    assert "unet" in stream.getvalue()
+    assert "attention" not in stream.getvalue()
 
 
 def test_elsewhere_a_line_is_added_when_something_changed():

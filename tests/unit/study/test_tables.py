@@ -193,8 +193,8 @@ def test_folds_make_one_run_and_count_when_all_are_there(tmp_path: Path) -> None
             "data_sha256 eeeeeeeeeeee, but dddddddddddd",
         ),
         (
-            {"settings": {"model": {}, "train": {"epochs": 1}, "evaluate": {}, "image_size": 64}},
-            "not the study's settings: evaluate.bootstrap: 100 here, None there",
+            {"settings": {"model": {}, "train": {"epochs": 1, "no_more": 1}, "evaluate": {}, "image_size": 64}},
+            "not the study's settings: image_size: 32 in the study, 64 in the result; train.epochs: 12 in the study, 1",
         ),
     ],
 )

@@ -1,0 +1,123 @@
+"""What is kept of a cell holds as long as what it depends on is the same; who computes a cell has it alone."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hymunet.study import plan, state
+from hymunet.study.data import Places
+from tests.support import small_study
+
+NET = {"unet": {"title": "U-Net", "model": {"name": "unet", "size": [4, 8]}}}
+FILES = {"prepared/prepare.json": '{"sha256": "' + "d" * 64 + '"}', "split/split.csv": "id,group,split\n"}
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> tuple[Path, Places]:
+    """A study, and images whose hashes alone matter here."""
+    folder = small_study.write_study(tmp_path / "mini", models=NET, tables={}, seeds=[0])
+    for name, text in FILES.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).write_text(text)
+    return folder, Places(tmp_path / "work", {"drawn": tmp_path / "data"})
+
+
+def found(folder: Path, places: Places) -> state.State:
+    planned = plan.load(folder)
+    return state.state(planned, planned.cells[0], places)
+
+
+def publish(folder: Path, places: Places) -> None:
+    planned = plan.load(folder)
+    wanted = state.expected(planned, planned.cells[0], places.of(planned.cells[0]))
+    small_study.publish(folder, "unet", 0, small_study.drawn_rows("unet", 0), **wanted)
+
+
+def test_a_result_holds_until_what_it_depends_on_changes(there: tuple[Path, Places]) -> None:
+    folder, places = there
+    assert found(folder, places).kind == "missing"
+    publish(folder, places)
+    assert found(folder, places).kind == "done"
+    (places.given["drawn"] / "split/split.csv").write_text("id,group,split\nA,A,test\n")
+    assert (found(folder, places).kind, found(folder, places).why) == ("stale", "other split")
+    assert found(folder, Places(places.work, {})).kind == "done", "where the images are not, the record is believed"
+
+
+CHANGES = {
+    "the epochs": ({"train": {"epochs": 3}}, ("stale", "train.epochs: 3 in the study, 12 in the result")),
+    "the resamples": ({"evaluate": {"bootstrap": 300}}, ("stale", "evaluate.bootstrap: 300 in the study, 100 in the ")),
+    "how it is loaded": ({"train": {"workers": 3}}, ("done", "")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_settings_that_matter_make_it_stale(there: tuple[Path, Places], change: str) -> None:
+    folder, places = there
+    publish(folder, places)
+    content = json.loads((folder / "study.yaml").read_text())
+    changes, (kind, why) = CHANGES[change]
+    for section, values in changes.items():
+        content["params"][section] |= values
+    (folder / "study.yaml").write_text(json.dumps(content))
+    assert found(folder, places).kind == kind
+    assert found(folder, places).why.startswith(why)
+
+
+@pytest.mark.parametrize("key", ["training_code", "scoring_code"])
+def test_code_that_matters_makes_it_stale(
+    there: tuple[Path, Places], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    folder, places = there
+    publish(folder, places)
+    now = state._code("unet")
+    monkeypatch.setattr(state, "_code", lambda model: {**now, key: "edited"})
+    assert found(folder, places).why == f"other {state.CODE[key]}"
+
+
+def test_a_failure_is_told_until_what_failed_is_another(there: tuple[Path, Places]) -> None:
+    folder, places = there
+    planned = plan.load(folder)
+    work = state.workplace(places, planned.cells[0])
+    work.mkdir(parents=True)
+    (work / "log.txt").write_text("epoch 1/3\n\nRuntimeError: no memory\n\n")
+    assert state.note_failure(planned, planned.cells[0], places, 70) == "RuntimeError: no memory"
+    assert found(folder, places).why == f"exit code 70: RuntimeError: no memory ({work / 'log.txt'})"
+    (places.given["drawn"] / "split/split.csv").write_text("id,group,split\nA,A,test\n")
+    assert found(folder, places).kind == "missing"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from hymunet.study.state import lock
+with lock(Path(sys.argv[1])) as free:
+    print(free, flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_a_cell_belongs_to_one_process_until_that_ends_however_it_ends(there: tuple[Path, Places]) -> None:
+    folder, places = there
+    work = state.workplace(places, plan.load(folder).cells[0])
+    command = [sys.executable, "-c", HOLDER, str(work)]
+    holder = subprocess.Popen([*command, "60"], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout
+    assert holder.stdout.readline() == "True\n"
+    assert found(folder, places).kind == "running"
+    with state.lock(work) as free:
+        assert not free
+    holder.kill()
+    holder.wait()
+    assert found(folder, places).kind == "missing"
+    looking = subprocess.Popen([*command, "0.5"], stdout=subprocess.PIPE, text=True)
+    assert looking.stdout
+    looking.stdout.readline()
+    start = time.monotonic()
+    with state.lock(work, 10) as free:
+        assert free, "who only looked for an instant keeps nobody out"
+    assert time.monotonic() - start < 5
+    looking.wait()
