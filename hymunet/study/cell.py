@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
     """closed: without the test images; a later call with them open scores the same weights."""
-    from hymunet.study import state
+    from hymunet.study import locks, state
 
     work, data = state.workplace(places, cell), places.of(cell)
-    with state.lock(work, PATIENCE) as free:
+    with locks.lock(work, PATIENCE) as free:
         if not free:
             return BUSY
         if data.hashes() is None:

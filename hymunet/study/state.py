@@ -1,11 +1,7 @@
 """Where each cell of a study stands: what its result must have been made from, and what there is."""
 
-import fcntl
 import json
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,13 +9,13 @@ from typing import Any
 
 from hymunet import atomic, closure, evidence
 from hymunet.models import catalogue
-from hymunet.study import results
+from hymunet.study import locks, results
 from hymunet.study.data import Data, Places
 from hymunet.study.plan import Cell, Plan
 from hymunet.training import identity
 
 SCORES = ("hymunet.metrics", "hymunet.inference", "hymunet.evaluation.threshold")  # what decides them, given weights
-FAILED, LOCK, LOG = "failed.json", "lock", "log.txt"
+FAILED, LOG = "failed.json", "log.txt"
 CODE = {"training_code": "the training's code", "scoring_code": "the scores' code"}
 
 
@@ -70,7 +66,7 @@ def differences(wanted: dict[str, Any], record: dict[str, Any]) -> list[str]:
 
 def state(plan: Plan, cell: Cell, places: Places) -> State:
     work = workplace(places, cell)
-    if taken(work):
+    if locks.taken(work):
         return State("running")
     try:
         result = results.read(plan.results(cell))
@@ -139,36 +135,3 @@ def last_line(log: Path) -> str:
 def workplace(places: Places, cell: Cell) -> Path:
     """Where a cell is computed: log, checkpoints, weights, reports."""
     return places.work / "cells" / cell.name
-
-
-@contextmanager
-def lock(work: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Holds a cell for this process; gives False where another one has it. It ends with the process, however that
-    ends. patience: seconds to try for, as one who only looks holds it, too, for an instant."""
-    work.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(work / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        yield _locked(descriptor, patience)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, patience: float) -> bool:
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
-
-
-def taken(work: Path) -> bool:
-    """Whether a process is computing this cell."""
-    if not (work / LOCK).exists():
-        return False
-    with lock(work) as free:
-        return not free

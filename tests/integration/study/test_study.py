@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hymunet import cli
-from hymunet.study import state
+from hymunet.study import locks
 from tests.support import small_project, small_study
 from tests.support.small_study import Study
 
@@ -76,13 +76,13 @@ def test_a_cell_that_was_stopped_killed_and_closed_has_the_bytes_of_one_that_was
     shutil.rmtree(work)
     options = ("--only", f"drawn/{name}")
     process = study.start("run", *options)
-    while not state.taken(work):
+    while not locks.taken(work):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 60
-    while state.taken(work):
+    while locks.taken(work):
         assert time.monotonic() < deadline, "the cell outlives its runner"
         time.sleep(0.05)
     code, out, error = study.run("run", *options, "--closed")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hymunet.study import plan, state
+from hymunet.study import locks, plan, state
 from hymunet.study.data import Places
 from tests.support import small_study
 
@@ -93,7 +93,7 @@ def test_a_failure_is_told_until_what_failed_is_another(there: tuple[Path, Place
 HOLDER = """
 import sys, time
 from pathlib import Path
-from hymunet.study.state import lock
+from hymunet.study.locks import lock
 with lock(Path(sys.argv[1])) as free:
     print(free, flush=True)
     time.sleep(float(sys.argv[2]))
@@ -108,7 +108,7 @@ def test_a_cell_belongs_to_one_process_until_that_ends_however_it_ends(there: tu
     assert holder.stdout
     assert holder.stdout.readline() == "True\n"
     assert found(folder, places).kind == "running"
-    with state.lock(work) as free:
+    with locks.lock(work) as free:
         assert not free
     holder.kill()
     holder.wait()
@@ -117,7 +117,7 @@ def test_a_cell_belongs_to_one_process_until_that_ends_however_it_ends(there: tu
     assert looking.stdout
     looking.stdout.readline()
     start = time.monotonic()
-    with state.lock(work, 10) as free:
+    with locks.lock(work, 10) as free:
         assert free, "who only looked for an instant keeps nobody out"
     assert time.monotonic() - start < 5
     looking.wait()
