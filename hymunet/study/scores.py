@@ -13,19 +13,20 @@ from hymunet.training import identity
 
 @dataclass(frozen=True)
 class Score:
-    """label: with its unit as shown. factor: from the unit in per_image.csv to the one shown."""
+    """label: with its unit as shown. factor: from the unit in per_image.csv to the one shown. most: the largest there
+    is, in the unit of per_image.csv; the least is 0."""
 
     label: str
     factor: float
     digits: int
-    higher_is_better: bool = True
+    most: float = 1.0
 
 
 SCORES = {
     "iou": Score("IoU, %", 100, 1),
     "dice": Score("Dice, %", 100, 1),
-    "hd95": Score("HD95, px", 1, 2, False),
-    "hd95_fraction": Score("HD95, % of the diagonal", 100, 2, False),
+    "hd95": Score("HD95, px", 1, 2, float("inf")),
+    "hd95_fraction": Score("HD95, % of the diagonal", 100, 2),
     "precision": Score("precision, %", 100, 1),
     "sensitivity": Score("sensitivity, %", 100, 1),
     "specificity": Score("specificity, %", 100, 1),

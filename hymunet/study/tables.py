@@ -1,7 +1,7 @@
 """The numbers of a study's tables: a row a model, what its publication says, and what a difference is worth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ def _model(plan: Plan, scored: Scored, model: str) -> tuple[list[str], dict[str,
     numbers: dict[str, Any] = {"model": model, "seeds": len(runs.seeds)}
     for name, score in SCORES.items():
         found = crossed_interval(runs.values[name], scored.groups)
+        found = replace(found, low=max(found.low, 0.0), high=min(found.high, score.most))  # t knows no bounds
         row.append(shown(found, score.factor, score.digits))
         numbers |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
         if len(runs.seeds) > 1:
@@ -149,7 +150,8 @@ def differences(plan: Plan, scored: Scored) -> Grid:
     if ranking is not None:
         notes.append(f"Ranks under resampling of images and seeds: mean Kendall's tau {ranking.tau:.2f}.")
     if scored.missing:
-        notes.append(f"{len(scored.missing)} cells of this set are not computed; ranks and p are of those that are.")
+        cells = ", ".join(scored.missing) if len(scored.missing) <= 6 else f"{len(scored.missing)} cells"
+        notes.append(f"Not computed yet: {cells}; ranks and p are of the others.")
     title = f"Differences to {reference}. {plan.study.sets[scored.images].title}"
     return Grid(title, [("", column) for column in columns], rows, data, notes)
 
