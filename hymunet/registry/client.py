@@ -1,4 +1,4 @@
-"""The MLflow server, or the SQLite file, that holds the registry (hymunet/mlflow_address.py says which)."""
+"""The MLflow server, or the SQLite file, that holds the registry (hymunet/mlflow_store/address.py says which)."""
 
 import logging
 import os
@@ -7,26 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hymunet.addresses import without_secrets
-from hymunet.mlflow_address import registry_uri, tracking_uri, without_a_home
-from hymunet.registry.relocation import follow
+from hymunet.mlflow_store import errors
+from hymunet.mlflow_store.address import registry_uri, tracking_uri, without_a_home
+from hymunet.mlflow_store.database import ready
+from hymunet.mlflow_store.relocation import follow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-BENEATH = {"boto3", "botocore", "requests", "sqlalchemy", "sqlite3", "urllib3"}  # whose errors MLflow lets through
-REFUSALS = {  # what MLflow says no to; any other error may be gone at the next try
-    "BAD_REQUEST",
-    "ENDPOINT_NOT_FOUND",
-    "FEATURE_DISABLED",
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "PERMISSION_DENIED",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-    "UNAUTHENTICATED",
-}
 CHALLENGER, CHAMPION = "challenger", "champion"
-REGISTER = "dvc repro -fs register"  # asks the registry, whatever DVC remembers of another one
+REGISTER = "dvc repro register"
 
 
 class Unavailable(ValueError, ConnectionError):
@@ -53,7 +43,6 @@ def registry() -> Iterator["MlflowClient"]:
     without_a_home()
 
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -61,15 +50,12 @@ def registry() -> Iterator["MlflowClient"]:
     try:
         yield _opened()
     except ModuleNotFoundError as error:
-        raise ValueError(f"MLflow at {public_uri()} needs the package {error.name}; install it, with pip") from None
+        raise ValueError(f"MLflow at {public_uri()} {errors.in_words(error)}") from None
     except Exception as error:
-        if not isinstance(error, MlflowException) and type(error).__module__.partition(".")[0] not in BENEATH:
+        if not errors.is_mlflow_s(error):
             raise
-        reason = " ".join(without_secrets(str(error)).split())[:300]
-        if "Max retries exceeded" in reason:
-            reason = "no answer; is the address right and the server up?"
-        kind = ValueError if getattr(error, "error_code", "") in REFUSALS else Unavailable
-        raise kind(f"MLflow at {public_uri()}: {reason}") from None
+        kind = ValueError if errors.for_good(error) else Unavailable
+        raise kind(f"MLflow at {public_uri()}: {errors.in_words(error)}") from None
 
 
 def _opened() -> "MlflowClient":
@@ -77,7 +63,9 @@ def _opened() -> "MlflowClient":
     import mlflow
 
     try:
-        follow(registry_uri())
+        for uri in dict.fromkeys((tracking_uri(), registry_uri())):
+            ready(uri)
+            follow(uri)
         return mlflow.MlflowClient(registry_uri=registry_uri())
     except OSError as error:
         raise ValueError(f"MLflow at {public_uri()}: {error}") from None

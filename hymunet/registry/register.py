@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hymunet import atomic, evidence, metrics
 from hymunet.commit import git_commit
-from hymunet.mlflow_address import EXPERIMENT, RUN_KEY_TAG, artifact_location
+from hymunet.mlflow_store.address import RUN_KEY_TAG
+from hymunet.mlflow_store.experiment import experiment_id
 from hymunet.registry import package
 from hymunet.registry.card import card
 from hymunet.registry.client import CHALLENGER, public_uri, registry
@@ -32,6 +32,14 @@ class Registration:
     content: str
     metrics_sha256: str
     registry: str
+
+
+@dataclass(frozen=True)
+class Registered:
+    """statement: what registration.json says. challenger: the version that is it now."""
+
+    statement: Registration
+    challenger: int
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,11 @@ class Candidate:
         return digest.hexdigest()
 
 
-def register(name: str, model: Path, evaluation: Path, split: Path, output: Path, root: Path = Path()) -> Registration:
+def register(name: str, model: Path, evaluation: Path, split: Path, output: Path, root: Path = Path()) -> Registered:
     """Registers the model of `model` with the scores of `evaluation`, or finds the version that already holds them.
 
+    What is registered anew, or stated anew, becomes the challenger. Where the registry still holds what
+    `output`/registration.json states, nothing changes: a challenger that came later stays.
     split: split.json. root: the project, for git's commit and dvc.lock. Writes `output`/registration.json.
     Raises ValueError when an input is missing or does not belong to the others, or MLflow does not answer.
     """
@@ -68,13 +78,23 @@ def register(name: str, model: Path, evaluation: Path, split: Path, output: Path
     records = (model / "model.json", evaluation / "metrics.json", split)
     candidate = Candidate(model, evaluation, *(evidence.read(path, remedy) for path in records))
     belong_together(candidate, split)
+    tested, content = evidence.sha256(evaluation / "metrics.json"), candidate.content
     with registry() as client:
-        version = _find(client, name, candidate.content) or _create(client, name, candidate, root)
-        client.set_registered_model_alias(name, CHALLENGER, version)
-    tested = evidence.sha256(evaluation / "metrics.json")
-    done = Registration(name, int(version), f"models:/{name}/{version}", candidate.content, tested, public_uri())
+        version = int(_find(client, name, content) or _create(client, name, candidate, root))
+        done = Registration(name, version, f"models:/{name}/{version}", content, tested, public_uri())
+        challenger = client.get_registered_model(name).aliases.get(CHALLENGER)
+        if challenger is not None and _stated(output) == asdict(done):
+            return Registered(done, int(challenger))
+        client.set_registered_model_alias(name, CHALLENGER, str(version))
     atomic.write(output / "registration.json", json.dumps(asdict(done), indent=2) + "\n")
-    return done
+    return Registered(done, version)
+
+
+def _stated(output: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((output / "registration.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def belong_together(candidate: Candidate, split: Path) -> None:
@@ -168,10 +188,7 @@ def _run(client: "MlflowClient", run_key: str) -> str:
     found = client.search_runs(experiments, f"tags.`{RUN_KEY_TAG}` = '{run_key}'", order_by=["start_time ASC"])
     if found:
         return found[0].info.run_id
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-    experiment = client.get_experiment_by_name(name)
-    identifier = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location(name))
-    run = client.create_run(identifier, tags={RUN_KEY_TAG: run_key}, run_name=f"train-{run_key[:8]}")
+    run = client.create_run(experiment_id(client), tags={RUN_KEY_TAG: run_key}, run_name=f"train-{run_key[:8]}")
     client.set_terminated(run.info.run_id)
     return run.info.run_id
 

@@ -27,7 +27,12 @@ PLUMBING = {
     "hymunet/data/acquire/remote.py",
     "hymunet/data/acquire/sections.py",
     "hymunet/data/acquire/transfer.py",
-    "hymunet/mlflow_address.py",
+    "hymunet/mlflow_store/__init__.py",
+    "hymunet/mlflow_store/address.py",
+    "hymunet/mlflow_store/database.py",
+    "hymunet/mlflow_store/errors.py",
+    "hymunet/mlflow_store/experiment.py",
+    "hymunet/mlflow_store/relocation.py",
     "hymunet/overrides.py",
     "hymunet/params.py",
     "hymunet/processors.py",
@@ -106,7 +111,7 @@ def test_telling_of_a_training_is_no_dependency_and_the_rest_of_it_is(finished_p
         file.write_text("edited")
         try:
             with Repo() as repo:
-                assert set(repo.status()) == stale, name
+                assert changed(repo) == stale, name
         finally:
             file.unlink()
 
@@ -205,7 +210,12 @@ def stale(folder, source="isic2018", **changes):
         section[name] = value
     YAML().dump(content, folder / "params.yaml")
     with Repo() as repo:
-        return set(repo.status())
+        return changed(repo)
+
+
+def changed(repo):
+    """Without the stage that runs in any case, where nothing that it reads has changed."""
+    return {stage for stage, reasons in repo.status().items() if reasons != ["always changed"]}
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -3,27 +3,36 @@
 Every point arrives once, in one run per training, whatever fails on the way. How: the run is found by its tag
 `hymunet.run_key` (or adopted from MLFLOW_RUN_ID) before one is created; how far the journal is delivered is noted
 after each batch; and before a batch is sent again, by this process or another, the server is asked which points it has.
+Where the run that was noted is no more, because it was deleted or the store is another one, the journal is delivered
+from its beginning to a new one.
 """
 
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
-from hymunet.mlflow_address import EXPERIMENT, RUN_KEY_TAG, artifact_location, tracking_uri, without_a_home
+from hymunet.addresses import without_secrets
+from hymunet.mlflow_store.address import RUN_KEY_TAG, tracking_uri, without_a_home
+from hymunet.mlflow_store.database import ready
+from hymunet.mlflow_store.errors import for_good
+from hymunet.mlflow_store.experiment import experiment_id
+from hymunet.mlflow_store.relocation import follow
 from hymunet.training.tracking.journal import parse
 from hymunet.training.tracking.keeper import DELIVERED, JOURNAL
 
 BATCH = 500  # points in one request; MLflow takes up to 1,000
+GONE = "was deleted there"
 
 
 class Delivery:
-    """`step` sends what is new; it raises when the server cannot take it."""
+    """`step` sends what is new; it raises when the server cannot take it. `say` hears what a person should know."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda line: None) -> None:
+        self.folder, self.say = folder, say
         self.place = folder / DELIVERED
         self.offset, self.run_id = 0, ""
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -32,17 +41,23 @@ class Delivery:
                 self.offset, self.run_id = state["offset"], state["run_id"]
         self.confirmed: dict[str, set[int]] = {}  # steps of each metric that the server is known to have
         self.connected = False
+        self.sent = 0  # records
 
     def waiting(self) -> int:
         return len(self._pending()[0])
 
     def step(self) -> bool:
         """Sends one batch; False when there was nothing to send."""
-        records, offsets = self._pending()
-        if not records:
+        if not self._pending()[0]:
             return False
-        self._connect()
-        count = self._send(records)
+        self.connect()
+        records, offsets = self._pending()
+        try:
+            count = self._send(records)
+        except Exception as error:
+            self.connected = not for_good(error)  # else the run may be another one's to look for
+            raise
+        self.sent += count
         self.offset = offsets[count - 1]
         state = {"uri": tracking_uri(), "run_id": self.run_id, "offset": self.offset}
         atomic.write(self.place, json.dumps(state))
@@ -62,31 +77,47 @@ class Delivery:
                 offsets.append(end)
         return records, offsets
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
+        """Finds the run, or makes one; where the run that was noted is no more, nothing counts as delivered."""
         if self.connected:
             return
         without_a_home()
 
         from mlflow import MlflowClient
 
+        ready(tracking_uri())
+        follow(tracking_uri())
         self.client = MlflowClient(tracking_uri())
         key = self.folder.name
-        self.run_id = os.environ.get("MLFLOW_RUN_ID") or self.run_id or self._find(key)
+        run_id = os.environ.get("MLFLOW_RUN_ID") or self.run_id
+        if run_id and (gone := self._gone(run_id)):
+            if gone == GONE and not self._pending()[0]:
+                self.say(f"its run {run_id} {gone}; to bring it back: mlflow runs restore --run-id {run_id}")
+                return
+            self.say(f"its run {run_id} {gone}; all of it goes to another")
+            run_id, self.offset, self.confirmed = "", 0, {}
+        self.run_id = run_id or self._find(key)
         if self.client.get_run(self.run_id).data.tags.get(RUN_KEY_TAG) != key:
             self.client.set_tag(self.run_id, RUN_KEY_TAG, key)
         self.connected = True
 
+    def _gone(self, run_id: str) -> str:
+        """Why a run takes nothing more; empty where it does."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return "" if self.client.get_run(run_id).info.lifecycle_stage == "active" else GONE
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return f"is not in {without_secrets(tracking_uri())}"
+
     def _find(self, key: str) -> str:
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment:
-            experiment_id = experiment.experiment_id
-        else:
-            experiment_id = self.client.create_experiment(name, artifact_location(name))
-        found = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{key}'", order_by=["start_time ASC"])
+        experiment = experiment_id(self.client)
+        found = self.client.search_runs([experiment], f"tags.`{RUN_KEY_TAG}` = '{key}'", order_by=["start_time ASC"])
         if found:
             return found[0].info.run_id
-        return self.client.create_run(experiment_id, tags={RUN_KEY_TAG: key}, run_name=f"train-{key[:8]}").info.run_id
+        return self.client.create_run(experiment, tags={RUN_KEY_TAG: key}, run_name=f"train-{key[:8]}").info.run_id
 
     def _send(self, records: list[dict[str, Any]]) -> int:
         """Sends the first record that is no metric, or as many metrics as fit a request; returns how many records."""

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hymunet.mlflow_address import tracking_uri
+from hymunet.addresses import without_secrets
+from hymunet.mlflow_store.address import tracking_uri
+from hymunet.mlflow_store.errors import for_good, in_words
 from hymunet.training.tracking.delivery import Delivery
 from hymunet.training.tracking.keeper import JOURNAL, restore_all
 from hymunet.training.tracking.sampler import Sampler
@@ -21,6 +23,10 @@ log = logging.getLogger("hymunet.tracking")
 POLL = 2.0  # seconds between looks at the journal
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first, second, … failure in a row
 GIVE_UP = 20.0  # seconds without success after which a delivery by hand, or the end of a training, leaves the rest
+
+
+def public_uri() -> str:
+    return without_secrets(tracking_uri())
 
 
 def prepare_mlflow() -> None:
@@ -43,20 +49,25 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def drain(delivery: Delivery, give_up: float = GIVE_UP, last_success: float | None = None) -> str | None:
-    """Delivers all there is. After `give_up` seconds without success: the reason, in one line.
+def drain(
+    delivery: Delivery, give_up: float = GIVE_UP, last_success: float | None = None, again: bool = False
+) -> str | None:
+    """Delivers all there is. After `give_up` seconds without success, or a second refusal: the reason, in one line.
 
     last_success (time.monotonic): of a delivery that has gone on before; a server long dead gets one more attempt.
+    again: looks whether what was delivered is still there.
     """
     failures, last_success = 0, last_success or time.monotonic()
     while True:
         try:
+            if again:
+                delivery.connect()
             if not delivery.step():
                 return None
             failures, last_success = 0, time.monotonic()
         except Exception as error:  # whatever the client raises, the journal keeps the points
-            if time.monotonic() - last_success > give_up:
-                return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if time.monotonic() - last_success > give_up or (failures and for_good(error)):
+                return in_words(error)
             time.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
             failures += 1
 
@@ -66,7 +77,7 @@ def follow(folder: Path) -> int:
     os.nice(10)
     prepare_mlflow()
     with alone(folder):
-        delivery, sampler = Delivery(folder), Sampler(folder)
+        delivery, sampler = Delivery(folder, _say), Sampler(folder)
         failures, next_attempt, last_success = 0, 0.0, time.monotonic()
         while not _training_has_ended(POLL):
             sampler.sample()
@@ -80,16 +91,15 @@ def follow(folder: Path) -> int:
                 log.debug("delivery failed: %s", error)
                 next_attempt = time.monotonic() + BACKOFF[min(failures, len(BACKOFF) - 1)]
                 if failures == 2:
-                    print(f"tracking: {tracking_uri()} does not take metrics; they wait in {folder}", file=sys.stderr)
+                    _say(f"{public_uri()} does not take metrics ({in_words(error)}); they wait in {folder}")
                 failures += 1
-        reason = drain(delivery, last_success=last_success)
-        if reason:
-            print(
-                f"tracking: {delivery.waiting()} records wait in {folder} ({reason}); deliver them later with: "
-                "hymunet deliver",
-                file=sys.stderr,
-            )
+        if reason := drain(delivery, last_success=last_success):
+            _say(f"{delivery.waiting()} records wait in {folder} ({reason}); deliver them later with: hymunet deliver")
         return 0
+
+
+def _say(line: str) -> None:
+    print(f"tracking: {line}", file=sys.stderr, flush=True)
 
 
 def _training_has_ended(wait: float) -> bool:
@@ -101,14 +111,16 @@ def deliver_all(root: Path, checkpoints: str | None = None) -> int:
     prepare_mlflow()
     if checkpoints:
         restore_all(checkpoints, root)
+    folders = sorted(path.parent for path in root.glob(f"*/{JOURNAL}"))
+    if not folders:
+        print(f"nothing to deliver: {root} holds no journal of a training")
     failed = 0
-    for folder in sorted(path.parent for path in root.glob(f"*/{JOURNAL}")):
+    for folder in folders:
         with alone(folder):
-            delivery = Delivery(folder)
-            waiting = delivery.waiting()
-            reason = drain(delivery)
+            delivery = Delivery(folder, lambda line, name=folder.name: print(f"{name}: {line}"))  # type: ignore[misc]
+            reason = drain(delivery, again=True)
             left = delivery.waiting()
-        print(f"{folder.name}: {waiting - left} of {waiting} records delivered to {tracking_uri()}")
+        print(f"{folder.name}: {delivery.sent} of {delivery.sent + left} records delivered to {public_uri()}")
         if reason:
             print(f"deliver: {folder.name}: {left} records wait ({reason})", file=sys.stderr)
             failed = 1

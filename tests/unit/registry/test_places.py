@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hymunet import mlflow_address as address
 from hymunet.commit import git_commit
+from hymunet.mlflow_store import address
+from hymunet.mlflow_store.relocation import follow
 from hymunet.registry import client
 from hymunet.registry.card import SOURCES, card
 from hymunet.registry.load import fetch
-from hymunet.registry.relocation import follow
 
 ROOT = Path(__file__).resolve().parents[3]
 COPY = ".dvc/tmp/exps/standalone/tmpabc"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 RUN_KEY_TAG = "hymunet.run_key"
-EXPERIMENT = "hymunet"
+EXPERIMENT = "hymunet"  # where MLFLOW_EXPERIMENT_NAME names no other
 TEMPORARY = (".dvc", "tmp", "exps")  # below it `dvc exp run --temp` and `--queue` copy the project, and remove the copy
 
 

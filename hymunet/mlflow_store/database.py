@@ -1,0 +1,179 @@
+"""MLflow's SQLite file: made whole or not at all, and told apart from what cannot be used.
+
+MLflow makes its tables in place, statement by statement: two programs at once, or a kill in the first seconds, leave a
+file that no MLflow opens again. So the tables are made in a file beside it, under a lock, which then gets the name.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+_ADDRESS = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>[^?]+)(\?.*)?")
+_CONTENT = ("experiments", "runs", "registered_models")  # tables with anything of a user's; MLflow fills them last
+_REMNANT = "_alembic_tmp_"  # how tables begin that a change of the schema leaves when it is broken off
+QUIET = 5.0  # seconds without a change after which nobody is at work on a file
+PATIENCE = 120.0  # seconds to wait for another program that makes or changes the file
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a file is: `none` of it yet, `whole`, `unfinished` (no content, tables missing), `foreign` or `unusable`."""
+
+    kind: str
+    reason: str = ""  # of `unusable`, with the remedy
+
+
+def path_of(uri: str) -> Path | None:
+    """The file that a SQLite address names; None for other addresses and for databases in memory."""
+    found = _ADDRESS.fullmatch(uri)
+    return Path(found["path"]) if found and found["path"] != ":memory:" else None
+
+
+def ready(uri: str) -> None:
+    """Makes the SQLite file of this address where there is none; other addresses are left alone.
+
+    One that was begun and left, without a run or a model in it, is put aside, which is said. Raises ValueError for a
+    file that cannot be used: what it is and what to do, in one line.
+    """
+    path = path_of(uri)
+    if path is None or judge(path).kind in ("whole", "foreign"):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        found = _settled(path)
+        if found.kind == "unusable":
+            raise ValueError(f"{path}: {found.reason}")
+        if found.kind in ("whole", "foreign"):
+            return
+        if path.exists() and path.stat().st_size:
+            aside = path.with_name(f"{path.name}.unfinished")
+            path.rename(aside)
+            print(f"{path}: was begun and never finished, and holds no run and no model: now {aside}", file=sys.stderr)
+        _make(path)
+
+
+def judge(path: Path) -> Judgement:
+    if not path.exists() or not path.stat().st_size:
+        return Judgement("none")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=30)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            versions = _rows(connection, tables, "alembic_version", "version_num")
+            content = any(_rows(connection, tables, table, "1") for table in _CONTENT)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # locked, not to be written, not to be read
+            raise ValueError(f"{path}: cannot be opened ({error})") from None
+        return Judgement("unusable", f"no SQLite database, or a damaged one ({error}); {_ANOTHER}")
+    if not tables:
+        return Judgement("none")
+    if versions and versions[0] == newest_schema():
+        return Judgement("whole")
+    if tables - {"alembic_version"} and "experiments" not in tables and not _has_remnant(tables):
+        return Judgement("foreign")  # another program's: MLflow adds its own tables
+    if not content:
+        return Judgement("unfinished")
+    return Judgement("unusable", _explained(path, tables, versions[0] if versions else None))
+
+
+_ANOTHER = "restore it from a backup, or move it away or name another file (MLFLOW_TRACKING_URI) to begin anew"
+
+
+def _rows(connection: sqlite3.Connection, tables: set[str], table: str, column: str) -> list[str]:
+    """The first row's value, if there is one."""
+    if table not in tables:
+        return []
+    return [value for (value,) in connection.execute(f"SELECT {column} FROM {table} LIMIT 1")]
+
+
+def _has_remnant(tables: set[str]) -> bool:
+    return any(name.startswith(_REMNANT) for name in tables)
+
+
+def _explained(path: Path, tables: set[str], version: str | None) -> str:
+    import mlflow
+
+    if _has_remnant(tables):
+        return f"a change of its tables was broken off in the middle; {_ANOTHER}"
+    if version is None or version in _known_schemas():
+        return (
+            f"made by an older MLflow than {mlflow.__version__}; copy it, then bring it up to date with nothing else "
+            f"at work on it: mlflow db upgrade sqlite:///{path}"
+        )
+    return f"made by a newer MLflow than {mlflow.__version__}; install that one, or name another file"
+
+
+def newest_schema() -> str | None:
+    return _schemas().get_current_head()
+
+
+def _known_schemas() -> set[str]:
+    return {revision.revision for revision in _schemas().walk_revisions()}
+
+
+def _schemas():  # type: ignore[no-untyped-def]
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store/db_migrations"))
+
+
+def _settled(path: Path) -> Judgement:
+    """Waits while somebody, MLflow itself perhaps, is at work on a file that is not whole."""
+    found, last, since, begin = judge(path), None, time.monotonic(), time.monotonic()
+    while found.kind == "unfinished" or (found.kind == "none" and path.exists()):
+        seen = (path.stat().st_size, path.stat().st_mtime_ns)
+        if seen != last:
+            last, since = seen, time.monotonic()
+        if time.monotonic() - since > QUIET:
+            return found
+        if time.monotonic() - begin > PATIENCE:
+            raise ValueError(f"{path}: another program has been making it for {PATIENCE:.0f} s; end it and try again")
+        time.sleep(QUIET / 50)
+        found = judge(path)
+    return found
+
+
+def _make(path: Path) -> None:
+    from mlflow.db import upgrade
+
+    new = path.with_name(f"{path.name}.new")
+    for file in (new, new.with_name(f"{new.name}-journal")):
+        file.unlink(missing_ok=True)  # of one that was killed
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    upgrade.callback(f"sqlite:///{new.resolve()}")
+    if path.exists():
+        new.replace(path)  # an empty file, at which nobody is at work
+        return
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        pass  # another program has made it meanwhile
+    except OSError:  # no links on this file system
+        new.rename(path)
+    new.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Among the programs of this project. MLflow's own know nothing of it, which is why `_settled` watches."""
+    begin = time.monotonic()
+    with path.with_name(f"{path.name}.lock").open("w", encoding="utf-8") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() - begin > 2 * PATIENCE:
+                    raise ValueError(f"{lock.name}: held by another program for {2 * PATIENCE:.0f} s") from None
+                time.sleep(0.05)
+        yield
