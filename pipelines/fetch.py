@@ -1,4 +1,4 @@
-"""Brings a cluster's run home: its lock, its parameters and its outputs, so that `dvc status` has nothing to say."""
+"""Brings a cluster's run home: its lock, its parameters and its outputs, so that `dvc status` finds nothing changed."""
 
 import io
 import subprocess

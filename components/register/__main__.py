@@ -22,7 +22,13 @@ def main(argv: list[str] | None = None) -> None:
     from hymunet.registry.register import register
 
     done = register(name, args.model, args.evaluation, args.split, args.output)
-    print(f"register: {done.name} version {done.version} is the challenger in {done.registry}")
+    version, there = done.statement.version, done.statement.registry
+    if done.challenger == version:
+        print(f"register: {name} version {version} is the challenger in {there}")
+    else:
+        print(
+            f"register: {name} version {version} is in {there} as before; the challenger is version {done.challenger}"
+        )
 
 
 if __name__ == "__main__":

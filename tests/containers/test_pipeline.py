@@ -46,8 +46,9 @@ def test_a_second_run_computes_nothing_and_fetches_no_data(stack: Stack) -> None
 def test_a_fresh_clone_has_it_all_by_fetch(stack: Stack, tmp_path: Path) -> None:
     clone = checkout(stack, tmp_path / "clone")
     stack.fetch("first", clone)
-    assert "up to date" in dvc(stack, clone, "status")
-    assert ran(dvc(stack, clone, "repro")) == set()
+    assert dvc(stack, clone, "status").split() == ["register:", "always", "changed"]
+    assert ran(dvc(stack, clone, "repro")) == {"register"}, "which asks the registry, and changes nothing there"
+    assert versions(stack) == ["1"]
     assert (clone / "reports/evaluation/report.html").exists()
     assert (clone / "artifacts/model/model.safetensors").exists()
 

@@ -1,8 +1,10 @@
 """The whole pipeline by `dvc repro` on a handful of drawn images, and what each step says to bad input."""
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -96,10 +98,60 @@ def test_every_step_leaves_what_it_promises(finished):
     assert metrics["test"]["images"] == 4
 
 
-def test_a_second_run_runs_nothing(finished):
+def versions(folder: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        return [str(version) for (version,) in connection.execute("SELECT version FROM model_versions")]
+
+
+def test_a_second_run_asks_the_registry_and_changes_nothing(finished):
+    record, lock = finished / "reports/registration/registration.json", (finished / "dvc.lock").read_bytes()
+    before = record.read_bytes()
     result = run(finished, "dvc", "repro")
     assert result.returncode == 0, result.stderr
-    assert stages_run(result) == []
+    assert stages_run(result) == ["register"]
+    assert "version 1 is the challenger" in result.stdout
+    assert (record.read_bytes(), (finished / "dvc.lock").read_bytes()) == (before, lock)
+    assert versions(finished) == ["1"]
+
+
+def emptied(folder: Path, monkeypatch) -> Path:
+    (folder / "mlflow.db").unlink()
+    return folder
+
+
+def elsewhere(folder: Path, monkeypatch) -> Path:
+    (folder / "other").mkdir()
+    monkeypatch.setitem(ENVIRONMENT, "MLFLOW_TRACKING_URI", "sqlite:///other/mlflow.db")
+    return folder
+
+
+def cloned(folder: Path, monkeypatch) -> Path:
+    clone = folder.with_name("clone")
+    subprocess.run(["git", "add", "dvc.lock"], cwd=folder, check=True)
+    subprocess.run(["git", "commit", "-q", "-m", "run"], cwd=folder, check=True)
+    subprocess.run(["git", "clone", "-q", str(folder), str(clone)], check=True)
+    for library in (folder / "hymunet/ops").glob("*.so"):
+        shutil.copy(library, clone / "hymunet/ops")
+    for command in (
+        ["dvc", "remote", "add", "--local", "-q", "-d", "here", str(folder.with_name("remote"))],
+        ["dvc", "push", "-q"],
+    ):
+        assert run(folder, *command).returncode == 0
+    assert run(clone, *["dvc", "remote", "add", "--local", "-q", "-d", "here", str(folder.with_name("remote"))])
+    assert run(clone, "dvc", "pull", "-q").returncode == 0
+    return clone
+
+
+@pytest.mark.parametrize(
+    "happens", [emptied, pytest.param(elsewhere, marks=pytest.mark.slow), pytest.param(cloned, marks=pytest.mark.slow)]
+)
+def test_another_registry_or_an_emptied_one_gets_the_model(finished, tmp_path, monkeypatch, happens):
+    project = happens(Path(shutil.copytree(finished, tmp_path / "project", symlinks=True)), monkeypatch)
+    result = run(project, "dvc", "repro")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert stages_run(result) == ["register"]
+    assert "tiny version 1 is the challenger in sqlite:///" in result.stdout
+    assert versions(project / "other" if happens is elsewhere else project) == ["1"]
 
 
 def test_an_experiment_runs_the_stages_that_read_its_parameter(finished):

@@ -296,7 +296,7 @@ def test_summary_says_scores_report_and_version(tmp_path, capsys):
     assert cli.main(["summary", "--reports", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "version 3" not in said
-    assert "registration.json is of another evaluation; register this one: dvc repro -fs register" in said
+    assert "registration.json is of another evaluation; register this one: dvc repro register" in said
 
 
 def fail(error):

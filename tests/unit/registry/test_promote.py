@@ -141,7 +141,7 @@ def test_a_promotion_that_fails_half_way_loses_nothing(registry, name, add, cham
 def test_without_a_model_or_a_challenger_it_says_what_to_do(registry, name):
     with pytest.raises(ValueError, match="no model named nowhere in the registry"):
         promote("nowhere")
-    with pytest.raises(ValueError, match="has no challenger; register one: dvc repro -fs register"):
+    with pytest.raises(ValueError, match="has no challenger; register one: dvc repro register"):
         promote(name)
     with pytest.raises(ValueError, match="no champion to take back"):
         rollback(name)
@@ -204,7 +204,7 @@ STATES = {  # three champions, 1 to 3, then this happens; what rollback and prom
     "only version 1 is left": (both(deleted_version("3"), deleted_version("2")), ("none", "1"), "has no challenger"),
     "nothing is left": (
         both(deleted_version("3"), deleted_version("2"), deleted_version("1")),
-        "none before it is left; register a model: dvc repro -fs register",
+        "none before it is left; register a model: dvc repro register",
         "has no challenger; register one",
     ),
     "the challenger's alias was deleted": (deleted_alias(CHALLENGER), ("3", "2"), "has no challenger; register one"),

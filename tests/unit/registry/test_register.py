@@ -16,6 +16,10 @@ from hymunet.registry.register import lock_hash, register
 
 
 def run(name, project):
+    return outcome(name, project).statement
+
+
+def outcome(name, project):
     return register(
         name,
         project / "artifacts/model",
@@ -73,6 +77,65 @@ def test_other_content_is_another_version_and_leaves_the_first_alone(registry, p
     metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "threshold": 0.5}, indent=2) + "\n")
     assert run("twice", project).version == 1, "the first content again is the first version, now the challenger"
     assert int(registry.get_model_version_by_alias("twice", "challenger").version) == 1
+
+
+def nothing(registry, project):
+    pass
+
+
+def a_colleague_s(registry, project):
+    run_id = registry.get_model_version("asked-again", "1").run_id
+    registry.create_model_version("asked-again", "elsewhere", run_id)
+    registry.set_registered_model_alias("asked-again", "challenger", "2")
+
+
+def no_challenger(registry, project):
+    registry.delete_registered_model_alias("asked-again", "challenger")
+
+
+def version_deleted(registry, project):
+    registry.delete_model_version("asked-again", "1")
+
+
+def model_deleted(registry, project):
+    registry.delete_registered_model("asked-again")
+
+
+def record_lost(registry, project):
+    a_colleague_s(registry, project)
+    (project / "reports/registration/registration.json").unlink()
+
+
+def of_another_registry(registry, project):
+    record = project / "reports/registration/registration.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "registry": "http://elsewhere", "version": 9}))
+
+
+HAPPENED = {  # since the model was registered -> its version now, the challenger, whether the record was written again
+    "nothing": (nothing, 1, 1, False),
+    "another one was registered by somebody else": (a_colleague_s, 1, 2, False),
+    "the alias was deleted": (no_challenger, 1, 1, True),
+    "the version was deleted": (version_deleted, 2, 2, True),
+    "the model was deleted": (model_deleted, 1, 1, True),
+    "the record was lost": (record_lost, 1, 1, True),
+    "the record is of another registry": (of_another_registry, 1, 1, True),
+}
+
+
+@pytest.mark.parametrize("case", HAPPENED)
+def test_asking_again_changes_what_is_not_so_any_more_and_nothing_else(registry, project, case):
+    happens, version, challenger, written = HAPPENED[case]
+    record = project / "reports/registration/registration.json"
+    run("asked-again", project)
+    happens(registry, project)
+    before = record.stat().st_ino if record.exists() else None
+    done = outcome("asked-again", project)
+    assert (done.statement.version, done.challenger) == (version, challenger)
+    assert json.loads(record.read_text())["version"] == version
+    assert (record.stat().st_ino != before) == written
+    alias = registry.get_model_version_by_alias("asked-again", "challenger")
+    assert int(alias.version) == challenger
+    registry.delete_registered_model("asked-again")
 
 
 FRESH = """
