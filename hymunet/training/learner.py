@@ -21,6 +21,7 @@ from hymunet.training.capture import Engine, Run
 from hymunet.training.checkpoint import Checkpoint
 from hymunet.training.loading import Batch, DeviceLoader, Schedule, Share, WorkerLoader
 from hymunet.training.progress import Progress, Readout
+from hymunet.training.shared_memory import plan
 from hymunet.training.state import (
     BatchNormGuard,
     Tensors,
@@ -78,7 +79,14 @@ class Learner:
         subset, recipe = self.data.subset("train"), Recipe.of(self.train_params)
         if self._device_augments():
             return DeviceLoader(subset, recipe, self.device)
-        return WorkerLoader(subset, recipe, self.train_params.workers, self.device)
+        fits = plan(self.train_params.workers, subset.nbytes * self._part() // len(subset))
+        if fits.change:
+            self._say(fits.change)
+        return WorkerLoader(subset, recipe, fits.workers, self.device, fits.ahead)
+
+    def _part(self) -> int:
+        """Images of a batch that are this rank's."""
+        return self.train_params.batch_size // self.ranks.count
 
     @property
     def augments_on_device(self) -> bool:

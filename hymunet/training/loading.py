@@ -4,23 +4,29 @@ So a training may stop after any step and go on with any number of loader proces
 has to be saved.
 """
 
+import multiprocessing
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from hymunet.data.feed import on_device
 from hymunet.data.feed.augment import Recipe, permutation
 from hymunet.data.feed.dataset import Subset
 from hymunet.data.feed.on_workers import WorkerAugment
 from hymunet.images import normalise
+from hymunet.training.shared_memory import AHEAD
 
 Batch = dict[str, Tensor]  # what differs from batch to batch, on the CPU; the loader's `expand` makes pairs of it
 Pairs = tuple[Tensor, Tensor]  # images float32 (B, 3, S, S) in [-1, 1], channels-last; masks float32 (B, 1, S, S)
+
+POLL = 2  # seconds after which a wait for a batch looks whether it should go on
+PATIENCE = 600.0  # seconds for one batch; a slow disk has its time
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,17 @@ class _Augmented(Dataset):
 
 
 class WorkerLoader:
-    """Augments with albumentations in `workers` processes, ahead of the training and across epochs."""
+    """Augments with albumentations in `workers` processes, ahead of the training and across epochs.
 
-    def __init__(self, subset: Subset, recipe: Recipe, workers: int, device: torch.device) -> None:
-        self.subset, self.recipe, self.workers, self.device = subset, recipe, workers, device
+    It waits for a batch as long as `stopping` does not say so, and PATIENCE at most.
+    """
+
+    def __init__(self, subset: Subset, recipe: Recipe, workers: int, device: torch.device, ahead: int = AHEAD) -> None:
+        self.subset, self.recipe, self.workers, self.device, self.ahead = subset, recipe, workers, device, ahead
+        self.stopping: Callable[[], bool] = lambda: False
 
     def batches(self, schedule: Schedule, first_step: int, share: Share) -> Iterator[Batch]:
-        """`images` uint8 (B, S, S, 3), `masks` uint8 (B, S, S), augmented."""
+        """`images` uint8 (B, S, S, 3), `masks` uint8 (B, S, S), augmented. Ends early when told to stop meanwhile."""
         loader = DataLoader(
             _Augmented(self.subset, WorkerAugment(self.recipe, schedule.seed)),
             batch_sampler=_keys(schedule, first_step, share),  # type: ignore[arg-type]
@@ -89,10 +99,32 @@ class WorkerLoader:
             collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_leave_signals_to_the_trainer,
-            prefetch_factor=4 if self.workers else None,
+            prefetch_factor=self.ahead if self.workers else None,
+            timeout=POLL if self.workers else 0,
             generator=torch.Generator(),  # draws nothing from the global one
         )
-        yield from loader
+        others = set(multiprocessing.active_children())
+        batches = iter(loader)
+        try:
+            while (batch := self._next(batches)) is not None:
+                yield batch
+        finally:
+            if self.workers:  # before others go, whose death torch would tell of; and not whenever the memory is freed
+                batches._shutdown_workers()  # type: ignore[attr-defined]
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()  # deaf to SIGTERM, and waited for at the program's end
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        """None after the last one, or when told to stop."""
+        begin = time.monotonic()
+        while True:
+            try:
+                return next(batches, None)
+            except RuntimeError as error:  # the loader can be asked again: nothing of it was taken
+                if "timed out" not in str(error) or time.monotonic() - begin > PATIENCE:
+                    raise
+                if self.stopping():
+                    return None
 
     def expand(self, batch: Batch) -> Pairs:
         return normalise(batch["images"]), batch["masks"].unsqueeze(1).float()
@@ -125,7 +157,11 @@ def _keys(schedule: Schedule, first_step: int, share: Share) -> Iterator[list[tu
 
 def _collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
     images, masks = zip(*samples, strict=True)
-    return {"images": torch.from_numpy(np.stack(images)), "masks": torch.from_numpy(np.stack(masks))}
+    batch = {"images": torch.from_numpy(np.stack(images)), "masks": torch.from_numpy(np.stack(masks))}
+    if get_worker_info():  # here, where what goes wrong is told: the thread that would do it drops the batch instead
+        for tensor in batch.values():
+            tensor.share_memory_()
+    return batch
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:

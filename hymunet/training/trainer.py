@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from tqdm import tqdm
 from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared, TrainingData
 from hymunet.training import device as devices
-from hymunet.training import distributed, reports
+from hymunet.training import distributed, reports, shared_memory
 from hymunet.training.checkpoint import Checkpoints
 from hymunet.training.checkpoint_store import open_storage
 from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run_key
 from hymunet.training.interrupts import Interrupts
 from hymunet.training.learner import EXAMPLES, Learner
+from hymunet.training.loading import WorkerLoader
 from hymunet.training.progress import Readout
 from hymunet.training.tracking.journal import Tracker, open_tracker
 
@@ -57,7 +59,12 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
                 print(f"train: goes on at step {saved.step} of {learner.schedule.steps}", flush=True)
         description = describe(learner, identity)
         with tracker_of(paths, run_key(identity), description, checkpoints) as tracker:
-            finished = Session(learner, checkpoints, tracker, interrupts, paths).run()
+            try:
+                finished = Session(learner, checkpoints, tracker, interrupts, paths).run()
+            except RuntimeError as error:
+                if died := shared_memory.explained(error):
+                    raise died from None
+                raise
             if finished and ranks.first:
                 publish(learner, identity, tracker, paths)
             tracker.finish("FINISHED" if finished else "KILLED")
@@ -111,6 +118,8 @@ class Session:
         self.learner, self.checkpoints, self.tracker, self.interrupts = learner, checkpoints, tracker, interrupts
         self.paths = paths
         learner.engine.stopping = lambda: interrupts.received is not None
+        if isinstance(learner.loader, WorkerLoader):
+            learner.loader.stopping = learner.engine.stopping
         self.saved_step, self.saved_time = learner.progress.step, time.monotonic()
 
     def run(self) -> bool:
@@ -136,7 +145,19 @@ class Session:
                     self._save()
                 if stop:
                     break
+            else:
+                self._stopped_waiting()
         return learner.progress.step == steps
+
+    def _stopped_waiting(self) -> None:
+        """Batches ended: after the last, or told to stop while the next was waited for.
+
+        Alone, what was learnt is saved. One of several ranks cannot: the others may be in the middle of a step.
+        """
+        if self.learner.progress.step < self.learner.schedule.steps:
+            if self.learner.ranks.count > 1:
+                sys.exit(self.interrupts.exit_code)
+            self._save()
 
     def _bar(self) -> tqdm:
         learner, size = self.learner, self.learner.train_params.batch_size
