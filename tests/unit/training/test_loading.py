@@ -1,5 +1,8 @@
 """Batches are a function of the step: any start, any number of workers, any number of ranks."""
 
+import multiprocessing
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,9 @@ from hypothesis import strategies as st
 
 from hymunet.data.feed.augment import Recipe
 from hymunet.data.feed.dataset import TrainingData
+from hymunet.training import loading
 from hymunet.training.loading import DeviceLoader, Schedule, Share, WorkerLoader
+from hymunet.training.shared_memory import explained
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(rotation_degrees=15.0)
@@ -97,3 +102,43 @@ def test_loading_leaves_the_global_generator_alone(subset):
     torch.manual_seed(3)
     collect(WorkerLoader(subset, RECIPE, 1, CPU), Schedule(len(subset), 10, 1, seed=1))
     assert torch.equal(torch.rand(4), expected)
+
+
+class Stuck:
+    """A subset whose disk does not answer any more after some images."""
+
+    def __init__(self, subset, images):
+        self.subset, self.images = subset, images
+
+    def __len__(self):
+        return len(self.subset)
+
+    def __getitem__(self, position):
+        if position not in self.images:
+            time.sleep(3600)
+        return self.subset[position]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told to stop", "never told"])
+def test_a_loader_that_gets_no_batch_hears_that_it_should_stop_and_waits_no_longer_than_it_may(
+    subset, monkeypatch, told
+):
+    """What was made before is delivered; the processes that hang do not outlive it."""
+    monkeypatch.setattr(loading, "POLL", 0.2)
+    monkeypatch.setattr(loading, "PATIENCE", 1.0)
+    schedule = Schedule(len(subset), 4, 3, 0)
+    first = set(next(schedule.batches(0))[1].tolist())
+    loader = WorkerLoader(Stuck(subset, first), RECIPE, 1, CPU)
+    before, begin = set(multiprocessing.active_children()), time.monotonic()
+    batches = loader.batches(schedule, 0, WHOLE)
+    assert next(batches)["images"].shape[0] == 4
+    if told:
+        loader.stopping = lambda: True
+        assert list(batches) == []
+    else:
+        with pytest.raises(RuntimeError, match="timed out") as error:
+            next(batches)
+        assert "no batch came from the loader processes" in str(explained(error.value))
+    assert time.monotonic() - begin < 60
+    time.sleep(0.2)
+    assert set(multiprocessing.active_children()) == before
