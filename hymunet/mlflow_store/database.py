@@ -150,6 +150,7 @@ def _make(path: Path) -> None:
         file.unlink(missing_ok=True)  # of one that was killed
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    assert upgrade.callback is not None
     upgrade.callback(f"sqlite:///{new.resolve()}")
     if path.exists():
         new.replace(path)  # an empty file, at which nobody is at work

@@ -14,6 +14,7 @@ from hymunet.data.feed.dataset import TrainingData
 from hymunet.images import normalise
 from hymunet.losses import HybridLoss
 from hymunet.models.protocols import levels
+from hymunet.processors import processors
 from hymunet.training import device as devices
 from hymunet.training import distributed
 from hymunet.training.average import AveragedWeights, estimate_statistics
@@ -79,7 +80,7 @@ class Learner:
         subset, recipe = self.data.subset("train"), Recipe.of(self.train_params)
         if self._device_augments():
             return DeviceLoader(subset, recipe, self.device)
-        fits = plan(self.train_params.workers, subset.nbytes * self._part() // len(subset))
+        fits = plan(self.train_params.workers, subset.nbytes * self._part() // len(subset), processors())
         if fits.change:
             self._say(fits.change)
         return WorkerLoader(subset, recipe, fits.workers, self.device, fits.ahead)

@@ -34,14 +34,22 @@ class Plan:
     change: str = ""
 
 
-def plan(workers: int, batch_bytes: int, place: Path = PLACE, environment: Mapping[str, str] = os.environ) -> Plan:
+def plan(
+    workers: int,
+    batch_bytes: int,
+    processors: int,
+    place: Path = PLACE,
+    environment: Mapping[str, str] = os.environ,
+) -> Plan:
     """What fits, for every rank of this machine alike; without loader processes the training makes its batches itself.
 
-    batch_bytes: of one rank's part of a batch. Neither number changes what a training computes.
+    batch_bytes: of one rank's part of a batch. processors: of this machine; more processes than that only wait for each
+    other. Neither number changes what a training computes.
     """
+    ranks = int(environment.get("LOCAL_WORLD_SIZE", "1"))
+    workers = min(workers, max(1, processors // ranks))
     if not workers or not place.is_dir():
         return Plan(workers, AHEAD)
-    ranks = int(environment.get("LOCAL_WORLD_SIZE", "1"))
     free = shutil.disk_usage(place).free
     room = free // (ranks * batch_bytes) - IN_HAND  # batches of one rank
     if room >= workers * AHEAD:

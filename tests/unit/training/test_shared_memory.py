@@ -25,7 +25,7 @@ PLANS = {  # processes asked for, bytes of a batch, MiB free, ranks here -> proc
 def test_no_more_is_planned_than_fits(case, tmp_path, monkeypatch):
     workers, size, free, ranks, fewer, ahead, words = PLANS[case]
     monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda place: Usage(free * MIB))
-    found = plan(workers, size, tmp_path, {"LOCAL_WORLD_SIZE": str(ranks)})
+    found = plan(workers, size, 32, tmp_path, {"LOCAL_WORLD_SIZE": str(ranks)})
     assert (found.workers, found.ahead) == (fewer, ahead)
     assert words in found.change
     assert bool(words) == bool(found.change)
@@ -36,7 +36,15 @@ def test_no_more_is_planned_than_fits(case, tmp_path, monkeypatch):
 
 
 def test_where_there_is_no_such_place_nothing_is_said(tmp_path):
-    assert plan(4, BATCH, tmp_path / "none") == shared_memory.Plan(4, AHEAD)
+    assert plan(4, BATCH, 8, tmp_path / "none") == shared_memory.Plan(4, AHEAD)
+
+
+@pytest.mark.parametrize(
+    ("asked", "processors", "ranks", "workers"), [(4, 2, 1, 2), (4, 8, 4, 2), (4, 1, 2, 1), (0, 8, 1, 0)]
+)
+def test_no_more_processes_than_processors(asked, processors, ranks, workers, tmp_path):
+    found = plan(asked, 1, processors, tmp_path, {"LOCAL_WORLD_SIZE": str(ranks)})
+    assert (found.workers, found.change) == (workers, "")
 
 
 SAID = {  # by torch -> in words
