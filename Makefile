@@ -79,6 +79,6 @@ benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/result
 picture: $(VENV)/.dev ## docs/images/architecture.svg from dvc.yaml and the code's own imports (needs Graphviz)
 	python docs/draw_architecture.py
 
-clean: ## remove outputs and caches, keep .venv, checkpoints, the model registry and files of your own
+clean: ## remove outputs and caches, keep .venv, checkpoints (hymunet clean), the model registry and files of your own
 	rm -rf data/raw data/prepared data/split artifacts/model \
 	  reports/validation reports/training reports/evaluation reports/registration build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -93,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
 
     study_commands.add(verb("study", None, "many trainings, compared: models × seeds × sets of images"))
 
+    clean = verb(
+        "clean", run_clean, "list what may go because it can be had again, and what that frees; removes nothing"
+    )
+    clean.add_argument("--yes", action="store_true", help="remove what is listed")
+
     summary = verb("summary", run_summary, "print the test scores, where the report is, and the registered version")
     summary.add_argument("--reports", type=Path, default=Path("reports"), help="the reports' folder (reports)")
     return top
@@ -181,6 +186,28 @@ def run_deliver(arguments: argparse.Namespace) -> int:
     from hymunet.training.tracking.worker import deliver_all
 
     return deliver_all(arguments.journals, arguments.checkpoints)
+
+
+def run_clean(arguments: argparse.Namespace) -> None:
+    from hymunet import clean
+    from hymunet.training.device import compiled_code
+    from hymunet.training.trainer import checkpoint_location
+
+    place = checkpoint_location()
+    stored = place.startswith("s3://")
+    going, staying = clean.freed(Path(), None if stored else Path(place), compiled_code())
+    for item in going:
+        print(f"{item.bytes / 1e6:>12,.1f} MB  {item.path}: {item.reason}")
+        if arguments.yes:
+            clean.remove(item)
+    for item in staying:
+        print(f"{'stays':>15}  {item.path}: {item.reason}")
+    total = f"{sum(item.bytes for item in going) / 1e6:,.1f} MB"
+    if stored:
+        print(f"not looked at: {place}")
+    print(
+        f"{total} freed" if arguments.yes else f"{total} would be freed; to remove what is listed: hymunet clean --yes"
+    )
 
 
 def run_summary(arguments: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 _ADDRESS = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>[^?]+)(\?.*)?")
 _CONTENT = ("experiments", "runs", "registered_models")  # tables with anything of a user's; MLflow fills them last
 _REMNANT = "_alembic_tmp_"  # how tables begin that a change of the schema leaves when it is broken off
+ASIDE = ("unfinished", "before-move")  # endings of what is put aside: here, and by a project that has moved
 QUIET = 5.0  # seconds without a change after which nobody is at work on a file
 PATIENCE = 120.0  # seconds to wait for another program that makes or changes the file
 
@@ -55,7 +56,7 @@ def ready(uri: str) -> None:
         if found.kind in ("whole", "foreign"):
             return
         if path.exists() and path.stat().st_size:
-            aside = path.with_name(f"{path.name}.unfinished")
+            aside = path.with_name(f"{path.name}.{ASIDE[0]}")
             path.rename(aside)
             print(f"{path}: was begun and never finished, and holds no run and no model: now {aside}", file=sys.stderr)
         _make(path)

@@ -11,7 +11,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from hymunet.mlflow_store.database import judge, path_of
+from hymunet.mlflow_store.database import ASIDE, judge, path_of
 
 COLUMNS = (  # where MLflow keeps addresses of artifacts
     ("experiments", "artifact_location"),
@@ -51,7 +51,7 @@ def follow(uri: str) -> int:
 
 def _copied(connection: sqlite3.Connection, database: Path) -> Path:
     """SQLite's own copy, which is of one moment whoever writes meanwhile."""
-    copy, partial = (database.with_name(f"{database.name}.{end}") for end in ("before-move", "before-move.part"))
+    copy, partial = (database.with_name(f"{database.name}.{end}") for end in (ASIDE[1], f"{ASIDE[1]}.part"))
     partial.unlink(missing_ok=True)
     with closing(sqlite3.connect(partial)) as target:
         connection.backup(target)

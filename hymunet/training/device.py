@@ -70,15 +70,22 @@ def keep_compiled_code() -> None:
     Raises ValueError where HYMUNET_COMPILE_CACHE names a folder that cannot be made.
     """
     named = os.environ.get("HYMUNET_COMPILE_CACHE")
-    folder = Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hymunet")).expanduser()
+    inductor, triton = compiled_code()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        inductor.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if named:
             raise ValueError(f"HYMUNET_COMPILE_CACHE {named}: no folder to write to ({error.strerror})") from None
         return  # a home that cannot be written to: their temporary folders
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
-    os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(inductor))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(triton))
+
+
+def compiled_code() -> list[Path]:
+    """The folders of inductor's and Triton's compiled code."""
+    named = os.environ.get("HYMUNET_COMPILE_CACHE")
+    folder = Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hymunet")).expanduser()
+    return [folder / "inductor", folder / "triton"]
 
 
 def keep_freed_memory() -> None:

@@ -11,6 +11,7 @@ FLOORS = [
     {"pipelines"},
     {"components"},
     {"hymunet/cli"},
+    {"hymunet/clean"},
     {"hymunet/serving", "hymunet/study"},
     {"hymunet/registry"},
     {"hymunet/evaluation"},
