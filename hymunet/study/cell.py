@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
     """closed: without the test images; a later call with them open scores the same weights."""
-    from hymunet.study import locks, state
+    from hymunet.study import locks, results, state
 
     work, data = state.workplace(places, cell), places.of(cell)
     with locks.lock(work, PATIENCE) as free:
@@ -57,6 +57,8 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
         if data.hashes() is None:
             raise ValueError(f"{data.prepared}, {data.split}: not there; `hymunet study run` makes them")
         wanted = state.expected(plan, cell, data)
+        if (there := results.held(plan.results(cell), wanted)) and (there.tested or closed):
+            return 0  # another run of the study was here first
         content = plan.checked(cell)
         if code := _train(content, data, work, wanted):
             return code
@@ -67,8 +69,6 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
             output = work / "evaluation"
             evaluate(work / "model", data.prepared, data.split, work / "training", output, content.evaluate)
             files |= {name: output / name for name in ("metrics.json", "per_image.csv")}
-        from hymunet.study import results
-
         results.publish(plan.results(cell), _record(cell, content, data, work, wanted), files)
         shutil.rmtree(work / "checkpoints", ignore_errors=True)
     return 0

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic, closure, evidence, params
+from hymunet.study import locks
 from hymunet.study.folds import fold_splits
 from hymunet.study.plan import Cell, Plan
 
+WAIT = 86400.0  # seconds, for another run that makes them
 MADE = "made.json"  # what a set's arrays and split were made from
 STEPS = ("hymunet.data.prepare.prepare", "hymunet.data.divide.divide")
 
@@ -58,7 +60,8 @@ def make(plan: Plan, images: str, places: Places) -> None:
     """
     content, folder = plan.of_images(images), places.folder(images)
     if images not in places.given:
-        _make(content, folder)
+        with locks.lock(folder, WAIT):
+            _make(content, folder)
     elif Data(folder / "prepared", folder / "split/split.csv").hashes() is None:
         raise ValueError(
             f"{folder}: given for {images}, and holds no prepared/ and split/split.csv; make it: dvc repro validate"

@@ -16,6 +16,7 @@ from hymunet import atomic, evidence, metrics
 
 RECORD = "cell.json"
 TRAINING, TEST = ("history.json",), ("metrics.json", "per_image.csv")
+CODE = {"training_code": "the training's code", "scoring_code": "the scores' code"}
 AGAIN = "compute the cell again, or copy its folder again"
 
 
@@ -97,6 +98,24 @@ def contradictions(study: Mapping[str, Any], record: Mapping[str, Any], prefix: 
             found += contradictions(ours, theirs, f"{prefix}{key}.")
         elif ours != theirs:
             found.append(f"{prefix}{key}: {ours} in the study, {theirs} in the result")
+    return found
+
+
+def held(folder: Path, wanted: Mapping[str, Any]) -> Result | None:
+    """The result in a cell's folder, where it is whole and of just these settings, images, split and code."""
+    try:
+        result = read(folder)
+    except ValueError:
+        return None
+    return result if result and not differences(wanted, result.record) else None
+
+
+def differences(wanted: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """Why a record is of another cell than is wanted, one reason each; `train.epochs: 200 in the study, …`."""
+    found = contradictions(wanted["settings"], record["settings"])
+    for key, value in wanted["made_from"].items():
+        if record["made_from"].get(key) != value:
+            found.append(f"other {CODE[key] if key in CODE else evidence.NAMES[key]}")
     return found
 
 

@@ -16,7 +16,6 @@ from hymunet.training import identity
 
 SCORES = ("hymunet.metrics", "hymunet.inference", "hymunet.evaluation.threshold")  # what decides them, given weights
 FAILED, LOG = "failed.json", "log.txt"
-CODE = {"training_code": "the training's code", "scoring_code": "the scores' code"}
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,6 @@ def _code(model: str) -> dict[str, str]:
     return {"training_code": identity.code_sha256(model), "scoring_code": scoring}
 
 
-def differences(wanted: dict[str, Any], record: dict[str, Any]) -> list[str]:
-    """Why a record is of another cell than is wanted, one reason each; `train.epochs: 200 here, 100 there`."""
-    found = results.contradictions(wanted["settings"], record["settings"])
-    for key, value in wanted["made_from"].items():
-        if record["made_from"].get(key) != value:
-            found.append(f"other {CODE[key] if key in CODE else evidence.NAMES[key]}")
-    return found
-
-
 def state(plan: Plan, cell: Cell, places: Places) -> State:
     work = workplace(places, cell)
     if locks.taken(work):
@@ -73,7 +63,7 @@ def state(plan: Plan, cell: Cell, places: Places) -> State:
     except ValueError as error:
         return State("damaged", str(error))
     wanted = expected(plan, cell, places.of(cell))
-    if result and not (reasons := differences(wanted, result.record)):
+    if result and not (reasons := results.differences(wanted, result.record)):
         return State("done" if result.tested else "trained", result=result)
     failure = work / FAILED
     if failure.is_file():
@@ -116,7 +106,7 @@ def take_in(plan: Plan, cells: Sequence[Cell], places: Places, folder: Path) -> 
             raise ValueError(
                 f"{record}: {cell.name} is done, with other scores; remove {plan.results(cell)} to replace it"
             )
-        stale = "; ".join(differences(wanted, result.record))
+        stale = "; ".join(results.differences(wanted, result.record))
         lines.append(f"{cell.name}: {'there already' if same else 'taken in'}{f' (stale: {stale})' if stale else ''}")
         if not same:
             taken_in.append((result, plan.results(cell)))

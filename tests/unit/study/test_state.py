@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hymunet.study import locks, plan, state
+from hymunet.study import cell, locks, plan, results, state
 from hymunet.study.data import Places
 from tests.support import small_study
 
@@ -75,7 +75,7 @@ def test_code_that_matters_makes_it_stale(
     publish(folder, places)
     now = state._code("unet")
     monkeypatch.setattr(state, "_code", lambda model: {**now, key: "edited"})
-    assert found(folder, places).why == f"other {state.CODE[key]}"
+    assert found(folder, places).why == f"other {results.CODE[key]}"
 
 
 def test_a_failure_is_told_until_what_failed_is_another(there: tuple[Path, Places]) -> None:
@@ -121,3 +121,20 @@ def test_a_cell_belongs_to_one_process_until_that_ends_however_it_ends(there: tu
         assert free, "who only looked for an instant keeps nobody out"
     assert time.monotonic() - start < 5
     looking.wait()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_cell_that_another_run_has_just_finished_is_not_computed_again(
+    there: tuple[Path, Places], closed: bool
+) -> None:
+    """There is nothing to compute it from here: the arrays are missing."""
+    folder, places = there
+    publish(folder, places)
+    planned = plan.load(folder)
+    record = planned.results(planned.cells[0]) / "cell.json"
+    before = record.stat().st_mtime_ns
+    assert cell.compute(planned, planned.cells[0], places, closed) == 0
+    assert record.stat().st_mtime_ns == before
+    assert cell.compute(planned, planned.cells[0], places, closed) == 0
+    with locks.lock(state.workplace(places, planned.cells[0])):
+        assert cell.compute(planned, planned.cells[0], places, closed) == cell.BUSY
