@@ -22,7 +22,7 @@ $(VENV)/bin/pip:
 	  || { echo "Python 3.11 or 3.12 is needed; name one with: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/* hymunet/data/prepare/csrc/*) | $(VENV)/bin/pip
+$(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/* hymunet/data/prepare/csrc/* hymunet/evaluation/csrc/*) | $(VENV)/bin/pip
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	touch $@
 
@@ -74,6 +74,7 @@ benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/result
 	python -m benchmarks.data --json benchmarks/results/data.json
 	python -m benchmarks.training --json benchmarks/results/training.json
 	python -m benchmarks.training_step --json benchmarks/results/training_step.json
+	python -m benchmarks.metrics --json benchmarks/results/metrics.json
 	python -m benchmarks.onnx --threads 1 --json benchmarks/results/onnx_cpu.json
 
 picture: $(VENV)/.dev ## docs/images/architecture.svg from dvc.yaml and the code's own imports (needs Graphviz)

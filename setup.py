@@ -1,4 +1,4 @@
-"""Builds the C++ parts, where a compiler is found: the scan's CPU kernels and the PNG row filters.
+"""Builds the C++ parts, where a compiler is found: the scan's CPU kernels, the PNG row filters, contours' distances.
 
 Without a compiler the install goes on.
 """
@@ -16,11 +16,16 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("hymunet/ops/csrc")
-PNG_SOURCE = Path("hymunet/data/prepare/csrc/png.cpp")
 SCAN, PNG = "hymunet.ops._scan_cpu", "hymunet.data.prepare._png"
+CONTOURS = "hymunet.evaluation._contours"
+SINGLE = {  # parts of one file
+    PNG: Path("hymunet/data/prepare/csrc/png.cpp"),
+    CONTOURS: Path("hymunet/evaluation/csrc/contours.cpp"),
+}
 WITHOUT = {
     SCAN: "the CPU kernel of the selective scan is not built, the slow form will be used",
     PNG: "the PNG row filters are not built, OpenCV will decode the masks, more slowly",
+    CONTOURS: "the distances between contours are not built, a k-d tree will find them, more slowly",
 }
 FLAGS = shlex.split(
     "-O3 -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math -Wno-psabi"
@@ -33,8 +38,8 @@ X86_SETS = {
 
 def compilations(extension: str, machine: str) -> dict[str, list[str]]:
     """Object name -> arguments. The scan: its dispatcher, and its kernels for each instruction set of `machine`."""
-    if extension == PNG:
-        return {"png": [str(PNG_SOURCE)]}
+    if extension in SINGLE:
+        return {SINGLE[extension].stem: [str(SINGLE[extension])]}
     x86 = machine in ("x86_64", "AMD64")
     sets = {"generic": [], **(X86_SETS if x86 else {})}
     kernels = {isa: [*flags, f"-DHYMUNET_ISA={isa}", str(SOURCES / "kernels.cpp")] for isa, flags in sets.items()}
@@ -76,7 +81,7 @@ class BuildKernels(build_ext):
 setup(
     ext_modules=[
         Extension(SCAN, [str(path) for path in sorted(SOURCES.iterdir())], optional=True),
-        Extension(PNG, [str(PNG_SOURCE)], optional=True),
+        *(Extension(name, [str(source)], optional=True) for name, source in SINGLE.items()),
     ],
     cmdclass={"build_ext": BuildKernels},
 )

@@ -16,9 +16,9 @@ from components.evaluate.__main__ import main
 from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared
 from hymunet.evaluation.evaluate import _score, evaluate, hash_of_test_images
+from hymunet.evaluation.measure import image_scores
 from hymunet.images import normalise
 from hymunet.inference import Segmenter
-from hymunet.metrics import image_scores
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ["metrics.json", "panel.png", "per_image.csv", "report.html"]

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hymunet.evaluation.measure import image_scores
 from hymunet.evaluation.statistics import bootstrap, paired_difference
 from hymunet.evaluation.threshold import CANDIDATES, best_threshold
-from hymunet.metrics import image_scores
 
 
 def test_interval_is_the_normal_one_for_a_large_sample():
