@@ -1,4 +1,4 @@
-"""Distances between the contours of two masks: csrc/contours.cpp where it was built, else a k-d tree. Both are exact."""
+"""Distances between the contours of two masks, exact: csrc/contours.cpp where it was built, else a k-d tree."""
 
 import ctypes
 import functools
@@ -16,8 +16,8 @@ _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 def distances(first: np.ndarray, second: np.ndarray) -> Distances:
     """In pixels, float64, row by row; both empty where one of the masks is.
 
-    first, second: uint8 (H, W) of 0 and 1, contiguous. Distances are square roots of whole numbers, so that they are the
-    same everywhere; OpenCV's transform gives float32, and its last bit depends on where the buffer lies in memory.
+    first, second: uint8 (H, W) of 0 and 1, contiguous. Distances are square roots of whole numbers, so that they are
+    the same everywhere; OpenCV's transform gives float32, and its last bit depends on where the buffer lies in memory.
     """
     contours = contour(first), contour(second)
     if not all(map(cv2.countNonZero, contours)):

@@ -25,11 +25,13 @@ VIEW_DETAIL = 256  # the reduced image keeps at least this many pixels on its sh
 
 @dataclass(frozen=True)
 class Prepared:
-    """One pair: image uint8 (S, S, 3) RGB, mask uint8 (S, S) of 0 and 1, view uint8 (VIEW, VIEW) as `lesion_view`."""
+    """One pair: image uint8 (S, S, 3) RGB, mask uint8 (S, S) of 0 and 1, view uint8 (VIEW, VIEW) as `lesion_view`;
+    native: the mask at its own size, uint8 (H, W) of 0 and 1."""
 
     image: np.ndarray
     mask: np.ndarray
     view: np.ndarray
+    native: np.ndarray
     facts: dict[str, Any]
 
 
@@ -47,7 +49,8 @@ def decode_pair(image: bytes, mask: bytes, threshold: int, size: int, masks_on: 
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     if not small_mask.any():
         raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
-    return Prepared(resize(pixels, size), small_mask, lesion_view(pixels, binary), facts(image, mask, pixels, binary))
+    view = lesion_view(pixels, binary)
+    return Prepared(resize(pixels, size), small_mask, view, binary, facts(image, mask, pixels, binary))
 
 
 def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | None = None) -> np.ndarray:

@@ -29,13 +29,14 @@ from hymunet.data.acquire.sources import SOURCES
 from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.manifest import write_manifest
 from hymunet.data.prepare.masks import read_mask
+from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
 from hymunet.data.prepare.orientation import SHOWN, convention, orientation
 from hymunet.processors import processors
 
 TURNED = 200  # images that EXIF turns, looked at to find out what masks are drawn on
 HEAD = 2**16  # bytes of a file that hold its EXIF
 ARRAYS = ("images", "masks", "lesions")
-_Result = dict[str, Any] | str  # facts, or what is wrong
+_Result = tuple[dict[str, Any], bytes] | str  # facts and the mask at its own size as a file, or what is wrong
 
 
 def prepare(
@@ -47,7 +48,8 @@ def prepare(
     max_dropped: float = 1.0,
     masks_on: str = "auto",
 ) -> None:
-    """Writes `images.npy`, `masks.npy`, `lesions.npy` (`decode.lesion_view`), `manifest.parquet` and `prepare.json`.
+    """Writes `images.npy`, `masks.npy`, `lesions.npy` (`decode.lesion_view`), `native_masks.zip` (`native`),
+    `manifest.parquet` and `prepare.json`.
 
     Raises ValueError naming every bad pair (up to ten in full) unless on_bad_pair is 'drop', which leaves them out on
     record; when they are more than the part max_dropped of all; and when no pair is left.
@@ -60,18 +62,23 @@ def prepare(
     splits = {pair.id: source.official_split(pair.image[0]) if official and pair.image else "" for pair in pairs}
     output.mkdir(parents=True, exist_ok=True)
     partial = {name: output / f".{name}.npy.tmp" for name in ARRAYS}
+    masks = output / ".native_masks.zip.tmp"
     try:
         for name, shape in _shapes(len(pairs), image_size).items():
             _allocate(partial[name], shape)
         way = _masks_on(raw, source, pairs) if masks_on == "auto" else masks_on
-        rows, problems = _decode_all(raw, source, pairs, partial, image_size, way, workers or processors())
+        with NativeMasks(masks) as native:
+            workers = workers or processors()
+            rows, problems = _decode_all(raw, source, pairs, partial, native, image_size, way, workers)
         kept = _judge(raw, rows, problems, on_bad_pair, max_dropped)
         for path in partial.values():
             _compact(path, kept)
         digest = hashlib.sha256("".join(_sha256(partial[name]) for name in ("images", "masks")).encode()).hexdigest()
         for name, path in partial.items():
             path.replace(output / f"{name}.npy")
+        masks.replace(output / NATIVE_MASKS)
     finally:
+        masks.unlink(missing_ok=True)
         for path in partial.values():
             path.unlink(missing_ok=True)
             _smaller(path).unlink(missing_ok=True)
@@ -163,11 +170,12 @@ def _decode_all(
     source: Source,
     pairs: list[Pair],
     partial: dict[str, Path],
+    native: NativeMasks,
     size: int,
     masks_on: str | None,
     workers: int,
 ) -> tuple[list[dict[str, Any] | None], dict[str, str]]:
-    """Facts by pair, None where there is a problem; the problems by id. Fills the arrays at `partial`."""
+    """Facts by pair, None where there is a problem; the problems by id. Fills the arrays at `partial` and `native`."""
     rows: list[dict[str, Any] | None] = []
     problems: dict[str, str] = {}
     threads = cv2.getNumThreads()
@@ -181,7 +189,9 @@ def _decode_all(
                     problems[pair.id] = result
                     rows.append(None)
                 else:
-                    rows.append({"id": pair.id, **result})
+                    facts, mask = result
+                    rows.append({"id": pair.id, **facts})
+                    native.add(pair.id, mask)
     finally:
         cv2.setNumThreads(threads)
     return rows, problems
@@ -214,7 +224,7 @@ class _Decoder:
         self._open.close()
 
     def decode(self, index: int, pair: Pair) -> _Result:
-        """The pair's facts, or what is wrong with it."""
+        """The pair's facts and native mask, or what is wrong with it."""
         if pair.problem or pair.image is None or pair.mask is None:
             return pair.problem
         try:
@@ -225,7 +235,7 @@ class _Decoder:
         for name, row in zip(ARRAYS, (result.image, result.mask, result.view), strict=True):
             # Written, not mapped: pages of a map would count as this program's memory.
             os.pwrite(self._files[name].fileno(), row.data, self._starts[name] + index * row.nbytes)
-        return result.facts
+        return result.facts, encoded(result.native)
 
     def _archive(self, name: str) -> Archive:
         """This thread's own handle: reading moves it."""

@@ -130,7 +130,7 @@ def raw_folder(folder, count=40, size=48, replaced=None):
     return folder
 
 
-OUTPUTS = ("images.npy", "masks.npy", "lesions.npy", "manifest.parquet", "prepare.json")
+OUTPUTS = ("images.npy", "masks.npy", "lesions.npy", "native_masks.zip", "manifest.parquet", "prepare.json")
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
