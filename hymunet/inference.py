@@ -18,6 +18,7 @@ from hymunet.images import check, normalise, resize
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 BATCH_SIZE = 16
 METRICS = "metrics.json"  # an evaluation's record
+DECIDES = ("threshold", "flips", "temperature")  # what an evaluation settles and all that follows it repeats
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Segmenter:
 
     model: in evaluation mode; it computes in float32. image_size: pixels per side that it sees. A pixel is lesion where
     its probability exceeds `threshold`; flips: averaged over the image, its mirror images and its half-turn.
-    info: model.json.
+    info: model.json. temperature: the logits of the probabilities are divided by it, so that they mean what they say.
     """
 
     model: nn.Module
@@ -34,6 +35,7 @@ class Segmenter:
     threshold: float
     flips: bool
     info: Mapping[str, Any]
+    temperature: float = 1.0
 
     @classmethod
     def load(
@@ -42,6 +44,7 @@ class Segmenter:
         *,
         threshold: float | None = None,
         flips: bool = False,
+        temperature: float = 1.0,
         device: str | torch.device | None = None,
     ) -> Segmenter:
         """From a trained model's folder. threshold: None takes the model's own.
@@ -49,7 +52,9 @@ class Segmenter:
         Raises ValueError naming the file when it is missing or damaged.
         """
         model, info = models.load(folder, device or best_device())
-        return cls(model, info["image_size"], info["threshold"] if threshold is None else threshold, flips, info)
+        return cls(
+            model, info["image_size"], info["threshold"] if threshold is None else threshold, flips, info, temperature
+        )
 
     @classmethod
     def as_tested(cls, folder: Path, evaluation: Path, device: str | torch.device | None = None) -> Segmenter:
@@ -62,7 +67,7 @@ class Segmenter:
         remedy = "evaluate this model, or name its own evaluation"
         weights = segmenter.info["weights_sha256"]
         evidence.require(evaluation / METRICS, tested, "weights_sha256", folder, weights, remedy)
-        return replace(segmenter, threshold=tested["threshold"], flips=tested["flips"])
+        return replace(segmenter, **{name: tested[name] for name in DECIDES if name in tested})
 
     def masks(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """uint8 RGB images (H, W, 3), each of any size -> their masks uint8 (H, W), 0 or 1, each at its image's size.
@@ -76,17 +81,22 @@ class Segmenter:
         for start in range(0, len(images), BATCH_SIZE):
             batch = images[start : start + BATCH_SIZE]
             found = self.probabilities(np.stack([resize(image, self.image_size) for image in batch]))
-            for probability, image in zip(found, batch, strict=True):
-                full = cv2.resize(probability, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-                result.append((full > self.threshold).astype(np.uint8))
+            result += [self.mask(one, image.shape[:2]) for one, image in zip(found, batch, strict=True)]
         return result
+
+    def mask(self, probability: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Probabilities (S, S) -> the mask at a size (H, W), uint8 of 0 and 1."""
+        if probability.shape != shape:
+            probability = cv2.resize(probability, shape[::-1], interpolation=cv2.INTER_LINEAR)
+        return (probability > np.float32(self.threshold)).astype(np.uint8)
 
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """uint8 RGB (N, S, S, 3) -> probability of lesion per pixel, float32 (N, S, S). All N at once."""
         target = next(self.model.parameters()).device
         batch = normalise(torch.from_numpy(np.array(images)).to(target))
-        return _mean_over_flips(self.model, batch, FLIPS if self.flips else FLIPS[:1]).cpu().numpy()
+        found = _mean_over_flips(self.model, batch, FLIPS if self.flips else FLIPS[:1])
+        return tempered(found, self.temperature).cpu().numpy()
 
     def stream(
         self, images: np.ndarray, rows: np.ndarray, progress: Callable[[int], object] = lambda count: None
@@ -99,6 +109,13 @@ class Segmenter:
             batch = self.probabilities(images[rows[start : start + BATCH_SIZE]])
             progress(len(batch))
             yield from batch
+
+
+def tempered(probabilities: Tensor, temperature: float) -> Tensor:
+    """sigmoid(logit(p) / temperature), float32; the very same numbers where the temperature is 1."""
+    if temperature == 1:
+        return probabilities
+    return torch.sigmoid(torch.logit(probabilities, eps=1e-7) / temperature)
 
 
 def best_device() -> torch.device:

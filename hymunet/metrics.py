@@ -4,8 +4,8 @@ A set's headline is the mean over its images; `pooled` counts all its pixels as 
 
 Empty masks. Nothing to find and nothing found is a perfect score. Where only one of prediction and truth is empty,
 Dice, IoU, precision and the scores along the boundary are 0 and the distances are the image's diagonal, the longest
-there is: a missed lesion costs as much as an error can cost, and never drops out of a mean. Sensitivity is 1 where the truth has
-no lesion and specificity 1 where it has no background, as ISIC's scorer has it: there is nothing to lose.
+there is: a missed lesion costs as much as an error can cost, and never drops out of a mean. Sensitivity is 1 where the
+truth has no lesion and specificity 1 where it has no background, as ISIC's scorer has it.
 """
 
 from __future__ import annotations

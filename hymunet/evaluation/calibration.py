@@ -87,7 +87,9 @@ def adaptive_error(cells: np.ndarray) -> float:
     surety = total / (1 + np.exp(-_CENTRES))
     edges = np.concatenate([[0.0], np.cumsum(total)])
     borders = np.linspace(0, edges[-1], BINS + 1)
-    groups = [np.diff(np.interp(borders, edges, np.concatenate([[0.0], np.cumsum(part)]))) for part in (surety, cells[1])]
+    groups = [
+        np.diff(np.interp(borders, edges, np.concatenate([[0.0], np.cumsum(part)]))) for part in (surety, cells[1])
+    ]
     return float(np.abs(groups[0] - groups[1]).sum() / edges[-1])
 
 

@@ -16,7 +16,7 @@ POINTS = 100  # of the curve that is kept
 
 
 def soft_dice(probability: np.ndarray, mask: np.ndarray) -> float:
-    """2 Σ p·m / Σ (p + m) in [0, 1], of probabilities float32 (H, W) and the mask (H, W) made from them; 0 without one."""
+    """2 Σ p·m / Σ (p + m) in [0, 1]: probabilities float32 (H, W) and the mask (H, W) made from them; 0 without one."""
     inside = mask > 0
     area = np.count_nonzero(inside)
     if not area:

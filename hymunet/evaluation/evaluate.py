@@ -1,30 +1,42 @@
-"""The model on the test images: metrics with confidence intervals, a row per image, pictures and a page."""
+"""A model on test images: scores with confidence intervals, a row per image, pictures and a page."""
 
 import csv
 import hashlib
-import io
-import json
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from hymunet import atomic, closure, evidence, metrics, params
+from hymunet import atomic, closure, evidence, params
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.manifest import read_manifest
-from hymunet.evaluation import pictures, report
-from hymunet.evaluation.statistics import bootstrap
+from hymunet.evaluation import calibration, confidence, pictures, record, slices
+from hymunet.evaluation.cases import Cases, PreparedCases, hash_of_images
+from hymunet.evaluation.report.page import page, picture_side
+from hymunet.evaluation.score import Results, probabilities, score
+from hymunet.evaluation.shifts import shifts
 from hymunet.evaluation.threshold import best_threshold
 from hymunet.inference import METRICS, Segmenter
 from hymunet.models import catalogue
 
 PANEL_COLUMNS = 4
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a test comes from. made_from: hashes for the record; description: of the images, in words and numbers.
+
+    curves: of the training; columns: own ones by name, in the order of the cases; on_bad: stop or drop.
+    """
+
+    made_from: dict[str, Any]
+    description: dict[str, Any]
+    curves: bytes | None = None
+    columns: Path | None = None
+    on_bad: str = "stop"
 
 
 def evaluate(
@@ -35,52 +47,104 @@ def evaluate(
     training: the training step's reports; its `curves.png` goes into the page where there is one.
     Raises ValueError when model, arrays and split do not belong together.
     """
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
     segmenter = Segmenter.load(model_folder, flips=section.flips)
     prepared = Prepared(prepared_folder)
     made_from = belong_together(model_folder, segmenter, prepared, split_file)
-    splits, ids = prepared.split(split_file), prepared.ids(split_file)
-    manifest = read_manifest(prepared_folder / "manifest.parquet")
-    if [row["id"] for row in manifest] != ids:
-        raise ValueError(f"{split_file} and {prepared_folder}/manifest.parquet name other images; split again")
-    tested = [ids[row] for row in splits["test"]]
-    images_sha256 = hash_of_test_images(manifest, tested)
-    segmenter = replace(segmenter, threshold=_threshold(segmenter, prepared, splits["validation"], section))
+    parts = prepared_cases(prepared, split_file)
+    segmenter = settled(segmenter, parts["validation"], section)
+    curves = training / "curves.png"
+    origin = Origin(made_from, prepared.description(), curves.read_bytes() if curves.is_file() else None)
+    return examine(segmenter, parts["test"], origin, output, section)
 
-    rows, predictions = _score(segmenter, prepared, splits["test"], tested)
-    table = to_csv(rows)
+
+def examine(
+    segmenter: Segmenter, cases: Cases, origin: Origin, output: Path, section: params.Evaluate
+) -> dict[str, Any]:
+    """Scores a settled segmenter on cases and writes everything; returns the metrics."""
+    _repeatable()
+    found = score(segmenter, cases, side=picture_side(len(cases.ids)))
+    _judge(found, len(cases.ids), origin.on_bad)
+    rows = found.rows
+    kept = {id: position for position, id in enumerate(cases.ids) if id not in found.problems}
+    groups = None if cases.groups is None else [cases.groups[position] for position in kept.values()]
+    own = slices.read_columns(origin.columns, list(kept)) if origin.columns else {}
+    for row in rows:
+        row["source"] = cases.source
+    members = slices.members(rows, own)
+    table = record.to_csv(rows, groups)
+    draws = (section.bootstrap, section.seed)
+    dice, iou, sure = ([row[name] for row in rows] for name in ("dice", "iou", "confidence"))
     result = {
-        "test": summarise(rows, section),
+        "schema": record.SCHEMA,
+        "test": record.summarise(rows, *draws, groups),
+        "native": record.summarise(rows, *draws, groups, "native_"),
+        "calibration": {"whole": calibration.summary(found.whole), "band": calibration.summary(found.band)}
+        if found.band.pixels
+        else {"whole": calibration.summary(found.whole), "band": None},
+        "confidence": confidence.selective(sure, dice, iou),
+        "slices": slices.scores(rows, members, *draws, groups),
+        "shifts": shifts(segmenter, cases, rows, *draws, groups) if section.shifts else None,
         "threshold": segmenter.threshold,
-        "flips": section.flips,
-        "image_size": prepared.image_size,
-        "source": prepared.description().get("source", "unknown"),
-        "test_images_sha256": images_sha256,
+        "temperature": segmenter.temperature,
+        "flips": segmenter.flips,
+        "image_size": segmenter.image_size,
+        "source": cases.source,
+        "left_out": found.problems,
+        "test_images_sha256": hash_of_images(rows),
         "per_image_sha256": hashlib.sha256(table.encode("utf-8")).hexdigest(),
-        **made_from,
+        **origin.made_from,
     }
-    order = sorted(range(len(rows)), key=lambda index: (rows[index]["dice"], rows[index]["id"]))
-
-    def cases(indices: Sequence[int]) -> list[pictures.Case]:
-        return [_case(prepared, int(splits["test"][i]), _unpacked(predictions[i], prepared), rows[i]) for i in indices]
-
-    panel = pictures.panel({name: cases(indices) for name, indices in _chosen(order).items()})
-    page = report.page(
+    panel = _panel(segmenter, cases, rows, kept)
+    text = page(
         result,
         rows,
+        found.pictures,
+        members,
         info=dict(segmenter.info),
         parameters=sum(parameter.numel() for parameter in segmenter.model.parameters()),
-        dataset=prepared.description(),
-        panel=panel,
-        worst=pictures.gallery(cases(order[: report.WORST])),
-        curves=_optional(training / "curves.png"),
+        dataset=origin.description,
+        curves=origin.curves,
     )
-    atomic.write(output / "per_image.csv", table)
+    atomic.write(output / record.TABLE, table)
     atomic.write(output / "panel.png", panel)
-    atomic.write(output / "report.html", page)
-    atomic.write(output / METRICS, json.dumps(result, indent=2) + "\n")
+    atomic.write(output / "report.html", text)
+    atomic.write(output / METRICS, record.to_json(result))
     return result
+
+
+def prepared_cases(prepared: Prepared, split_file: Path) -> dict[str, PreparedCases]:
+    """The cases of each split. Raises ValueError unless arrays, manifest and split name the same images."""
+    splits, ids = prepared.split(split_file), prepared.ids(split_file)
+    manifest = read_manifest(prepared.folder / "manifest.parquet")
+    if [row["id"] for row in manifest] != ids:
+        raise ValueError(f"{split_file} and {prepared.folder}/manifest.parquet name other images; split again")
+    with split_file.open(newline="", encoding="utf-8") as file:
+        groups = [row["group"] for row in csv.DictReader(file)]
+    return {name: PreparedCases(prepared, rows, manifest, groups) for name, rows in splits.items()}
+
+
+def settled(segmenter: Segmenter, validation: Cases, section: params.Evaluate) -> Segmenter:
+    """The segmenter with the temperature and the threshold of the parameters, or those that the validation asks for."""
+    _repeatable()
+    asked = [name for name in ("temperature", "threshold") if getattr(section, name) == "validation"]
+    if asked and not len(validation.ids):
+        raise ValueError(f"evaluate.{asked[0]} is to be chosen on validation images, and there are none; give a number")
+    temperature = section.temperature
+    if temperature == "validation":
+        temperature = calibrated(replace(segmenter, temperature=1.0), validation)
+    segmenter = replace(segmenter, temperature=float(temperature))
+    if section.threshold != "validation":
+        return replace(segmenter, threshold=float(section.threshold))
+    seen = probabilities(segmenter, validation, "validation images")
+    return replace(segmenter, threshold=best_threshold((found, case.truth) for case, found in seen))
+
+
+def calibrated(segmenter: Segmenter, validation: Cases) -> float:
+    """The temperature that fits the validation images best."""
+    found = calibration.Histogram()
+    for case, probability in probabilities(segmenter, validation, "validation images"):
+        found.add(calibration.histogram(probability, case.truth))
+    return calibration.best_temperature(found)
 
 
 def belong_together(model_folder: Path, segmenter: Segmenter, prepared: Prepared, split_file: Path) -> dict[str, str]:
@@ -89,107 +153,62 @@ def belong_together(model_folder: Path, segmenter: Segmenter, prepared: Prepared
     Raises ValueError unless the model was trained on these images by this split: under another it may have been
     trained on what is now a test image.
     """
-    size = segmenter.image_size
-    if prepared.image_size != size:
-        raise ValueError(
-            f"{model_folder}: the model was trained at {size} pixels, {prepared.folder} holds images of "
-            f"{prepared.image_size}; train again or prepare at the model's size"
-        )
-    record = prepared.folder / "prepare.json"
+    of_size(segmenter, prepared, model_folder)
+    record_of_data = prepared.folder / "prepare.json"
     data, split = evidence.prepared_sha256(prepared.folder), evidence.sha256(split_file)
     said = {"data_sha256": prepared.description()["sha256"]}
-    evidence.require(record, said, "data_sha256", prepared.folder, data, "run the prepare step again")
+    evidence.require(record_of_data, said, "data_sha256", prepared.folder, data, "run the prepare step again")
     remedy = "evaluate it on those that it was trained with, or train again"
     description, info = model_folder / "model.json", dict(segmenter.info)
     evidence.require(description, info, "data_sha256", prepared.folder, data, remedy)
     evidence.require(description, info, "split_sha256", split_file, split, remedy)
+    return {**weights_and_code(segmenter), "data_sha256": data, "split_sha256": split}
+
+
+def weights_and_code(segmenter: Segmenter) -> dict[str, str]:
+    module = catalogue.module(segmenter.info["model"]["name"])
+    own = [module] if module.startswith("hymunet.") else []  # another package's model is not of our code
     return {
-        "weights_sha256": info["weights_sha256"],
-        "data_sha256": data,
-        "split_sha256": split,
-        "code_sha256": closure.sha256(closure.files(__name__, *_own(info["model"]["name"]))),
+        "weights_sha256": segmenter.info["weights_sha256"],
+        "code_sha256": closure.sha256(closure.files(__name__, *own)),
     }
 
 
-def summarise(rows: Sequence[Row], section: params.Evaluate) -> dict[str, Any]:
-    """Per-image means with intervals, the pooled scores, and how many lesions were missed altogether."""
-    values = np.array([[row[name] for name in metrics.SCORES] for row in rows])
-    estimates = bootstrap(values, section.bootstrap, section.seed)
-    return {
-        **dict(zip(metrics.SCORES, estimates, strict=True)),
-        "pooled": metrics.pooled_scores(rows),
-        "images": len(rows),
-        "missed": sum(row["dice"] == 0 for row in rows),
-    }
+def of_size(segmenter: Segmenter, prepared: Prepared, model: Path | str) -> None:
+    size = segmenter.image_size
+    if prepared.image_size != size:
+        raise ValueError(
+            f"{model}: the model was trained at {size} pixels, {prepared.folder} holds images of "
+            f"{prepared.image_size}; train again or prepare at the model's size"
+        )
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["id", *metrics.SCORES, *metrics.COUNTS], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _repeatable() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
 
 
-def hash_of_test_images(manifest: Sequence[Row], ids: Sequence[str]) -> str:
-    """SHA-256 over the test images' ids and the files behind them, image and mask, whatever size they are scored at.
-
-    Two models are compared on equal terms when this agrees.
-    """
-    chosen = set(ids)
-    rows = sorted((row["id"], row["sha256_image"], row["sha256_mask"]) for row in manifest if row["id"] in chosen)
-    if len(rows) != len(ids):
-        raise ValueError(f"manifest.parquet knows {len(rows)} of {len(ids)} test images; run the prepare step again")
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def _own(model: str) -> list[str]:
-    """The module that declares the model, unless it is another package's."""
-    module = catalogue.module(model)
-    return [module] if module.startswith("hymunet.") else []
+def _judge(found: Results, count: int, on_bad: str) -> None:
+    shown = "; ".join(f"{id}: {reason}" for id, reason in list(found.problems.items())[:10])
+    more = f"; and {len(found.problems) - 10} more" if len(found.problems) > 10 else ""
+    if not found.rows:
+        raise ValueError(f"none of {count} images can be evaluated: {shown}{more}")
+    if found.problems and on_bad == "stop":
+        raise ValueError(
+            f"{len(found.problems)} of {count} images cannot be evaluated: {shown}{more}; mend or drop them"
+        )
 
 
-def _threshold(segmenter: Segmenter, prepared: Prepared, validation: np.ndarray, section: params.Evaluate) -> float:
-    if section.threshold != "validation":
-        return float(section.threshold)
-    found = _probabilities(segmenter, prepared, validation, "validation")
-    return best_threshold(found, (prepared.masks[row] for row in validation))
-
-
-def _score(
-    segmenter: Segmenter, prepared: Prepared, test: np.ndarray, ids: Sequence[str]
-) -> tuple[list[Row], list[bytes]]:
-    """A row per test image, and the predicted masks, packed: of many large images few are in memory at a time."""
-    rows, predictions = [], []
-    found = _probabilities(segmenter, prepared, test, "test")
-    for id, row, probability in zip(ids, test, found, strict=True):
-        prediction = probability > np.float32(segmenter.threshold)
-        rows.append({"id": id, **metrics.image_scores(prediction, prepared.masks[row])})
-        predictions.append(zlib.compress(np.packbits(prediction).tobytes(), 1))
-    return rows, predictions
-
-
-def _unpacked(prediction: bytes, prepared: Prepared) -> np.ndarray:
-    size = prepared.image_size
-    bits = np.unpackbits(np.frombuffer(zlib.decompress(prediction), np.uint8), count=size * size)
-    return bits.reshape(size, size).astype(bool)
-
-
-def _probabilities(segmenter: Segmenter, prepared: Prepared, rows: np.ndarray, name: str) -> Iterator[np.ndarray]:
-    with tqdm(total=len(rows), desc=f"{name} images", unit="image", disable=None) as bar:
-        yield from segmenter.stream(prepared.images, rows, bar.update)
-
-
-def _chosen(order: list[int]) -> dict[str, list[int]]:
-    """Positions of the best, the median and the worst cases; order runs from the worst to the best."""
+def _panel(segmenter: Segmenter, cases: Cases, rows: Sequence[Row], kept: dict[str, int]) -> bytes:
+    """The best, the median and the worst cases."""
+    order = sorted(rows, key=lambda row: (row["dice"], row["id"]))
     columns = min(PANEL_COLUMNS, len(order))
     middle = (len(order) - columns) // 2
-    return {"best": order[::-1][:columns], "median": order[middle : middle + columns], "worst": order[:columns]}
+    chosen = {"best": order[::-1][:columns], "median": order[middle : middle + columns], "worst": order[:columns]}
 
+    def drawn(row: Row) -> pictures.Case:
+        case = cases[kept[row["id"]]]
+        mask = segmenter.mask(segmenter.probabilities(case.image[None])[0], case.truth.shape)
+        return pictures.Case(case.id, case.image, case.truth > 0, mask > 0, row)
 
-def _case(prepared: Prepared, row: int, prediction: np.ndarray, scores: Row) -> pictures.Case:
-    return pictures.Case(scores["id"], np.array(prepared.images[row]), prepared.masks[row] > 0, prediction, scores)
-
-
-def _optional(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    return pictures.panel({name: [drawn(row) for row in part] for name, part in chosen.items()})

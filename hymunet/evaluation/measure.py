@@ -78,11 +78,12 @@ def _percentile95(values: np.ndarray) -> float:
 def _boundary_iou(prediction: np.ndarray, truth: np.ndarray, diagonal: float) -> float:
     width = max(1, round(RIM * diagonal))
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)  # `width` erosions by 3×3, at once
-    rims = [
-        mask - cv2.erode(mask, square, borderType=cv2.BORDER_CONSTANT, borderValue=0) for mask in (prediction, truth)
-    ]
-    either = cv2.countNonZero(rims[0] | rims[1])
-    return cv2.countNonZero(rims[0] & rims[1]) / either if either else 1.0
+    first, second = (
+        np.asarray(mask - cv2.erode(mask, square, borderType=cv2.BORDER_CONSTANT, borderValue=0), np.uint8)
+        for mask in (prediction, truth)
+    )
+    either = cv2.countNonZero(first | second)
+    return cv2.countNonZero(first & second) / either if either else 1.0
 
 
 def _untouched(objects: np.ndarray, others: np.ndarray) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 CANDIDATES = np.round(np.arange(0.05, 0.951, 0.01), 2)
 
 
-def best_threshold(probabilities: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> float:
+def best_threshold(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     """The candidate with the highest mean Dice per image; among equals the one nearest to one half.
 
     Per image probabilities float32 (S, S) and a mask (S, S) of 0 and 1. One pass: a pixel's candidates are those below
@@ -15,7 +15,7 @@ def best_threshold(probabilities: Iterable[np.ndarray], masks: Iterable[np.ndarr
     """
     scores = np.zeros(len(CANDIDATES))
     count = 0
-    for probability, mask in zip(probabilities, masks, strict=True):
+    for probability, mask in pairs:
         count += 1
         exceeded = np.searchsorted(CANDIDATES.astype(np.float32), probability.ravel(), side="left")
         predicted = _tails(exceeded)

@@ -23,12 +23,13 @@ WEIGHTS_KEY = "weights_sha256"
 class Portable(nn.Module):
     """uint8 RGB (B, S, S, 3) -> probability of lesion, float32 (B, S, S)."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.temperature = model, temperature
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.sigmoid(self.model(normalise(images)))[:, 0]
+        logits = self.model(normalise(images))
+        return torch.sigmoid(logits if self.temperature == 1 else logits / self.temperature)[:, 0]
 
 
 def check(output: Path) -> None:
@@ -59,7 +60,7 @@ def export(segmenter: Segmenter, output: Path) -> float:
         layer.backend = "export"
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-") as folder:
         partial = Path(folder) / output.name
-        _write(Portable(plain.model).eval(), images, partial)
+        _write(Portable(plain.model, plain.temperature).eval(), images, partial)
         _describe(partial, segmenter)
         difference = max(_difference(partial, images[:count], expected[:count]) for count in (1, len(images)))
         if not difference <= TOLERANCE:
@@ -83,6 +84,7 @@ def _describe(path: Path, segmenter: Segmenter) -> None:
         "output": "probability of lesion, float32",
         "threshold": repr(segmenter.threshold),
         "flips": str(segmenter.flips).lower(),
+        "temperature": f"{segmenter.temperature!r}, applied",
         "run_key": str(segmenter.info.get("run_key", "unknown")),
         WEIGHTS_KEY: segmenter.info["weights_sha256"],
         "use": "research use only; not a medical device",

@@ -14,7 +14,7 @@ from hymunet.study.data import Data, Places
 from hymunet.study.plan import Cell, Plan
 from hymunet.training import identity
 
-SCORES = ("hymunet.metrics", "hymunet.inference", "hymunet.evaluation.threshold")  # what decides them, given weights
+SCORES = ("hymunet.evaluation.measure", "hymunet.inference", "hymunet.evaluation.threshold")  # decide, given weights
 FAILED, LOG = "failed.json", "log.txt"
 
 

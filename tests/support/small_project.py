@@ -34,8 +34,11 @@ def build(root: Path, steps: int = 30) -> Path:
 
 def write_data(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """Writes prepared/ and split/ into `folder`; returns images, masks (0 and 1) and the hashes of data and split."""
+    import cv2
+
     from hymunet.data.acquire.synthetic import draw
     from hymunet.data.prepare.manifest import facts, write_manifest
+    from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
     from hymunet.evidence import prepared_sha256
 
     images, masks = zip(*(draw(index, SIZE, seed=7) for index in range(IMAGES)), strict=True)
@@ -50,6 +53,9 @@ def write_data(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
         for id, image, mask in zip(ids, images, masks, strict=True)
     ]
     write_manifest(rows, prepared / "manifest.parquet")
+    with NativeMasks(prepared / NATIVE_MASKS) as native:
+        for id, mask in zip(ids, masks, strict=True):
+            native.add(id, encoded(cv2.resize(mask // 255, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)))
     data_hash = prepared_sha256(prepared)
     description = {"source": "synthetic", "image_size": SIZE, "images": IMAGES, "dropped": {}, "sha256": data_hash}
     (prepared / "prepare.json").write_text(json.dumps(description))

@@ -13,7 +13,7 @@ from hymunet.data.acquire.synthetic import draw
 from hymunet.evaluation.evaluate import evaluate
 from hymunet.registry.register import register
 
-SECTION = params.Evaluate(threshold=0.5, flips=False, bootstrap=100, seed=0)
+SECTION = params.Evaluate(threshold=0.5, temperature=1.0, flips=False, shifts=False, bootstrap=100, seed=0)
 MODEL, EVALUATION = Path("artifacts/model"), Path("reports/evaluation")
 
 

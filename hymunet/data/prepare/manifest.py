@@ -32,9 +32,9 @@ def facts(image: bytes, mask: bytes, pixels: np.ndarray, binary: np.ndarray) -> 
     left, top, across, down = cv2.boundingRect(binary)
     lesion = binary[top : top + down, left : left + across]  # outside it there is nothing to count
     # Two levels: outlines of pieces (8-connected), and within them those of holes (4-connected).
-    hierarchy = cv2.findContours(lesion, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[1]
-    components = int((hierarchy[0, :, 3] < 0).sum())
-    holes = hierarchy.shape[1] - components
+    found = cv2.findContours(lesion, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[1] if lesion.size else np.empty((1, 0, 4))
+    components = int((found[0, :, 3] < 0).sum())
+    holes = found.shape[1] - components
     return {
         "sha256_image": hashlib.sha256(image).hexdigest(),
         "sha256_mask": hashlib.sha256(mask).hexdigest(),
@@ -43,7 +43,7 @@ def facts(image: bytes, mask: bytes, pixels: np.ndarray, binary: np.ndarray) -> 
         "mask_area": cv2.countNonZero(binary) / binary.size,
         "components": components,
         "holes": holes,
-        "touches_border": left == 0 or top == 0 or left + across == width or top + down == height,
+        "touches_border": lesion.size > 0 and (left == 0 or top == 0 or left + across == width or top + down == height),
         "dark_corners": _dark_corners(pixels),
         "perceptual_hash": f"{perceptual_hash(pixels):016x}",
     }

@@ -1,4 +1,4 @@
-"""The masks at their own size, for scores as others compute them: `native_masks.zip`, a PNG of one bit a pixel for each.
+"""The masks at their own size, for scores as others compute them: `native_masks.zip`, one PNG of one bit a pixel each.
 
 Read as they were prepared: binarised by the source's rule, turned as the image is.
 """
@@ -9,6 +9,8 @@ from typing import Self
 
 import cv2
 import numpy as np
+
+from hymunet.images import decode
 
 NATIVE_MASKS = "native_masks.zip"
 _PNG = [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -51,7 +53,7 @@ class NativeReader:
             content = self._zip.read(f"{id}.png")
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise self._problem(error) from None
-        return (cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) > 0).astype(np.uint8)
+        return (decode(content, cv2.IMREAD_GRAYSCALE, f"{self.path}: {id}") > 0).astype(np.uint8)
 
     def _problem(self, error: Exception) -> ValueError:
         return ValueError(f"{self.path}: cannot be read ({' '.join(str(error).split())}); run the prepare step again")

@@ -28,7 +28,7 @@ def project(finished_training, tmp_path, monkeypatch):
 
 def score(threshold):
     """Evaluates at this threshold, which is content of its own; returns the mean Dice."""
-    section = params.Evaluate(threshold=threshold, flips=False, bootstrap=200, seed=0)
+    section = params.Evaluate(threshold=threshold, temperature=1.0, flips=False, shifts=False, bootstrap=200, seed=0)
     paths = ("artifacts/model", "data/prepared", "data/split/split.csv", "reports/training", "reports/evaluation")
     return evaluate(*map(Path, paths), section)["test"]["dice"]["mean"]
 

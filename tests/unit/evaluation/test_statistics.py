@@ -68,9 +68,9 @@ def test_best_threshold_equals_the_best_of_every_candidate_tried(seed):
     masks = (rng.random((4, 6, 5)) < rng.uniform(0, 0.7)).astype(np.uint8)
     levels = np.round(rng.random(masks.shape), 2)  # many of them lie exactly on a candidate
     probabilities = np.clip(levels * 0.6 + 0.3 * masks, 0, 1).astype(np.float32)
-    assert best_threshold(probabilities, masks) == pytest.approx(spelled_out(probabilities, masks))
+    assert best_threshold(zip(probabilities, masks, strict=True)) == pytest.approx(spelled_out(probabilities, masks))
 
 
 def test_best_threshold_is_one_half_when_every_candidate_is_as_good():
     masks = np.eye(6, dtype=np.uint8)[None]
-    assert best_threshold(masks.astype(np.float32), masks) == 0.5
+    assert best_threshold(zip(masks.astype(np.float32), masks, strict=True)) == 0.5

@@ -12,7 +12,7 @@ from hymunet.registry import client
 def evaluated_project(finished_training, tmp_path_factory):
     """A trained and evaluated model, to be copied or read."""
     root = Path(shutil.copytree(finished_training, tmp_path_factory.mktemp("registry") / "project"))
-    section = params.Evaluate(threshold=0.5, flips=False, bootstrap=500, seed=0)
+    section = params.Evaluate(threshold=0.5, temperature=1.0, flips=False, shifts=False, bootstrap=500, seed=0)
     paths = ("artifacts/model", "data/prepared", "data/split/split.csv", "reports/training", "reports/evaluation")
     evaluate(*(root / path for path in paths), section)
     return root

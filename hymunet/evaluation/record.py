@@ -1,0 +1,92 @@
+"""What an evaluation writes down: metrics.json and per_image.csv, under names that stay.
+
+SCHEMA grows by one when a name changes its meaning or goes; new names do not change it. Version 1, which did not name
+itself, had five scores on the model's grid.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hymunet import evidence, metrics
+from hymunet.evaluation.score import NATIVE
+from hymunet.evaluation.statistics import Groups, bootstrap
+from hymunet.inference import METRICS
+
+SCHEMA = 2
+TABLE = "per_image.csv"
+FACTS = ("width", "height", "megapixels", "mask_area", "components", "touches_border", "dark_corners")
+SEEN = ("contrast", "hair", "ruler", "sticker")
+COLUMNS = (
+    "id",
+    "group",
+    *metrics.SCORES,
+    *(f"{NATIVE}{name}" for name in metrics.SCORES),
+    "confidence",
+    "suspicion",
+    *metrics.COUNTS,
+    *FACTS,
+    *SEEN,
+)
+Row = dict[str, Any]
+
+
+def summarise(
+    rows: Sequence[Row], resamples: int, seed: int, groups: Groups, prefix: str = ""
+) -> dict[str, Any] | None:
+    """Per-image means with intervals, and how many lesions were missed or failed; None where not all rows have scores.
+
+    prefix: `native_` for those at the image's own size. The pooled scores count pixels of the model's grid.
+    """
+    columns = [f"{prefix}{name}" for name in metrics.SCORES]
+    if any(row[column] is None for row in rows for column in columns[:1]):
+        return None
+    estimates = bootstrap(np.array([[row[column] for column in columns] for row in rows]), resamples, seed, groups)
+    pooled = {} if prefix else {"pooled": metrics.pooled_scores(rows)}
+    return {
+        **dict(zip(metrics.SCORES, estimates, strict=True)),
+        **pooled,
+        "images": len(rows),
+        "missed": sum(row[f"{prefix}dice"] == 0 for row in rows),
+        "failed": sum(row[f"{prefix}iou"] < metrics.FAILED for row in rows),
+    }
+
+
+def to_csv(rows: Sequence[Row], groups: Sequence[str] | None) -> str:
+    """One line an image; empty where something is not known, 0 and 1 for no and yes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row, group in zip(rows, groups or [""] * len(rows), strict=True):
+        writer.writerow(
+            {name: int(value) if isinstance(value, bool) else value for name, value in row.items()} | {"group": group}
+        )
+    return text.getvalue()
+
+
+def read(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    """metrics.json and the rows of per_image.csv, numbers as numbers. ValueError naming what is missing or unfit."""
+    record = evidence.read(folder / METRICS, "evaluate a model, or name an evaluation's folder")
+    if record.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{folder / METRICS}: schema {record.get('schema', 1)}, this version reads {SCHEMA}; evaluate again"
+        )
+    table = folder / TABLE
+    evidence.require(folder / METRICS, record, "per_image_sha256", table, evidence.sha256(table), "evaluate again")
+    with table.open(newline="", encoding="utf-8") as file:
+        return record, [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def _value(name: str, text: str) -> Any:
+    if name in ("id", "group"):
+        return text
+    return float(text) if text else None
