@@ -95,7 +95,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=50, help="of steps, sums in a fixed order or not; 0: none")
     parser.add_argument("--tracking", type=float, default=60.0, help="seconds with each kind of server; 0: none")
     arguments = parser.parse_args()
-    from hymunet.training import device
+    from hymunet.precision import computes_in_bfloat16
 
     result: dict[str, Any] = {"models": {}}
     if arguments.json and arguments.json.exists():
@@ -104,7 +104,7 @@ def main() -> int:
         "machine": device.describe(torch.device("cpu")),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "bfloat16_in_hardware": device.computes_in_bfloat16(torch.device("cpu")),
+        "bfloat16_in_hardware": computes_in_bfloat16(torch.device("cpu")),
         "batch": arguments.batch,
         "pixels": arguments.pixels,
         "originals": f"{WIDTH}x{HEIGHT}",

@@ -113,6 +113,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
     from hymunet import evidence
     from hymunet.data.feed.dataset import Prepared
     from hymunet.inference import Segmenter
+    from hymunet.precision import autocast_dtype
     from hymunet.study import size
     from hymunet.study.folds import groups_of_several
     from hymunet.training import device, identity
@@ -120,7 +121,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
     info = evidence.read(work / "model/model.json", "train the cell again")
     seconds = evidence.read(work / STRETCHES, "train the cell again")["seconds"]
     used = device.choose(0)
-    dtype = device.autocast_dtype(content.train.precision, used)
+    dtype = autocast_dtype(content.train.precision, used)
     model = Segmenter.load(work / "model", device=used).model
     images = content.train.epochs * len(Prepared(data.prepared).split(data.split)["train"])
     duplicates = groups_of_several(data.split.read_text(encoding="utf-8"), "test")

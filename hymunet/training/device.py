@@ -3,9 +3,7 @@
 import ctypes
 import os
 import platform
-import warnings
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -20,21 +18,6 @@ def choose(local_rank: int) -> torch.device:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """True where the hardware multiplies bfloat16; elsewhere it is emulated, ten times slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def autocast_dtype(precision: Literal["auto", "float32", "bf16"], device: torch.device) -> torch.dtype | None:
-    """bfloat16, or None for plain float32."""
-    native = computes_in_bfloat16(device)
-    if precision == "bf16" and not native:
-        warnings.warn(f"train.precision bf16: {describe(device)} only emulates bfloat16; auto would be faster")
-    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else None
 
 
 def require_compilers(device: torch.device) -> None:

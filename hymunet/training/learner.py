@@ -14,6 +14,7 @@ from hymunet.data.feed.dataset import TrainingData
 from hymunet.images import normalise
 from hymunet.losses import HybridLoss
 from hymunet.models.protocols import levels
+from hymunet.precision import autocast_dtype
 from hymunet.processors import processors
 from hymunet.training import device as devices
 from hymunet.training import distributed
@@ -61,7 +62,7 @@ class Learner:
                 f"= {ranks.count} × {train_params.accumulate}"
             )
         self.device = devices.choose(ranks.local)
-        self.dtype = devices.autocast_dtype(train_params.precision, self.device)
+        self.dtype = autocast_dtype(train_params.precision, self.device)
         self.schedule = Schedule(
             len(data.subset("train")), train_params.batch_size, train_params.epochs, train_params.seed
         )

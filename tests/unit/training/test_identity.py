@@ -12,7 +12,6 @@ from hymunet import closure, params
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.models import catalogue
 from hymunet.ops import cpu
-from hymunet.training import device as devices
 from hymunet.training import identity, trainer
 from hymunet.training.distributed import Ranks
 from hymunet.training.learner import Learner
@@ -124,7 +123,7 @@ HARDWARE = [
 def test_precision_counts_as_what_it_came_to(inputs, monkeypatch):
     keys: dict[str, set[str]] = {"bf16": set(), "float32": set()}
     for precision, native, came_to in HARDWARE:
-        monkeypatch.setattr(devices, "computes_in_bfloat16", lambda _, native=native: native)
+        monkeypatch.setattr("hymunet.precision.computes_in_bfloat16", lambda _, native=native: native)
         keys[came_to].add(key(inputs, precision=precision))
     assert len(keys["bf16"]) == len(keys["float32"]) == 1
     assert keys["bf16"] != keys["float32"]
@@ -185,7 +184,7 @@ def test_a_stretch_in_bfloat16_is_never_continued_in_float32(inputs, tmp_path, m
     monkeypatch.setattr(Learner, "learn", stopped_after_three)
 
     def run(folder: str, native: bool) -> Path:
-        monkeypatch.setattr(devices, "computes_in_bfloat16", lambda _: native)
+        monkeypatch.setattr("hymunet.precision.computes_in_bfloat16", lambda _: native)
         place = tmp_path / folder
         paths = trainer.Paths(inputs.prepared, inputs.split, place / "m", place / "r", str(tmp_path / "checkpoints"))
         changes = {"name": "unet", "epochs": 1, "precision": "auto", "checkpoint_minutes": 1e-6}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hymunet import models
+from hymunet import models, precision
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.losses import HybridLoss
 from hymunet.training import device as devices
@@ -268,12 +268,12 @@ def test_validation_is_the_mean_over_images_whatever_the_batches(inputs):
 
 def test_precision_follows_the_hardware():
     cpu = torch.device("cpu")
-    expected = torch.bfloat16 if devices.computes_in_bfloat16(cpu) else None
-    assert devices.autocast_dtype("auto", cpu) is expected
-    assert devices.autocast_dtype("float32", cpu) is None
+    expected = torch.bfloat16 if precision.computes_in_bfloat16(cpu) else None
+    assert precision.autocast_dtype("auto", cpu) is expected
+    assert precision.autocast_dtype("float32", cpu) is None
     if expected is None:
         with pytest.warns(UserWarning, match="only emulates bfloat16"):
-            assert devices.autocast_dtype("bf16", cpu) is torch.bfloat16
+            assert precision.autocast_dtype("bf16", cpu) is torch.bfloat16
 
 
 def test_bf16_trains(inputs):
