@@ -96,6 +96,7 @@ def main() -> int:
     parser.add_argument("--tracking", type=float, default=60.0, help="seconds with each kind of server; 0: none")
     arguments = parser.parse_args()
     from hymunet.precision import computes_in_bfloat16
+    from hymunet.training import device
 
     result: dict[str, Any] = {"models": {}}
     if arguments.json and arguments.json.exists():

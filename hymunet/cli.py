@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
         verb("predict", run_predict, "segment images: a mask and an overlay for each, at its own size")
     )
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    faster = (
+        "bf16: faster where hardware computes in it (auto: there alone), pixels at the threshold may differ"
+    )
+    predict.add_argument("--precision", choices=("float32", "auto", "bf16"), default="float32", help=faster)
     predict.add_argument("--output", type=Path, required=True, help="folder for NAME_mask.png and NAME_overlay.png")
 
     models = with_params(verb("models", run_models, "the registry: list versions, move the alias champion"))
@@ -138,6 +143,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
     predict.check(arguments.images, arguments.output)
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation)
+    segmenter = replace(segmenter, precision=arguments.precision)
     count = predict.predict(segmenter, arguments.images, arguments.output)
     how = f"lesion where the probability exceeds {segmenter.threshold:g}{', averaged over flips' * segmenter.flips}"
     print(f"{count} masks and overlays in {arguments.output}: {how} ({authority})")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hymunet import evidence, models
 from hymunet.images import check, normalise, resize
+from hymunet.precision import Precision, autocast_dtype
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 BATCH_SIZE = 16
@@ -25,9 +26,11 @@ DECIDES = ("threshold", "flips", "temperature")  # what an evaluation settles an
 class Segmenter:
     """A trained model and how it decides.
 
-    model: in evaluation mode; it computes in float32. image_size: pixels per side that it sees. A pixel is lesion where
-    its probability exceeds `threshold`; flips: averaged over the image, its mirror images and its half-turn.
-    info: model.json. temperature: the logits of the probabilities are divided by it, so that they mean what they say.
+    model: in evaluation mode. image_size: pixels per side that it sees. A pixel is lesion where its probability exceeds
+    `threshold`; flips: averaged over the image, its mirror images and its half-turn. info: model.json. temperature: the
+    logits of the probabilities are divided by it, so that they mean what they say. precision: float32, as evaluations
+    are made; bf16, or auto, which takes it where the hardware computes in it: faster, and pixels next to the threshold
+    may fall on its other side.
     """
 
     model: nn.Module
@@ -36,6 +39,7 @@ class Segmenter:
     flips: bool
     info: Mapping[str, Any]
     temperature: float = 1.0
+    precision: Precision = "float32"
 
     @classmethod
     def load(
@@ -95,7 +99,9 @@ class Segmenter:
         """uint8 RGB (N, S, S, 3) -> probability of lesion per pixel, float32 (N, S, S). All N at once."""
         target = next(self.model.parameters()).device
         batch = normalise(torch.from_numpy(np.array(images)).to(target))
-        found = _mean_over_flips(self.model, batch, FLIPS if self.flips else FLIPS[:1])
+        dtype = autocast_dtype(self.precision, target)
+        with torch.autocast(target.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            found = _mean_over_flips(self.model, batch, FLIPS if self.flips else FLIPS[:1])
         return tempered(found, self.temperature).cpu().numpy()
 
     def stream(

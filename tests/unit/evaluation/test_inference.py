@@ -1,5 +1,7 @@
 """From images of any size to masks of their own size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from hymunet import models
 from hymunet.inference import Segmenter
 
 
@@ -78,3 +81,34 @@ def test_a_mask_lies_where_the_lesion_is_in_the_original():
 def test_what_is_no_rgb_image_is_refused(image, found):
     with pytest.raises(ValueError, match=found):
         segmenter(Brightness()).masks([image])
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_bf16_differs_from_float32_only_next_to_the_threshold(flips):
+    torch.manual_seed(0)
+    model = models.build(models.section({"name": "hymunet", "size": [8, 16, 16, 32]}), 64).eval()
+    exact = segmenter(model, flips, 64)
+    images = random_images(4, 64, 64)
+    logits = torch.logit(torch.from_numpy(exact.probabilities(images)))
+    with torch.no_grad():  # so that probabilities reach from 0 to 1
+        model.head.bias.sub_(logits.mean()).mul_(2 / logits.std())
+        model.head.weight.mul_(2 / logits.std())
+    wide = exact.probabilities(images)
+    narrow = replace(exact, precision="bf16").probabilities(images)
+    assert wide.min() < 0.2
+    assert wide.max() > 0.8
+    assert not np.array_equal(wide, narrow)
+    assert np.abs(wide - narrow).max() < 0.04
+    other = (wide > 0.5) != (narrow > 0.5)
+    assert (np.abs(wide - 0.5)[other] < 0.04).all()
+    assert other.mean() < 0.02
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_takes_bf16_where_the_hardware_computes_in_it(native, monkeypatch):
+    monkeypatch.setattr("hymunet.precision.computes_in_bfloat16", lambda device: native)
+    images, seen = random_images(1, 16, 16), []
+    model = nn.Conv2d(3, 1, 1)
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    replace(segmenter(model, size=16), precision="auto").probabilities(images)
+    assert seen == [torch.bfloat16 if native else torch.float32]
