@@ -16,7 +16,18 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs/images/architecture.svg"
-COMMON = ("addresses", "atomic", "closure", "commit", "control_groups", "evidence", "overrides", "params", "processors")
+COMMON = (
+    "addresses",
+    "atomic",
+    "closure",
+    "commit",
+    "control_groups",
+    "evidence",
+    "overrides",
+    "params",
+    "precision",
+    "processors",
+)
 COMMON += ("profiles", "section")
 PACKAGES = ("hymunet", "components", "pipelines")
 EVERYBODY = {f"hymunet/{name}.py" for name in COMMON}
