@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from hymunet.formats import as_png
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -33,6 +35,7 @@ def rgb(content: bytes, what: str, orientation: int = 0) -> np.ndarray:
     orientation: 0 turns the image as its EXIF says, cv2.IMREAD_IGNORE_ORIENTATION leaves the pixels as stored.
     Raises ValueError, calling the file `what`, for an empty, truncated, damaged or unknown one.
     """
+    content = as_png(content, what)
     whole(content, what)
     pixels = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | orientation, what)
     if pixels is None:  # 32-bit greys, which OpenCV does not turn into colours
@@ -42,6 +45,7 @@ def rgb(content: bytes, what: str, orientation: int = 0) -> np.ndarray:
 
 def decode(content: bytes, flags: int, what: str) -> np.ndarray:
     """cv2.imdecode that refuses what is empty, truncated, damaged or no image: ValueError, calling it `what`."""
+    content = as_png(content, what)
     whole(content, what)
     pixels = _decoded(content, flags, what)
     if pixels is None:

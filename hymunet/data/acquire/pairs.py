@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm"
-UNREAD = "heic|heif|dcm|dicom|nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
+READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm|heic|heif|hif|dcm|dicom"
+UNREAD = "nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
 # Of a Mac, Windows, a NAS, a notebook, version control; and ISIC's own superpixels, which lie among its images.
 _LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
 _LEFT_FILES = re.compile(r"(?i)thumbs\.db|ehthumbs.*\.db|desktop\.ini|icon\r?|~.*|.*~|.*\.(tmp|part|crdownload|lnk)")

@@ -268,8 +268,8 @@ BAD = {
     "no mask": (spoiled("masks/3.png"), "3: no mask"),
     "two images": (PLAIN | {"images/3.png": PLAIN["images/3.jpg"]}, "3: 2 images of this name"),
     "a kind that is not read": (
-        spoiled("images/3.jpg") | {"images/3.heic": b"ftypheic"},
-        "3: image .*3.heic is of a kind",
+        spoiled("images/3.jpg") | {"images/3.cr2": b"II*"},
+        "3: image .*3.cr2 is of a kind",
     ),
     "a void ring": (
         PLAIN | {"masks/3.png": file(np.dstack([CASES[3][1]] * 3) + CASES[4][1][..., None] // 2, "x.png")},
