@@ -67,7 +67,7 @@ study: $(VENV)/.dev ## all models in small forms on 200 real images at 64², sto
 	python -m pytest -m slow tests/integration/study
 
 faults: $(VENV)/.dev ## the long fault matrices: downloads, archives, tracking server
-	python -m pytest -m "slow and not gpu"
+	python -m pytest -m "slow and not gpu" --ignore tests/integration/study
 
 benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/results/
 	python -m benchmarks.scan --json benchmarks/results/scan_cpu.json
