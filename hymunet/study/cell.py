@@ -115,7 +115,6 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
     from hymunet.inference import Segmenter
     from hymunet.precision import autocast_dtype
     from hymunet.study import size
-    from hymunet.study.folds import groups_of_several
     from hymunet.training import device, identity
 
     info = evidence.read(work / "model/model.json", "train the cell again")
@@ -124,12 +123,10 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
     dtype = autocast_dtype(content.train.precision, used)
     model = Segmenter.load(work / "model", device=used).model
     images = content.train.epochs * len(Prepared(data.prepared).split(data.split)["train"])
-    duplicates = groups_of_several(data.split.read_text(encoding="utf-8"), "test")
     return {
         "cell": {"name": cell.name, "images": cell.images, "model": cell.model, "seed": cell.seed, "fold": cell.fold},
         **wanted,
         "weights_sha256": info["weights_sha256"],
-        "near_duplicates": duplicates,
         "run_key": info["run_key"],
         "epoch": info["epoch"],
         "validation_dice": info["validation_dice"],

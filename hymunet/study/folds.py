@@ -33,10 +33,3 @@ def fold_splits(split_csv: str, folds: int, seed: int) -> list[str]:
             writer.writerow((row["id"], row["group"], role))
         texts.append(text.getvalue())
     return texts
-
-
-def groups_of_several(split_csv: str, part: str) -> dict[str, str]:
-    """id -> group, of the images of one part that are not alone in theirs."""
-    rows = [row for row in csv.DictReader(io.StringIO(split_csv)) if row["split"] == part]
-    sizes = Counter(row["group"] for row in rows)
-    return {row["id"]: row["group"] for row in rows if sizes[row["group"]] > 1}

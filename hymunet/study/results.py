@@ -5,7 +5,6 @@ history.json                  the training's epochs
 cell.json                     settings, hashes, commit, machine, seconds; written last
 """
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic, evidence
+from hymunet.evaluation import record as evaluated
 
 RECORD = "cell.json"
-TEXTS, COUNTS = ("id", "group"), ("true_positive", "false_positive", "false_negative")
 TRAINING, TEST = ("history.json",), ("metrics.json", "per_image.csv")
 CODE = {"training_code": "the training's code", "scoring_code": "the scores' code"}
 AGAIN = "compute the cell again, or copy its folder again"
@@ -39,15 +38,8 @@ class Result:
         return json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
 
     def rows(self) -> list[dict[str, Any]]:
-        """per_image.csv: `id` and `group` as text, everything else as a number, None where it is not known."""
-        with (self.folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
-            rows = [
-                {key: value if key in TEXTS else float(value) if value else None for key, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
-        if not rows or not {"id", *COUNTS} <= rows[0].keys():
-            raise ValueError(f"{self.folder / 'per_image.csv'}: no rows with id, {', '.join(COUNTS)}; {AGAIN}")
-        return rows
+        """per_image.csv: `id` and `group` as text, everything else as a number, or None where it is not known."""
+        return evaluated.read(self.folder)[1]
 
 
 def publish(folder: Path, record: Mapping[str, Any], files: Mapping[str, Path]) -> Result:

@@ -86,17 +86,13 @@ def load(plan: Plan, images: str) -> Scored | None:
     for (model, seed), rows in tables.items():
         if sorted(rows) != ids:
             raise ValueError(f"{plan.folder}: {images}/{model}/seed-{seed} was tested on other images; {results.AGAIN}")
-    together = {
-        id: group for result in found.values() for id, group in result.record.get("near_duplicates", {}).items()
-    }
+    group_of = {id: row["group"] or id for id, row in next(iter(tables.values())).items()}
     models = {}
     for model, seeds in whole.items():
         values = {name: np.array([[tables[model, seed][id][name] for id in ids] for seed in seeds]) for name in SCORES}
         records = [result.record for of in seeds.values() for result in of]
         models[model] = Runs(model, list(seeds), values, records)
-    return Scored(
-        images, ids, [together.get(id, id) for id in ids], models, [cell.name for cell in cells if cell not in found]
-    )
+    return Scored(images, ids, [group_of[id] for id in ids], models, [cell.name for cell in cells if cell not in found])
 
 
 def _tested(plan: Plan, cell: Cell) -> results.Result | None:
@@ -130,20 +126,6 @@ def _belong_together(found: Mapping[Cell, results.Result]) -> None:
                 )
 
 
-def _rows(parts: Sequence[results.Result]) -> dict[str, dict[str, float]]:
-    """id -> its scores, of all folds of one run."""
-    return {
-        row["id"]: {**overlaps(row, part.record["settings"]["image_size"]), **row}
-        for part in parts
-        for row in part.rows()
-    }
-
-
-def overlaps(row: Mapping[str, float], image_size: int) -> dict[str, float]:
-    """Sensitivity and specificity from pixel counts; 1 where there is no lesion, or nothing but lesion, to be found."""
-    positive = row["true_positive"] + row["false_negative"]
-    negative = image_size**2 - positive
-    return {
-        "sensitivity": row["true_positive"] / positive if positive else 1.0,
-        "specificity": (negative - row["false_positive"]) / negative if negative else 1.0,
-    }
+def _rows(parts: Sequence[results.Result]) -> dict[str, dict[str, Any]]:
+    """id -> its row, of all folds of one run."""
+    return {row["id"]: row for part in parts for row in part.rows()}

@@ -14,7 +14,10 @@ from hymunet.study.data import Data, Places
 from hymunet.study.plan import Cell, Plan
 from hymunet.training import identity
 
-SCORES = ("hymunet.evaluation.measure", "hymunet.inference", "hymunet.evaluation.threshold")  # decide, given weights
+SCORES = tuple(  # the code that decides them, given weights
+    f"hymunet.{name}"
+    for name in ("inference", *(f"evaluation.{part}" for part in ("measure", "threshold", "calibration")))
+)
 FAILED, LOG = "failed.json", "log.txt"
 
 

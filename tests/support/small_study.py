@@ -145,13 +145,23 @@ def drawn_rows(model: str, seed: int, size: int = 32, images: int = 12) -> list[
     for number in range(images):
         counts = {"true_positive": 200, "false_positive": int(hardness[number]), "false_negative": int(off[number])}
         distance = float(hardness[number] + off[number]) / 10
-        hit, over, short = counts.values()
+        hit, over, short = list(counts.values())[:3]
+        counts["true_negative"] = size**2 - sum(counts.values())
         scores = {
             "dice": 2 * hit / (2 * hit + over + short),
             "iou": hit / (hit + over + short),
             "precision": hit / (hit + over),
+            "sensitivity": hit / (hit + short),
+            "specificity": 1 - over / (over + counts["true_negative"]),
         }
-        row = {"id": f"IMAGE_{number:02}", **scores, "hd95": distance, "hd95_fraction": distance / (size * 2**0.5)}
+        group = f"IMAGE_{0 if number == 1 else number:02}"
+        row = {
+            "id": f"IMAGE_{number:02}",
+            "group": group,
+            **scores,
+            "hd95": distance,
+            "hd95_fraction": distance / (size * 2**0.5),
+        }
         rows.append({**row, **counts})
     return rows
 
@@ -168,6 +178,7 @@ def publish(
     import io
     import tempfile
 
+    from hymunet.evaluation.record import SCHEMA
     from hymunet.study import plan, results
     from hymunet.training import identity
 
@@ -190,7 +201,6 @@ def publish(
         },
         "made_from": made_from,
         "weights_sha256": "a" * 64,
-        "near_duplicates": {"IMAGE_00": "IMAGE_00", "IMAGE_01": "IMAGE_00"} if fold is None else {},
         "validation_dice": 0.5,
         "commit": "c" * 40,
         "machine": "a drawn machine",
@@ -201,7 +211,7 @@ def publish(
         **said,
     }
     digest = hashlib.sha256(text.getvalue().encode()).hexdigest()
-    of_test = {**record["made_from"], "weights_sha256": "a" * 64, "per_image_sha256": digest}
+    of_test = {"schema": SCHEMA, **record["made_from"], "weights_sha256": "a" * 64, "per_image_sha256": digest}
     with tempfile.TemporaryDirectory() as folder:
         contents = {"per_image.csv": text.getvalue(), "metrics.json": json.dumps(of_test), "history.json": "[]"}
         for name, written in contents.items():
