@@ -201,6 +201,7 @@ def save(candidate: Candidate, path: Path) -> None:
     from mlflow.types import Schema, TensorSpec
 
     from hymunet.data.acquire.synthetic import draw
+    from hymunet.inference import DECIDES
 
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
@@ -217,7 +218,7 @@ def save(candidate: Candidate, path: Path) -> None:
             python_model=str(package.ROOT / package.SERVE),
             artifacts={"model": str(weights)},
             code_paths=[str(code)],
-            model_config={key: candidate.metrics[key] for key in ("threshold", "flips")},
+            model_config={key: candidate.metrics[key] for key in DECIDES if key in candidate.metrics},
             signature=signature,
             input_example=draw(0, 64, 0)[0][None],
             pip_requirements=package.requirements(code, weights, candidate.name),

@@ -7,14 +7,14 @@ import mlflow
 import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from hymunet.inference import Segmenter
+from hymunet.inference import DECIDES, Segmenter
 
 
 class Served(PythonModel):
     """uint8 RGB images (N, H, W, 3) of any one size -> masks uint8 (N, H, W), 0 or 1, of that size."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        decides = {key: context.model_config[key] for key in ("threshold", "flips")}
+        decides = {key: context.model_config[key] for key in DECIDES if key in context.model_config}
         self.segmenter = Segmenter.load(Path(context.artifacts["model"]), **decides)
 
     def predict(
