@@ -77,6 +77,10 @@ benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/result
 	python -m benchmarks.metrics --json benchmarks/results/metrics.json
 	python -m benchmarks.onnx --threads 1 --json benchmarks/results/onnx_cpu.json
 
+serving: $(VENV)/.dev ## the server under load for minutes, and 3,000 damaged files sent to it
+	python -m pytest -m slow tests/integration/serving
+	python -m benchmarks.serving --json benchmarks/results/serving.json
+
 picture: $(VENV)/.dev ## docs/images/architecture.svg from dvc.yaml and the code's own imports (needs Graphviz)
 	python docs/draw_architecture.py
 

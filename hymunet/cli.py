@@ -1,6 +1,7 @@
 """The `hymunet` command. Heavy libraries are imported by the verb that needs them, so that `--help` answers at once."""
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,8 +58,9 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--epochs", type=int, default=7, help="columns after the image as it is (7)")
     shown.add_argument("--output", type=Path, default=Path("augment.png"), help="the PNG (augment.png)")
 
+    source = f"a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION ({MODEL})"
+
     def with_model(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        source = f"a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION ({MODEL})"
         added.add_argument("--model", default=MODEL, help=source)
         tested = f"whose threshold and flips are used; of this model (a version's own; {EVALUATION} where it is)"
         added.add_argument("--evaluation", type=Path, help=tested)
@@ -85,6 +87,19 @@ def parser() -> argparse.ArgumentParser:
 
     export = with_model(verb("export", run_export, "write the model as one ONNX file, checked against the model"))
     export.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")
+
+    serve = verb("serve", run_serve, "answer HTTP requests with masks, and show a page to try the model on")
+    serve.add_argument("--model", default=MODEL, help=f"{source}; an alias is followed")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on (8000); 0 takes a free one")
+    serve.add_argument("--queue", type=int, default=64, help="requests at once, beyond which it says 429 (64)")
+    serve.add_argument("--batch", type=int, default=8, help="images that the model sees at once, at most (8)")
+    serve.add_argument("--max-bytes", type=int, default=20 * 2**20, help="of an upload (20 MiB)")
+    serve.add_argument("--max-pixels", type=int, default=50_000_000, help="of an image (50,000,000)")
+    serve.add_argument("--upload-seconds", type=float, default=30, help="for an upload, then 408 (30)")
+    serve.add_argument("--seconds", type=float, default=30, help="for an answer, then 503 (30)")
+    serve.add_argument("--follow-seconds", type=float, default=10, help="between looks at a registry's alias (10)")
+    serve.add_argument("--drain-seconds", type=float, default=5, help="of answering still after SIGTERM (5)")
 
     deliver = verb("deliver", run_deliver, "send metrics that MLflow has not got yet from the training journals")
     deliver.add_argument(
@@ -184,6 +199,21 @@ def run_export(arguments: argparse.Namespace) -> None:
     difference = export.export(segmenter, arguments.output)
     print(f"{arguments.output}: ONNX Runtime agrees with the model to {difference:.1e}")
     print(f"its metadata name the threshold {segmenter.threshold:g} ({authority})")
+
+
+def run_serve(arguments: argparse.Namespace) -> None:
+    for name in ("fastapi", "PIL", "prometheus_client", "python_multipart", "uvicorn"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"{name} is not installed; serving is an extra: pip install hymunet[serve]")
+
+    from hymunet.serving.limits import Limits
+    from hymunet.serving.server import serve
+
+    limits = Limits(**{field: getattr(arguments, field) for field in Limits.__dataclass_fields__})
+    if arguments.follow_seconds <= 0 or arguments.drain_seconds < 0:
+        raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0")
+    places = (arguments.host, arguments.port, arguments.follow_seconds, arguments.drain_seconds)
+    serve(arguments.model, *places, limits)
 
 
 def run_deliver(arguments: argparse.Namespace) -> int:

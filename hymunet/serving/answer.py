@@ -1,0 +1,121 @@
+"""What a client gets: probabilities at the image's own size, the mask, its contours and area, as PNG or JSON."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hymunet.serving.follow import Loaded
+from hymunet.serving.limits import Refused
+
+
+class Output(StrEnum):
+    """json: contours and measures; all: the same with both pictures in base64; mask, probability: a PNG."""
+
+    JSON = "json"
+    ALL = "all"
+    MASK = "mask"
+    PROBABILITY = "probability"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """probability: float32 (S, S) as the model gave it; shape: the image's (H, W)."""
+
+    loaded: Loaded
+    probability: np.ndarray
+    shape: tuple[int, int]
+
+    @cached_property
+    def full(self) -> np.ndarray:
+        """float32 (H, W)"""
+        return cv2.resize(self.probability, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """uint8 (H, W), 0 or 1: what Segmenter.masks gives."""
+        return (self.full > self.loaded.segmenter.threshold).astype(np.uint8)
+
+    def rendered(self, output: Output) -> bytes | dict[str, Any]:
+        """PNG bytes (0 and 255; or probabilities times 255), or what becomes JSON."""
+        if output is Output.MASK:
+            return png(255 * self.mask)
+        if output is Output.PROBABILITY:
+            return png(np.rint(255 * self.full).astype(np.uint8))
+        facts = self._facts()
+        if output is Output.ALL:
+            for key, kind in (("mask_png", Output.MASK), ("probability_png", Output.PROBABILITY)):
+                content = self.rendered(kind)
+                assert isinstance(content, bytes)
+                facts[key] = base64.b64encode(content).decode("ascii")
+        return facts
+
+    def _facts(self) -> dict[str, Any]:
+        height, width = self.shape
+        area = int(self.mask.sum())
+        return {
+            "model": {"source": self.loaded.source, "weights_sha256": self.loaded.weights},
+            "width": width,
+            "height": height,
+            "threshold": self.loaded.segmenter.threshold,
+            "area_pixels": area,
+            "area_fraction": area / (height * width),
+            "regions": regions(self.mask),
+            "use": "research use only; not a medical device",
+        }
+
+
+def regions(mask: np.ndarray) -> list[dict[str, Any]]:
+    """Connected regions, the largest first: `outline` and `holes` as lists of [x, y] in pixels, `box` as [x, y, w, h].
+
+    Points are centres of the region's own border pixels, a hole's too; straight runs keep their ends alone. Filling the
+    outline, emptying each hole and drawing its border again gives the mask back.
+    """
+    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    del count
+    found: dict[int, dict[str, Any]] = {}
+    for number, contour in enumerate(contours):
+        if hierarchy[0][number][3] < 0:
+            x, y = contour[0, 0]
+            left, top, width, height, area = map(int, stats[labels[y, x]])
+            found[number] = {"outline": contour[:, 0].tolist(), "holes": [], "area_pixels": area}
+            found[number]["box"] = [left, top, width, height]
+    for number, contour in enumerate(contours):
+        if (outer := int(hierarchy[0][number][3])) >= 0:
+            found[outer]["holes"].append(contour[:, 0].tolist())
+    return sorted(found.values(), key=lambda region: (-region["area_pixels"], region["box"]))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Compressed as far as costs no time."""
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def wanted(accept: str) -> Output:
+    """By the header Accept: image/png is the mask, application/json and no wish at all the measures.
+
+    Raises Refused (406) when neither is accepted.
+    """
+    weights: dict[str, float] = {}
+    for entry in accept.split(",") if accept.strip() else ["*/*"]:
+        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+        quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        try:
+            weights[kind] = float(quality)
+        except ValueError:
+            weights[kind] = 0.0
+
+    def weight(*kinds: str) -> float:
+        return next((weights[kind] for kind in kinds if kind in weights), 0.0)
+
+    json, picture = weight("application/json", "application/*", "*/*"), weight("image/png", "image/*", "*/*")
+    if max(json, picture) <= 0:
+        raise Refused(406, "an answer is application/json or image/png; Accept allows neither")
+    return Output.MASK if picture > json else Output.JSON

@@ -1,0 +1,232 @@
+"""The HTTP side: an image in, a mask out; what watches the server; and the page to try it on."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from hymunet import images
+from hymunet.processors import processors
+from hymunet.serving import intake, samples
+from hymunet.serving.answer import Answer, Output, wanted
+from hymunet.serving.batching import Batcher
+from hymunet.serving.contract import BODY, CODES, GONE, HEADERS
+from hymunet.serving.follow import Follower
+from hymunet.serving.limits import Admission, Limits, Refused
+from hymunet.serving.telemetry import Telemetry
+
+PAGE = Path(__file__).with_name("page")
+log = logging.getLogger("hymunet.serving")
+
+
+class Service:
+    """What answers share. key: asked of every client where it is not empty."""
+
+    def __init__(self, model: str, follow_seconds: float, limits: Limits, key: str) -> None:
+        self.limits, self.draining, self._key = limits, False, key
+        self.telemetry, self.admission = Telemetry(), Admission(limits.queue)
+        self.telemetry.in_flight.set_function(lambda: self.admission.count)
+        self.follower = Follower(model, follow_seconds, self.telemetry.followed)
+        self.batcher = Batcher(limits.batch, self._computed)
+        self.pool = ThreadPoolExecutor(processors(), thread_name_prefix="pixels")
+
+    def close(self) -> None:
+        self.follower.stop()
+        self.batcher.stop()
+        self.pool.shutdown()
+
+    def _computed(self, size: int, seconds: float) -> None:
+        self.telemetry.batch(size, seconds)
+        self.admission.took(seconds / size)
+
+    @property
+    def locked(self) -> bool:
+        return bool(self._key)
+
+    def check_key(self, request: Request) -> None:
+        """Raises Refused (401) without the right key; in the time that any wrong one takes."""
+        given = request.headers.get("x-api-key", "") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.locked and not hmac.compare_digest(given.encode("latin-1"), self._key.encode()):
+            raise Refused(401, "a key is needed: X-API-Key: KEY, or Authorization: Bearer KEY")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        with self.telemetry.stages.labels(name).time():
+            yield
+
+    async def segment(self, request: Request, output: Output) -> bytes | dict[str, Any]:
+        """Raises Refused for what gets no answer."""
+        with self.admission.slot():
+            with self.stage("upload"):
+                content = await intake.content(request, self.limits)
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    return await self._answer(content, output)
+            except TimeoutError:
+                reason = f"no answer within {self.limits.seconds:g} s; come again"
+                raise Refused(503, reason, self.admission.retry_after) from None
+
+    async def _answer(self, content: bytes, output: Output) -> bytes | dict[str, Any]:
+        loop, loaded = asyncio.get_running_loop(), self.follower.loaded
+
+        def prepare() -> tuple[tuple[int, int], np.ndarray]:
+            image = intake.decode(content, self.limits)
+            height, width = image.shape[:2]
+            return (height, width), images.resize(image, loaded.segmenter.image_size)
+
+        with self.stage("decode"):
+            shape, small = await loop.run_in_executor(self.pool, prepare)
+        with self.stage("model"):
+            probability = await asyncio.wrap_future(self.batcher.submit(loaded.segmenter, small))
+        with self.stage("encode"):
+            return await loop.run_in_executor(self.pool, Answer(loaded, probability, shape).rendered, output)
+
+
+def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None = None, key: str = "") -> FastAPI:
+    """The application; it owns threads until its shutdown. `app.state.service` is what it shares.
+
+    model: a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION. Raises ValueError when it cannot be
+    loaded.
+    """
+    service = Service(model, follow_seconds, limits or Limits(), key)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="HyM-UNet",
+        version=version("hymunet"),
+        description="Segments medical images. For research use; not a medical device.",
+        lifespan=lifespan,
+        docs_url=None,  # both pages fetch scripts from the network
+        redoc_url=None,
+    )
+    app.state.service = service
+    _guard(app, service)
+    _answers(app, service)
+    _watches(app, service)
+    _shows(app)
+    return app
+
+
+def _answers(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/segment", responses=CODES, openapi_extra=BODY, summary="The mask of one image")
+    async def segment(
+        request: Request,
+        output: Annotated[Output | None, Query(description="In place of the header Accept.")] = None,
+    ) -> Response:
+        start, status = time.perf_counter(), 500
+        try:
+            service.check_key(request)
+            chosen = output or wanted(request.headers.get("accept", ""))
+            found = await service.segment(request, chosen)
+            status = 200
+            return Response(found, media_type="image/png") if isinstance(found, bytes) else JSONResponse(found)
+        except Refused as refused:
+            status = refused.status
+            raise
+        except ClientDisconnect:
+            status = GONE
+            return Response(status_code=400)  # which nobody hears
+        finally:
+            service.telemetry.requests.labels(status).inc()
+            service.telemetry.seconds.observe(time.perf_counter() - start)
+
+    @app.get("/v1/model", summary="Which model answers, and the server's limits")
+    async def model() -> dict[str, Any]:
+        loaded, limits = service.follower.loaded, service.limits
+        name = loaded.segmenter.info["model"]["name"]
+        return {
+            "model": {"source": loaded.source, "weights_sha256": loaded.weights, "name": name},
+            "image_size": loaded.segmenter.image_size,
+            "threshold": loaded.segmenter.threshold,
+            "decides": loaded.decides,
+            "needs_key": service.locked,
+            "max_bytes": limits.max_bytes,
+            "max_pixels": limits.max_pixels,
+        }
+
+
+def _watches(app: FastAPI, service: Service) -> None:
+    @app.get("/health", summary="200 while the process can compute")
+    async def health() -> dict[str, str]:
+        if not service.batcher.alive:
+            raise Refused(503, "the model's thread has ended; start the server again")
+        return {"status": "alive"}
+
+    @app.get("/ready", summary="200 while new requests are welcome")
+    async def ready() -> dict[str, str]:
+        if service.draining or not service.batcher.alive:
+            raise Refused(503, "the server is about to stop", 1)
+        return {"status": "ready", "model": service.follower.loaded.source}
+
+    @app.get("/metrics", summary="Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        loaded = service.follower.loaded
+        return Response(service.telemetry.text(loaded.source, loaded.weights), media_type=CONTENT_TYPE_LATEST)
+
+
+def _shows(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
+
+    @app.get("/samples/{number}.png", include_in_schema=False)
+    async def sample(number: int) -> Response:
+        if not 0 <= number < samples.COUNT:
+            raise Refused(404, f"samples are numbered from 0 to {samples.COUNT - 1}")
+        content = await asyncio.to_thread(samples.sample, number)
+        return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
+
+    app.mount("/page", StaticFiles(directory=PAGE))
+
+
+def _guard(app: FastAPI, service: Service) -> None:
+    """Every answer's headers, and one form for every error: {"error": "..."}"""
+
+    @app.middleware("http")
+    async def headers(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await proceed(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if service.draining:
+            response.headers["Connection"] = "close"
+        return response
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        after = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+        asks = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        return JSONResponse({"error": error.reason}, error.status, {**after, **asks})
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        return JSONResponse({"error": found}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "the server failed; its log says why"}, 500, HEADERS)

@@ -1,0 +1,84 @@
+"""The process: listens, and on SIGTERM first says that it is not ready, goes on answering, then ends what is begun."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from hymunet.serving.app import create_app
+from hymunet.serving.limits import Limits
+
+KEY = "HYMUNET_API_KEY"
+HEAD_SECONDS = 10.0  # within which a connection must send a request's head
+
+
+class Protocol(H11Protocol):
+    """Closes connections that never ask for anything; uvicorn waits for a first request for ever."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.silent.cancel()
+        super().connection_lost(exc)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Ends with code 0 on SIGTERM: `drain_seconds` long it answers what still comes, as a load balancer needs them."""
+
+    def __init__(self, config: uvicorn.Config, service: Any, drain_seconds: float) -> None:
+        super().__init__(config)
+        self.service, self.drain_seconds = service, drain_seconds
+
+    async def serve(self, sockets: Any = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and not self.service.draining:
+            self.service.draining = True
+            self.loop.call_soon_threadsafe(self.loop.call_later, self.drain_seconds, self._exit)
+        else:
+            self._exit()
+
+    def _exit(self) -> None:
+        self.should_exit = True
+
+
+def serve(model: str, host: str, port: int, follow_seconds: float, drain_seconds: float, limits: Limits) -> None:
+    """Until a signal. Raises ValueError when the model cannot be loaded, OSError when the port cannot be had."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    app = create_app(model, follow_seconds, limits, os.environ.get(KEY, ""))
+    service = app.state.service
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=limits.queue * 8,
+        timeout_graceful_shutdown=int(limits.upload_seconds + limits.seconds) + 1,
+    )
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(f"cannot listen on {host}, port {port}: {reason}; choose another --port") from None
+    print(f"{service.follower.loaded.source} ({service.follower.loaded.decides})", flush=True)
+    place = f"[{host}]" if ":" in host else host
+    print(f"http://{place}:{listening.getsockname()[1]} is ready; research use only, not a medical device", flush=True)
+    Server(config, service, drain_seconds).run(sockets=[listening])

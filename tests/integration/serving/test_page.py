@@ -1,0 +1,213 @@
+"""The page in a real browser that reaches no other host: every way in, views, errors, keys, phone, dark."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from hymunet import images
+from hymunet.serving.samples import sample
+from tests.support.devtools import browser
+from tests.support.image_files import bad, good
+from tests.support.serving import running
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+DONE = "document.getElementById('result').ariaBusy === 'false' && !document.getElementById('found').hidden"
+ALL_DONE = "[...document.querySelectorAll('.badge')].every((badge) => badge.textContent !== '…')"
+NAMES = "[...document.querySelectorAll('#list button')].map((button) => button.getAttribute('aria-label'))"
+TEXT = "document.getElementById('{}').textContent"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium")) as started:
+        yield started
+
+
+@pytest.fixture
+def page(chromium, server):
+    chromium.complaints.clear()
+    chromium.size(1280, 860)
+    chromium.open(f"{server.address}/")
+    chromium.until(f"{TEXT.format('hint')}.includes('megapixels')")
+    return chromium
+
+
+def file(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+def canvas(page):
+    """What is on the canvas: uint8 (H, W, 4)."""
+    shape, content = page.evaluate("""(() => {
+        const canvas = document.getElementById('canvas');
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const text = Array.from(data, (value) => String.fromCharCode(value)).join('');
+        return [[canvas.height, canvas.width, 4], btoa(text)];
+    })()""")
+    return np.frombuffer(base64.b64decode(content), np.uint8).reshape(shape)
+
+
+def choose_view(page, name):
+    page.evaluate(f"document.querySelector('input[value={name}]').click()")
+
+
+def test_a_chosen_image_is_outlined_and_measured(page, segmenter, tmp_path):
+    content = good()["JPEG turned by EXIF"]
+    (mask,) = segmenter.masks([images.rgb(content, "it")])
+    page.choose("#files", file(tmp_path, "mole <b>1.jpg", content))
+    page.until(DONE)
+    assert page.evaluate(TEXT.format("name")) == "mole <b>1.jpg", "a name is text"
+    assert f"{mask.sum():,} pixels" in page.evaluate(TEXT.format("measures"))
+    choose_view(page, "mask")
+    np.testing.assert_array_equal(canvas(page)[..., 0], 255 * mask)
+    choose_view(page, "original")
+    original = canvas(page)
+    assert original.shape[:2] == mask.shape, "turned as its EXIF says"
+    assert np.abs(original[..., :3].astype(int) - images.rgb(content, "it")).mean() < 4
+    choose_view(page, "overlay")
+    assert (canvas(page) != original).any() == mask.any()
+    choose_view(page, "probability")
+    assert not page.evaluate("document.getElementById('legend').hidden")
+    assert "probability" in page.evaluate("document.getElementById('canvas').getAttribute('aria-label')")
+    assert page.complaints == []
+
+
+def test_the_tint_is_changed_by_the_keyboard_alone(page):
+    page.evaluate("document.querySelector('[data-sample]').focus()")
+    page.press("Enter", 13, "\r")
+    page.until(DONE)
+    before = canvas(page)
+    page.evaluate("document.getElementById('opacity').focus()")
+    for _ in range(20):
+        page.press("ArrowRight", 39)
+    assert page.evaluate(TEXT.format("opacity-value")) == "45 %"
+    assert (canvas(page) != before).any()
+    assert "45" in page.evaluate("document.getElementById('opacity').getAttribute('aria-valuetext')")
+
+
+def test_several_in_a_row_one_of_them_broken(page, tmp_path):
+    files = [file(tmp_path, f"{name}.bin", good()[name]) for name in ("PNG", "TIFF", "CMYK JPEG", "one pixel")]
+    broken = file(tmp_path, "cut.png", bad()["PNG cut"][0])
+    page.choose("#files", files[0], broken, *files[1:])
+    page.until(f"document.querySelectorAll('#list li').length === 5 && {ALL_DONE}")
+    names = page.evaluate(NAMES)
+    assert names[1] == "cut.png: failed"
+    assert all("image" in name or "nothing outlined" in name for name in (names[0], *names[2:]))
+    page.evaluate("document.activeElement.blur()")
+    page.press("ArrowRight", 39)
+    assert page.evaluate(TEXT.format("name")) == "cut.png"
+    assert "truncated or damaged PNG" in page.evaluate(TEXT.format("error-text"))
+    page.press("ArrowRight", 39)
+    assert page.evaluate(TEXT.format("name")) == "TIFF.bin"
+    assert "cannot show the file itself" in page.evaluate(TEXT.format("unseen"))
+    page.evaluate("document.getElementById('clear').click()")
+    assert page.evaluate("document.getElementById('result').hidden")
+
+
+@pytest.mark.parametrize("way", ["paste", "drop"])
+def test_pasted_and_dropped(page, way):
+    """The page's own events, with a file in them; a system's clipboard cannot be filled in a headless browser."""
+    content = base64.b64encode(good()["PNG"]).decode()
+    event = {
+        "paste": "new ClipboardEvent('paste', { clipboardData: data, bubbles: true })",
+        "drop": "new DragEvent('drop', { dataTransfer: data, bubbles: true })",
+    }[way]
+    page.evaluate(f"""(async () => {{
+        const data = new DataTransfer(), text = atob({json.dumps(content)});
+        const bytes = Uint8Array.from(text, (char) => char.charCodeAt(0));
+        data.items.add(new File([bytes], 'given.png', {{ type: 'image/png' }}));
+        document.body.dispatchEvent({event});
+    }})()""")
+    page.until(DONE)
+    assert page.evaluate(TEXT.format("name")) == "given.png"
+
+
+def test_downloads_are_what_the_server_said(page, server, tmp_path):
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.evaluate("document.querySelector('[data-sample=\"1\"]').click()")
+    page.until(DONE)
+    wanted = {"mask": "sample 2_mask.png", "json": "sample 2.json", "overlay": "sample 2_outline.png"}
+    for kind, name in wanted.items():
+        page.evaluate(f"document.querySelector('[data-save={kind}]').click()")
+        page.until(f"{TEXT.format('status')}.includes('{name} saved')")
+        for _ in range(200):
+            if (tmp_path / name).exists():
+                break
+            page.evaluate("new Promise((resolve) => setTimeout(resolve, 50))")
+    content = sample(1)
+    assert (tmp_path / wanted["mask"]).read_bytes() == server.post(content, query="?output=mask").content
+    assert json.loads((tmp_path / wanted["json"]).read_bytes()) == server.post(content).json()
+    assert images.read(tmp_path / wanted["overlay"]).shape == images.rgb(content, "it").shape
+
+
+def test_too_large_a_file_is_refused_before_it_is_sent(chromium, model, tmp_path):
+    with running(model, max_bytes=2000) as server:
+        chromium.open(f"{server.address}/")
+        chromium.until(f"{TEXT.format('hint')}.includes('megapixels')")
+        chromium.choose("#files", file(tmp_path, "large.jpg", good()["large"]))
+        chromium.until("!document.getElementById('error').hidden")
+        assert "at most" in chromium.evaluate(TEXT.format("error-text"))
+        assert 'status="413"' not in server.get("/metrics").text
+
+
+def test_a_busy_server_is_asked_again(chromium, model):
+    with running(model, queue=1) as server:
+        chromium.open(f"{server.address}/")
+        chromium.until(f"{TEXT.format('hint')}.includes('megapixels')")
+        with server.service.admission.slot():
+            chromium.evaluate("document.querySelector('[data-sample]').click()")
+            chromium.until(f"{TEXT.format('wait-text')}.includes('busy')")
+        chromium.until(DONE)
+
+
+def test_a_key_is_asked_for_until_it_is_right(chromium, model):
+    with running(model, key="right") as server:
+        chromium.open(f"{server.address}/")
+        chromium.evaluate("document.querySelector('[data-sample]').click()")
+        for key in ("wrong", "right"):
+            chromium.until("document.getElementById('lock').open")
+            assert chromium.evaluate("document.getElementById('lock-error').hidden") == (key == "wrong")
+            chromium.evaluate("document.getElementById('key').focus()")
+            chromium.call("Input.insertText", text=key)
+            chromium.press("Enter", 13, "\r")
+        chromium.until(DONE)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_shows_it_all_in_its_width(page, dark):
+    page.size(360, 740, phone=True, dark=dark)
+    page.evaluate("document.querySelector('[data-sample]').click()")
+    page.until(DONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    small = page.evaluate("""[...document.querySelectorAll('button, .views span')].filter((one) => one.offsetParent)
+        .map((one) => one.getBoundingClientRect()).filter((box) => box.height < 44 || box.width < 44).length""")
+    assert small == 0, "a finger is 44 pixels wide"
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, ground[4:-1].split(","))) < 200) == dark
+
+
+def test_every_control_has_a_name_and_nothing_comes_from_elsewhere(page, server):
+    page.evaluate("document.querySelector('[data-sample]').click()")
+    page.until(DONE)
+    tree = page.call("Accessibility.getFullAXTree")["nodes"]
+    roles = ("button", "radio", "slider", "image", "img")
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node.get("ignored") and node.get("role", {}).get("value") in roles
+    ]
+    assert {"button", "radio", "slider"} <= {role for role, _ in named}
+    assert [role for role, name in named if not name] == []
+    assert "Research use only" in page.evaluate("document.querySelector('header').innerText")
+    hosts = page.evaluate("performance.getEntriesByType('resource').map((one) => new URL(one.name).origin)")
+    assert {host for host in hosts if host != "null"} <= {server.address}
+    policy = server.get("/").headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    refused = page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
+    assert refused == "refused"
+    assert any("Content Security Policy" in line for line in page.complaints), "by the policy, not for want of a server"

@@ -1,0 +1,156 @@
+"""The parts of serving by themselves: contours against their mask, Accept, batches, limits, the command."""
+
+import contextlib
+import socket
+
+import numpy as np
+import pytest
+
+from hymunet import cli
+from hymunet.inference import Segmenter
+from hymunet.serving.answer import regions, wanted
+from hymunet.serving.batching import Batcher
+from hymunet.serving.limits import Admission, Limits, Refused
+from tests.support.versions import untrained
+
+
+def redrawn(found, shape):
+    import cv2
+
+    mask = np.zeros(shape, np.uint8)
+    for region in found:
+        points = [np.array(ring) for ring in (region["outline"], *region["holes"])]
+        own = cv2.fillPoly(np.zeros(shape, np.uint8), points[:1], 1)
+        for hole in points[1:]:
+            cv2.fillPoly(own, [hole], 0)
+        for hole in points[1:]:
+            cv2.polylines(own, [hole], True, 1)
+        mask |= own
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_contours_give_the_mask_back(seed):
+    import cv2
+
+    random = np.random.default_rng(seed)
+    shape = tuple(map(int, random.integers(1, 90, 2)))
+    noise = cv2.GaussianBlur(random.normal(size=shape), (0, 0), float(random.uniform(0.3, 4)))
+    mask = (noise > np.quantile(noise, random.uniform(0, 1))).astype(np.uint8)
+    found = regions(mask)
+    np.testing.assert_array_equal(redrawn(found, shape), mask)
+    areas = [region["area_pixels"] for region in found]
+    assert (sum(areas), areas) == (mask.sum(), sorted(areas, reverse=True))
+    for region in found:
+        x, y, width, height = region["box"]
+        points = np.array(region["outline"])
+        assert (*points.min(0), *points.max(0)) == (x, y, x + width - 1, y + height - 1)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", "json"),
+        ("*/*", "json"),
+        ("image/png", "mask"),
+        ("image/*", "mask"),
+        ("application/json", "json"),
+        ("image/png;q=0.5, application/json", "json"),
+        ("image/png, application/json;q=0.9", "mask"),
+        ("text/html, image/png;q=0.8, */*;q=0.1", "mask"),
+        ("IMAGE/PNG ; q=1", "mask"),
+        ("application/json;q=0, image/png", "mask"),
+        ("text/html", None),
+        ("image/png;q=0", None),
+        ("image/png;q=much", None),
+        (";;,,", None),
+    ],
+)
+def test_accept(accept, expected):
+    if expected:
+        assert wanted(accept) == expected
+    else:
+        with pytest.raises(Refused, match="image/png"):
+            wanted(accept)
+
+
+@pytest.fixture(scope="module")
+def segmenters(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return [Segmenter.load(untrained(folder / str(size), size, seed=size)) for size in (32, 48)]
+
+
+def test_a_batch_is_of_one_version(segmenters):
+    sizes = []
+    batcher = Batcher(8, lambda size, seconds: sizes.append(size))
+    random = np.random.default_rng(0)
+    asked = []
+    for number in range(30):
+        segmenter = segmenters[number % 2]
+        image = random.integers(0, 256, (segmenter.image_size,) * 2 + (3,), dtype=np.uint8)
+        asked.append((segmenter, image, batcher.submit(segmenter, image)))
+    batcher.stop()
+    for segmenter, image, result in asked:
+        np.testing.assert_allclose(result.result(0), segmenter.probabilities(image[None])[0], atol=1e-5)
+    assert sum(sizes) == 30
+    assert 1 < max(sizes) <= 8
+
+
+def test_an_image_that_fails_fails_alone_and_one_that_is_withdrawn_is_left_out(segmenters):
+    computed = []
+    batcher = Batcher(8, lambda size, seconds: computed.append(size))
+    image = np.zeros((32, 32, 3), np.uint8)
+    results = [batcher.submit(segmenters[0], one) for one in (image, image, image[:7], image)]
+    withdrawn = batcher.submit(segmenters[0], image)
+    cancelled = withdrawn.cancel()
+    batcher.stop()
+    assert [result.exception(0) is None for result in results] == [True, True, False, True]
+    assert sum(computed) == 3 + (not cancelled)
+    assert not batcher.alive
+
+
+def test_admission_gives_slots_back_and_names_a_time():
+    admission = Admission(2)
+    with admission.slot(), admission.slot():
+        with pytest.raises(Refused) as refused:
+            admission.slot().__enter__()
+        assert refused.value.status == 429
+        assert 1 <= refused.value.retry_after <= 60
+    assert admission.count == 0
+    with contextlib.suppress(ZeroDivisionError), admission.slot():
+        raise ZeroDivisionError
+    assert admission.count == 0
+    for _ in range(100):
+        admission.took(1000)
+    with admission.slot():
+        assert admission.retry_after == 60
+
+
+@pytest.mark.parametrize("name", Limits.__dataclass_fields__)
+def test_a_limit_below_what_is_possible_is_named(name):
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} 0 must be above 0"):
+        Limits(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "nowhere"], "nowhere"),
+        (["--model", "models:/x"], "expected models:/NAME@ALIAS"),
+        (["--queue", "0"], "--queue 0 must be above 0"),
+        (["--drain-seconds", "-1"], "--drain-seconds at least 0"),
+    ],
+)
+def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["serve", *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_named(model, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--model", str(model), "--port", str(port)]) == 1
+    assert f"port {port}: Address already in use; choose another --port" in capsys.readouterr().err

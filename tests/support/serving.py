@@ -1,0 +1,46 @@
+"""A server in a thread of the test's process, on a real socket."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import uvicorn
+
+from hymunet.serving.app import create_app
+from hymunet.serving.limits import Limits
+from hymunet.serving.server import Protocol
+
+
+@dataclass(frozen=True)
+class Running:
+    """service: what the application shares."""
+
+    address: str
+    service: Any
+
+    def post(self, data: Any = None, query: str = "", **options: Any) -> requests.Response:
+        return requests.post(f"{self.address}/v1/segment{query}", data=data, timeout=60, **options)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return requests.get(f"{self.address}{path}", timeout=60, **options)
+
+
+@contextlib.contextmanager
+def running(model: str | Path, follow_seconds: float = 10.0, key: str = "", **limits: Any) -> Iterator[Running]:
+    app = create_app(str(model), follow_seconds, Limits(**limits), key)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Protocol, ws="none", log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            thread.join(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Running(f"http://127.0.0.1:{port}", app.state.service)
+    finally:
+        server.should_exit = True
+        thread.join(60)
