@@ -10,7 +10,7 @@ WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models results study test test-containers test-ranks test-gpu kubeflow-demo lint chaos faults benchmarks picture clean
+.PHONY: help setup demo models results study test test-containers test-ranks test-gpu kubeflow-demo lint chaos faults benchmarks serving picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -202,9 +202,12 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
-    for name in ("fastapi", "PIL", "prometheus_client", "python_multipart", "uvicorn"):
+    needed = dict.fromkeys(("fastapi", "PIL", "prometheus_client", "python_multipart", "uvicorn"), "serve")
+    if arguments.model.startswith("models:"):
+        needed["mlflow"] = "serve,train"
+    for name, extra in needed.items():
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed; serving is an extra: pip install hymunet[serve]")
+            raise ValueError(f"{name} is not installed; serving needs it: pip install hymunet[{extra}]")
 
     from hymunet.serving.limits import Limits
     from hymunet.serving.server import serve

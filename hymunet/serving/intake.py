@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import io
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import numpy as np
 from fastapi import Request
@@ -63,7 +63,7 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def _file_of_form(headers: Headers, body: bytes) -> bytes:
-    async def once() -> AsyncIterator[bytes]:
+    async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(headers, once(), max_files=2, max_fields=10)

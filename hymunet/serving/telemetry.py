@@ -13,18 +13,22 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        place = {"registry": self.registry}
-        self.requests = Counter("hymunet_requests", "Requests for a mask, by HTTP status", ["status"], **place)
-        self.seconds = Histogram("hymunet_request_seconds", "From head to answer", buckets=SECONDS, **place)
+        here = self.registry
+        self.requests = Counter("hymunet_requests", "Requests for a mask, by HTTP status", ["status"], registry=here)
+        self.seconds = Histogram("hymunet_request_seconds", "From head to answer", buckets=SECONDS, registry=here)
         self.stages = Histogram(
-            "hymunet_stage_seconds", "Where it goes: upload, decode, model, encode", ["stage"], buckets=SECONDS, **place
+            "hymunet_stage_seconds",
+            "upload, decode, model, encode",
+            ["stage"],
+            buckets=SECONDS,
+            registry=here,
         )
-        self.batches = Histogram("hymunet_batch_images", "Images the model saw at once", buckets=BATCHES, **place)
-        self.model_seconds = Counter("hymunet_model_seconds", "Seconds in which the model computed", **place)
-        self.in_flight = Gauge("hymunet_requests_in_flight", "Requests between head and answer", **place)
-        self.model = Gauge("hymunet_model", "1 for the model that answers", ["source", "weights_sha256"], **place)
-        self.switches = Counter("hymunet_model_switches", "Versions taken over from the registry", **place)
-        self.failures = Counter("hymunet_follow_failures", "Looks at the registry that failed", **place)
+        self.batches = Histogram("hymunet_batch_images", "Images the model saw at once", buckets=BATCHES, registry=here)
+        self.model_seconds = Counter("hymunet_model_seconds", "Seconds in which the model computed", registry=here)
+        self.in_flight = Gauge("hymunet_requests_in_flight", "Requests between head and answer", registry=here)
+        self.model = Gauge("hymunet_model", "1 for the model that answers", ["source", "weights_sha256"], registry=here)
+        self.switches = Counter("hymunet_model_switches", "Versions taken over from the registry", registry=here)
+        self.failures = Counter("hymunet_follow_failures", "Looks at the registry that failed", registry=here)
 
     def batch(self, size: int, seconds: float) -> None:
         self.batches.observe(size)

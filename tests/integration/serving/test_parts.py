@@ -1,6 +1,7 @@
 """The parts of serving by themselves: contours against their mask, Accept, batches, limits, the command."""
 
 import contextlib
+import importlib.util
 import socket
 
 import numpy as np
@@ -154,3 +155,16 @@ def test_a_port_that_is_taken_is_named(model, capsys):
         port = taken.getsockname()[1]
         assert cli.main(["serve", "--model", str(model), "--port", str(port)]) == 1
     assert f"port {port}: Address already in use; choose another --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "missing", "remedy"),
+    [("folder", "python_multipart", "hymunet[serve]"), ("models:/x@champion", "mlflow", "hymunet[serve,train]")],
+)
+def test_a_package_that_is_not_installed_is_named(monkeypatch, capsys, model, missing, remedy):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else found(name))
+    assert cli.main(["serve", "--model", model]) == 1
+    error = capsys.readouterr().err
+    assert missing in error
+    assert f"pip install {remedy}" in error
