@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hymunet.evaluation.confidence import soft_dice
 from hymunet.serving.follow import Loaded
 from hymunet.serving.limits import Refused
 
@@ -40,7 +41,7 @@ class Answer:
     @cached_property
     def mask(self) -> np.ndarray:
         """uint8 (H, W), 0 or 1: what Segmenter.masks gives."""
-        return (self.full > self.loaded.segmenter.threshold).astype(np.uint8)
+        return self.loaded.segmenter.mask(self.full, self.shape)
 
     def rendered(self, output: Output) -> bytes | dict[str, Any]:
         """PNG bytes (0 and 255; or probabilities times 255), or what becomes JSON."""
@@ -66,6 +67,7 @@ class Answer:
             "threshold": self.loaded.segmenter.threshold,
             "area_pixels": area,
             "area_fraction": area / (height * width),
+            "confidence": soft_dice(self.full, self.mask),
             "regions": regions(self.mask),
             "use": "research use only; not a medical device",
         }

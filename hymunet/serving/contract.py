@@ -30,6 +30,7 @@ _FACTS = {
     "threshold": {"type": "number"},
     "area_pixels": {"type": "integer"},
     "area_fraction": {"type": "number"},
+    "confidence": {"type": "number", "description": "Dice of the mask with the probabilities; 0 without a mask"},
     "regions": {"type": "array", "items": {"type": "object", "properties": _REGION}},
     "mask_png": {"type": "string", "format": "byte", "description": "output=all"},
     "probability_png": {"type": "string", "format": "byte", "description": "output=all"},

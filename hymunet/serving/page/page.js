@@ -7,6 +7,8 @@ const $ = (id) => document.getElementById(id);
 const entries = []; // { name, blob, bitmap, state: "waiting" | "working" | "done" | "failed", answer, mask, probability, error }
 let shown = null, working = false, limits = null, tint = 0.25;
 
+const SURE = [[0.9, "High"], [0.75, "Middling"], [0, "Low: have a person look"]]; // by the Dice of mask and probabilities
+
 const view = () => document.querySelector("input[name=view]:checked").value;
 const say = (text) => { $("status").textContent = text; };
 const number = (value) => value.toLocaleString("en");
@@ -120,7 +122,9 @@ function renderMeasures() {
   const largest = found.regions[0];
   small.textContent = largest ? "of the image is inside the outline" : "No pixel is more likely lesion than the threshold asks";
   $("verdict").replaceChildren(largest ? percent(found.area_fraction) : "Nothing outlined", small);
+  const sure = largest ? SURE.find(([least]) => found.confidence >= least)[1] : "Low: have a person look";
   const rows = [
+    ["Confidence", `${sure} (${found.confidence.toFixed(2)})`],
     ["Area", `${number(found.area_pixels)} pixels`],
     ["Image", `${number(found.width)} × ${number(found.height)}`],
     ["Regions", number(found.regions.length)],

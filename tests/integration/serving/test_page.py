@@ -62,6 +62,7 @@ def test_a_chosen_image_is_outlined_and_measured(page, segmenter, tmp_path):
     page.until(DONE)
     assert page.evaluate(TEXT.format("name")) == "mole <b>1.jpg", "a name is text"
     assert f"{mask.sum():,} pixels" in page.evaluate(TEXT.format("measures"))
+    assert page.evaluate(TEXT.format("measures")).startswith("Confidence")
     choose_view(page, "mask")
     np.testing.assert_array_equal(canvas(page)[..., 0], 255 * mask)
     choose_view(page, "original")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hymunet import images
+from hymunet.evaluation.confidence import soft_dice
 from tests.support.image_files import bad, good
 from tests.support.serving import running
 
@@ -208,6 +209,7 @@ def test_both_pictures_and_the_measures_are_of_one_mask(server, segmenter):
     assert ((probability > 128)[mask == 0]).sum() == 0
     assert (found["width"], found["height"]) == mask.shape[::-1]
     assert (found["area_pixels"], found["area_fraction"]) == (mask.sum(), mask.mean())
+    assert found["confidence"] == pytest.approx(soft_dice(probability / np.float32(255), mask), abs=0.01)
     assert found["model"]["weights_sha256"] == segmenter.info["weights_sha256"]
     plain = server.post(JPEG).json()
     assert plain == {key: value for key, value in found.items() if not key.endswith("_png")}
