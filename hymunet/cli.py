@@ -5,11 +5,11 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hymunet.processors import limit_threads
+from hymunet.registry import commands as registry_commands
 from hymunet.study import commands as study_commands
 
 MODEL, EVALUATION = "artifacts/model", "reports/evaluation"
@@ -74,16 +74,8 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--precision", choices=("float32", "auto", "bf16"), default="float32", help=faster)
     predict.add_argument("--output", type=Path, required=True, help="folder for NAME_mask.png and NAME_overlay.png")
 
-    models = with_params(verb("models", run_models, "the registry: list versions, move the alias champion"))
-    models.add_argument(
-        "action",
-        choices=("list", "promote", "rollback"),
-        help="promote: the challenger becomes champion if at least as good on the same test images; rollback: undo it",
-    )
-    models.add_argument(
-        "--regardless", action="store_true", help="promote without a comparison, and a version that was taken back, too"
-    )
-    models.add_argument("--name", help="the registered model (default: register.model_name of the parameters)")
+    text = "the registry: list and compare versions, promote one, go back, read and check the ledger"
+    registry_commands.add(verb("models", None, text), with_params)
 
     export = with_model(verb("export", run_export, "write the model as one ONNX file, checked against the model"))
     export.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")
@@ -160,32 +152,6 @@ def run_predict(arguments: argparse.Namespace) -> None:
     count = predict.predict(segmenter, arguments.images, arguments.output)
     how = f"lesion where the probability exceeds {segmenter.threshold:g}{', averaged over flips' * segmenter.flips}"
     print(f"{count} masks and overlays in {arguments.output}: {how} ({authority})")
-
-
-def run_models(arguments: argparse.Namespace) -> int:
-    from hymunet import params
-    from hymunet.registry import promote
-
-    name = arguments.name or params.load(arguments.params, "register", changes=arguments.set).register.model_name
-    if arguments.action == "rollback":
-        lost, gained = promote.rollback(name)
-        print(f"{name}: version {gained} is champion again, version {lost} no longer")
-    elif arguments.action == "promote":
-        decision = promote.promote(name, arguments.regardless)
-        if not decision.promoted:
-            raise ValueError(f"not promoted: {decision.reason}")
-        print(f"{name}: version {decision.version} is champion: {decision.reason}")
-    else:
-        print(f"{'version':<9}{'test Dice (95 % CI)':<28}{'registered':<19}aliases")
-        for row in promote.versions(name):
-            dice = (
-                f"{float(row['dice']):.4f} ({float(row['low']):.4f} to {float(row['high']):.4f})"
-                if row["dice"]
-                else "-"
-            )
-            created = datetime.fromtimestamp(row["created"] / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-            print(f"{row['version']:<9}{dice:<28}{created:<19}{', '.join(row['aliases'])}")
-    return 0
 
 
 def run_export(arguments: argparse.Namespace) -> None:

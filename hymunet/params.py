@@ -128,6 +128,18 @@ class Register(Section):
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 
 
+class Promote(Section):
+    rule: Literal["non_inferiority", "superiority"]
+    margin: Fraction
+    slice_margin: Fraction
+    min_dice: Fraction
+    max_missed: Fraction
+    more_missed: Annotated[int, Field(ge=0)]
+    max_leaked: Annotated[int, Field(ge=0)]
+    max_decisions: Count
+    reproducible: bool
+
+
 class Params(Section):
     data: Data
     prepare: Prepare
@@ -137,6 +149,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     register_: Annotated[Register, Field(alias="register")]
+    promote: Promote
 
     @model_validator(mode="after")
     def _model_takes_the_images(self) -> Self:
@@ -158,6 +171,7 @@ class Sections:
     train: Train
     evaluate: Evaluate
     register: Register
+    promote: Promote
 
     def __init__(self, params: Params, names: tuple[str, ...]) -> None:
         for name in names:

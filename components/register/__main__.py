@@ -8,6 +8,9 @@ PATHS = {
     "model": "artifacts/model",
     "evaluation": "reports/evaluation",
     "split": "data/split/split.json",
+    "members": "data/split/split.csv",
+    "prepared": "data/prepared",
+    "verdict": "reports/validation/verdict.json",
     "output": "reports/registration",
 }
 
@@ -19,9 +22,11 @@ def main(argv: list[str] | None = None) -> None:
 
     name = params.load(args.params, "register", changes=args.set).register.model_name
 
+    from hymunet.registry import grounds
     from hymunet.registry.register import register
 
-    done = register(name, args.model, args.evaluation, args.split, args.output)
+    rests_on = grounds.collect(args.members, args.prepared, args.verdict)
+    done = register(name, args.model, args.evaluation, args.split, args.output, rests_on=rests_on)
     version, there = done.statement.version, done.statement.registry
     if done.challenger == version:
         print(f"register: {name} version {version} is the challenger in {there}")

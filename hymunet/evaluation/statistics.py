@@ -68,11 +68,14 @@ class Ranking:
     tau: float
 
 
-def bootstrap(values: np.ndarray, resamples: int, seed: int, groups: Groups = None) -> list[Estimate]:
+def bootstrap(
+    values: np.ndarray, resamples: int, seed: int, groups: Groups = None, tail: float = (1 - LEVEL) / 2
+) -> list[Estimate]:
     """values (images, k) -> one estimate per column; all columns share the resamples. At least one image.
 
-    The percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13): the middle 95 % of
-    the means of `resamples` draws with replacement, of whole groups (Field and Welsh, J. R. Stat. Soc. B 2007).
+    The percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13): what is left of the
+    means of `resamples` draws with replacement, of whole groups (Field and Welsh, J. R. Stat. Soc. B 2007), without the
+    share `tail` at either end.
     """
     values = np.asarray(values, np.float64)
     sums, sizes = _per_group(values.T, groups)
@@ -82,7 +85,6 @@ def bootstrap(values: np.ndarray, resamples: int, seed: int, groups: Groups = No
         weights = sizes[drawn].sum(1)
         for column, total in enumerate(sums):
             means[block, column] = total[drawn].sum(1) / weights
-    tail = (1 - LEVEL) / 2
     lows, highs = np.quantile(means, [tail, 1 - tail], axis=0)
     return [
         Estimate(mean=float(mean), low=float(low), high=float(high))
@@ -91,12 +93,17 @@ def bootstrap(values: np.ndarray, resamples: int, seed: int, groups: Groups = No
 
 
 def paired_difference(
-    ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int, groups: Groups = None
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    resamples: int,
+    seed: int,
+    groups: Groups = None,
+    tail: float = (1 - LEVEL) / 2,
 ) -> Estimate:
     """Mean of ours - theirs over the same images, each (images,), with the bootstrap's interval."""
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of {len(ours)} and of {len(theirs)} images cannot be paired")
-    return bootstrap((np.asarray(ours) - np.asarray(theirs))[:, None], resamples, seed, groups)[0]
+    return bootstrap((np.asarray(ours) - np.asarray(theirs))[:, None], resamples, seed, groups, tail)[0]
 
 
 def seed_interval(means: Sequence[float] | np.ndarray) -> Interval:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from hymunet import atomic, evidence, metrics
 from hymunet.commit import git_commit
 from hymunet.mlflow_store.address import RUN_KEY_TAG
 from hymunet.mlflow_store.experiment import experiment_id
-from hymunet.registry import package
+from hymunet.registry import grounds, package
 from hymunet.registry.card import card
 from hymunet.registry.client import CHALLENGER, public_uri, registry
 
@@ -44,13 +44,14 @@ class Registered:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is to be registered: folders and the records in them."""
+    """What is to be registered: folders and the records in them. grounds: as `grounds.collect` gives them."""
 
     model: Path
     evaluation: Path
     info: dict[str, Any]
     metrics: dict[str, Any]
     split: dict[str, Any]
+    grounds: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,24 +60,35 @@ class Candidate:
 
     @property
     def content(self) -> str:
-        """SHA-256 over weights, their description, the evaluation and the code that serves them."""
+        """SHA-256 over weights, their description, the evaluation, what it rests on, and the code that serves them."""
         digest = hashlib.sha256(package.code_sha256(self.name).encode())
         for path in (self.model / "model.safetensors", self.model / "model.json", self.evaluation / "metrics.json"):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
+        for name in sorted(self.grounds):
+            digest.update(hashlib.sha256(self.grounds[name]).digest())
         return digest.hexdigest()
 
 
-def register(name: str, model: Path, evaluation: Path, split: Path, output: Path, root: Path = Path()) -> Registered:
+def register(
+    name: str,
+    model: Path,
+    evaluation: Path,
+    split: Path,
+    output: Path,
+    root: Path = Path(),
+    rests_on: dict[str, bytes] | None = None,
+) -> Registered:
     """Registers the model of `model` with the scores of `evaluation`, or finds the version that already holds them.
 
     What is registered anew, or stated anew, becomes the challenger. Where the registry still holds what
     `output`/registration.json states, nothing changes: a challenger that came later stays.
-    split: split.json. root: the project, for git's commit and dvc.lock. Writes `output`/registration.json.
+    split: split.json. root: the project, for git's commit and dvc.lock. rests_on: of `grounds.collect`; a version
+    without it is one that promotion refuses. Writes `output`/registration.json.
     Raises ValueError when an input is missing or does not belong to the others, or MLflow does not answer.
     """
     remedy = "run the steps before this one first"
     records = (model / "model.json", evaluation / "metrics.json", split)
-    candidate = Candidate(model, evaluation, *(evidence.read(path, remedy) for path in records))
+    candidate = Candidate(model, evaluation, *(evidence.read(path, remedy) for path in records), grounds=rests_on or {})
     belong_together(candidate, split)
     tested, content = evidence.sha256(evaluation / "metrics.json"), candidate.content
     with registry() as client:
@@ -171,6 +183,9 @@ def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path)
         path = Path(temporary) / folder
         save(candidate, path)
         (path / "card.md").write_text(text, encoding="utf-8")
+        for file, content in candidate.grounds.items():
+            (path / grounds.FOLDER).mkdir(exist_ok=True)
+            (path / grounds.FOLDER / file).write_bytes(content)
         client.log_artifacts(run_id, str(path), folder)
     client.log_artifacts(run_id, str(candidate.evaluation), f"{folder}/evaluation")
     test = candidate.metrics["test"]

@@ -24,7 +24,10 @@ def build(root: Path, steps: int = 30) -> Path:
     """Writes data/prepared, data/split, artifacts/model and reports/training below `root`."""
     import cv2
 
+    from hymunet.data.check.verdict import write_verdict
+
     images, masks, hashes = write_data(root / "data")
+    write_verdict(root / "reports/validation/verdict.json", True, root / "data/prepared", root / "data/split/split.csv")
     reports = root / "reports/training"
     reports.mkdir(parents=True)
     cv2.imwrite(str(reports / "curves.png"), np.full((8, 8, 3), 127, np.uint8))

@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 def project(finished_training, tmp_path, monkeypatch):
     root = Path(shutil.copytree(finished_training, tmp_path / "project"))
     text = (ROOT / "profiles/paper.yaml").read_text()
-    (root / "params.yaml").write_text(text.replace("model_name: hymunet", "model_name: registered"))
+    text = text.replace("model_name: hymunet", "model_name: registered").replace("min_dice: 0.5", "min_dice: 0.0")
+    text = text.replace("max_missed: 0.1", "max_missed: 1.0").replace("reproducible: true", "reproducible: false")
+    (root / "params.yaml").write_text(text)
     monkeypatch.chdir(root)
     return root
 
@@ -46,22 +48,25 @@ def test_versions_are_registered_promoted_and_rolled_back(mlflow_server, project
     assert "registered version 1 is the challenger" in said_by(register), "the same content, the same version"
     written = json.loads((project / "reports/registration/registration.json").read_text())
     assert (written["registry"], written["version"]) == (mlflow_server.uri, 1)
-    assert "first champion" in said_by(cli.main, "models", "promote")
+    assert "version 1 becomes champion" in said_by(cli.main, "models", "promote")
 
     second = score(0.5)
     assert second > first, "0.98 is too much to ask of a pixel"
     assert "registered version 2 is the challenger" in said_by(register)
     promoted = said_by(cli.main, "models", "promote")
-    assert "version 2 is champion" in promoted
-    assert f"difference {second - first:+.4f}" in promoted
+    assert "version 2 becomes champion" in promoted
+    assert f"| {second - first:+.4f} (95 % interval" in promoted
 
     third = score(0.98001)
     said_by(register)
-    assert f"difference {third - second:+.4f}" in said_by(cli.main, "models", "promote", code=1)
+    assert f"Dice {third - second:+.4f}" in said_by(cli.main, "models", "promote", code=1)
     assert "version 1 is champion again" in said_by(cli.main, "models", "rollback")
-    listed = [line.split() for line in said_by(cli.main, "models", "list").splitlines()[1:]]
-    assert [line[0] for line in listed] == ["3", "2", "1"]
-    assert (listed[0][-1], listed[2][-1]) == ("challenger", "champion")
+    listed = json.loads(said_by(cli.main, "models", "list", "--json"))
+    assert [row["version"] for row in listed] == ["3", "2", "1"]
+    assert [row["aliases"] for row in listed] == [["challenger"], [], ["champion"]]
+    kinds = [entry["kind"] for entry in json.loads(said_by(cli.main, "models", "history", "--json"))]
+    assert kinds == ["promote", "promote", "refuse", "rollback"]
+    assert json.loads(said_by(cli.main, "models", "verify", "--json"))["findings"] == []
 
     import mlflow
 

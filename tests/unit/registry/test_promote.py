@@ -1,22 +1,30 @@
-"""Promotion and rollback on a real registry, with versions that hold what they read: tags and per-image scores."""
+"""Promotion and rollback on a real registry, with versions that hold what is read of them."""
 
 import itertools
+import json
 import re
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hymunet import cli
-from hymunet.registry import promote as module
 from hymunet.registry.client import CHALLENGER, CHAMPION
-from hymunet.registry.promote import promote, rollback, versions
+from hymunet.registry.ledger import SUFFIX
+from hymunet.registry.promote import compare, promote, rollback
+from hymunet.registry.verify import verify
+from tests.support.scored_versions import POLICY, TAGS, images_tested, write_version
 
-BASE = [0.50, 0.60, 0.70, 0.80, 0.90, 0.85]
-names = (f"candidate-{number}" for number in itertools.count())
+ROOT = Path(__file__).resolve().parents[3]
+BASE = np.random.default_rng(0).uniform(0.7, 0.9, 30)
+NAMES = (f"candidate-{number}" for number in itertools.count())
+ASKED = "the figure was wanted for a trial"
 
 
 @pytest.fixture
 def name(registry):
-    chosen = next(names)
+    chosen = next(NAMES)
     registry.create_registered_model(chosen)
     return chosen
 
@@ -25,12 +33,13 @@ def name(registry):
 def add(registry, name, tmp_path):
     """Registers a version with these Dice scores as the challenger; returns its number."""
 
-    def add(dice, images="the same", ids="abcdef"):
+    def add(dice, **how):
+        folder = tmp_path / "version"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_version(folder, np.asarray(dice), **how)
         run = registry.create_run("0").info
-        table = tmp_path / "per_image.csv"
-        table.write_text("id,dice\n" + "".join(f"{id},{score}\n" for id, score in zip(ids, dice, strict=True)))
-        registry.log_artifact(run.run_id, str(table), "model/evaluation")
-        tags = {"hymunet.test_images_sha256": images, "test.dice": f"{sum(dice) / len(dice):.6f}"}
+        registry.log_artifacts(run.run_id, str(folder), "model")
+        tags = {**TAGS, "hymunet.test_images_sha256": images_tested(folder), "test.dice": f"{np.mean(dice):.6f}"}
         tags |= {"test.dice.low": "0.1", "test.dice.high": "0.9"}
         version = registry.create_model_version(name, f"{run.artifact_uri}/model", run.run_id, tags=tags).version
         registry.set_registered_model_alias(name, CHALLENGER, version)
@@ -44,87 +53,100 @@ def champion(registry, name):
     return lambda: str(registry.get_registered_model(name).aliases.get(CHAMPION))
 
 
+@pytest.fixture
+def three(name, add):
+    """Three champions, one after the other."""
+    for gain in (0.0, 0.02, 0.04):
+        add(BASE + gain)
+        assert promote(name, POLICY).promoted
+
+
+def gate(decision, name):
+    return next(found for found in decision.gates if found.name == name)
+
+
 def test_the_first_challenger_becomes_champion_and_stays(name, add, champion):
     add(BASE)
-    assert promote(name).promoted
+    assert promote(name, POLICY).kind == "promote"
     assert champion() == "1"
-    again = promote(name)
-    assert (again.promoted, champion()) == (True, "1")
-    assert "already" in again.reason
+    again = promote(name, POLICY)
+    assert (again.kind, champion()) == ("none", "1")
 
 
 def test_a_better_challenger_wins_with_figures(registry, name, add, champion):
     add(BASE)
-    promote(name)
-    add([score + 0.01 for score in BASE])
-    decision = promote(name)
-    assert (decision.promoted, champion()) == (True, "2")
-    assert "difference +0.0100 (95 % CI +0.0100 to +0.0100) over the same 6 test images" in decision.reason
+    promote(name, POLICY)
+    add(BASE + 0.01)
+    decision = promote(name, POLICY)
+    assert (decision.kind, decision.against, decision.entry, champion()) == ("promote", "1", 2, "2")
+    assert gate(decision, "Dice").figure == "+0.0100 (95 % interval +0.0100 to +0.0100)"
     assert registry.get_model_version(name, "2").tags["hymunet.promotion"] == decision.reason
-
-
-def test_an_equal_challenger_wins(name, add, champion):
-    add(BASE)
-    promote(name)
-    add(BASE)
-    assert promote(name).promoted
-    assert champion() == "2"
 
 
 def test_a_worse_challenger_is_refused_and_nothing_moves(name, add, champion):
     add(BASE)
-    promote(name)
-    add([*BASE[:-1], 0.79])
-    decision = promote(name)
+    promote(name, POLICY)
+    add(BASE - 0.02)
+    decision = promote(name, POLICY)
     assert (decision.promoted, champion()) == (False, "1")
-    assert "difference -0.0100" in decision.reason
-    assert "not as good" in decision.reason
+    assert "Dice -0.0200 (95 % interval -0.0200 to -0.0200), lower end at least -0.0100" in decision.reason
     with pytest.raises(ValueError, match="first champion that is left"):
         rollback(name)
 
 
-def test_scores_are_paired_by_image_and_not_by_row(name, add):
+def test_refusals_count_as_decisions_of_the_test_set_and_the_same_question_counts_once(name, add):
     add(BASE)
-    promote(name)
-    add(BASE[::-1], ids="fedcba")
-    assert "(95 % CI +0.0000 to +0.0000)" in promote(name).reason
+    promote(name, POLICY)
+    add(BASE - 0.02)
+    assert promote(name, POLICY).decided_before == 0
+    assert promote(name, POLICY).decided_before == 0
+    add(BASE - 0.03)
+    assert compare(name, POLICY).decided_before == 1
+    decision = promote(name, POLICY)
+    assert decision.decided_before == 1
+    assert "lower end at least -0.0033" in decision.reason
+    add(BASE, prefix="fresh")
+    assert compare(name, POLICY).decided_before == 0
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [({"images": "others"}, "not tested on the same images"), ({"ids": "abcdeX"}, "lists different images")],
-)
-def test_other_test_images_are_refused_however_good_the_scores(name, add, champion, other, message):
+def test_other_test_images_are_refused_however_good_the_scores(name, add, champion):
     add(BASE)
-    promote(name)
-    add([1.0] * 6, **other)
-    with pytest.raises(ValueError, match=message):
-        promote(name)
-    assert champion() == "1"
+    promote(name, POLICY)
+    add(BASE + 0.05, prefix="other")
+    decision = promote(name, POLICY)
+    assert (decision.kind, champion()) == ("refuse", "1")
+    assert gate(decision, "same test images").why == "version 2 and version 1 were tested on other images"
 
 
-def test_rollback_walks_back_through_the_champions(name, add, champion):
-    for gain in (0.0, 0.01, 0.02):
-        add([score + gain for score in BASE])
-        promote(name)
+def test_rollback_walks_back_through_the_champions(name, three, champion):
     assert rollback(name) == ("3", "2")
     assert rollback(name) == ("2", "1")
     assert champion() == "1"
     with pytest.raises(ValueError, match="version 1 is the first champion that is left"):
         rollback(name)
     with pytest.raises(ValueError, match="version 3 was champion and was taken back for version 2.*--regardless"):
-        promote(name)
+        promote(name, POLICY)
     assert champion() == "1", "what was taken back does not come back by itself"
-    assert promote(name, regardless=True).promoted
+    assert promote(name, POLICY, regardless=ASKED).kind == "override"
     assert rollback(name) == ("3", "1")
 
 
-def test_a_promotion_that_fails_half_way_loses_nothing(registry, name, add, champion, monkeypatch):
+def test_rollback_to_any_earlier_champion_and_to_no_other(name, three, add, champion):
+    add(BASE + 0.06)
+    with pytest.raises(ValueError, match="version 4 was no champion before; those left: 1, 2"):
+        rollback(name, to="4")
+    assert rollback(name, to="1", reason="a fault in preprocessing", dry_run=True) == ("3", "1")
+    assert champion() == "3", "a rehearsal changes nothing"
+    assert rollback(name, to="1", reason="a fault in preprocessing") == ("3", "1")
+    assert champion() == "1"
+
+
+def test_a_promotion_that_fails_half_way_leaves_the_old_champion_and_verify_ends_it(
+    registry, name, add, champion, monkeypatch
+):
     add(BASE)
-    promote(name)
-    add([score + 0.01 for score in BASE])
-    promote(name)
-    add([score + 0.02 for score in BASE])
+    promote(name, POLICY)
+    add(BASE + 0.01)
     original = type(registry).set_registered_model_alias
 
     def fail(self, *arguments):
@@ -132,51 +154,58 @@ def test_a_promotion_that_fails_half_way_loses_nothing(registry, name, add, cham
 
     monkeypatch.setattr(type(registry), "set_registered_model_alias", fail)
     with pytest.raises(ConnectionError):
-        promote(name)
+        promote(name, POLICY)
+    assert champion() == "1"
     monkeypatch.setattr(type(registry), "set_registered_model_alias", original)
+    said = verify(name, dry_run=True).findings
+    assert "names version 1, the ledger's champion is version 2: left by a promotion" in said[0].text
+    assert (said[0].mended, champion()) == (False, "1")
+    assert [finding.mended for finding in verify(name).findings] == [True]
     assert champion() == "2"
+    assert verify(name).findings == ()
     assert rollback(name) == ("2", "1")
 
 
-def test_without_a_model_or_a_challenger_it_says_what_to_do(registry, name):
+def test_an_alias_that_was_moved_by_hand_is_not_followed(registry, name, three, add, champion):
+    add(BASE + 0.06)
+    registry.set_registered_model_alias(name, CHAMPION, "4")
+    for act in (lambda: promote(name, POLICY), lambda: rollback(name)):
+        with pytest.raises(
+            ValueError, match="names version 4, which no entry of the ledger made champion; it was moved"
+        ):
+            act()
+    (found,) = verify(name).findings
+    assert "moved by hand" in found.text
+    assert champion() == "3"
+
+
+def test_verify_names_the_file_whose_byte_changed(registry, registry_home, name, three):
+    run = registry.get_model_version(name, "3").run_id
+    (weights,) = registry_home.glob(f"mlruns/*/{run}/artifacts/model/artifacts/model/model.safetensors")
+    weights.write_bytes(b"weightS")
+    (found,) = verify(name).findings
+    assert found.mended is None
+    assert "version 3: metrics.json: weights_sha256, model.json: weights_sha256" in found.text
+
+
+def test_a_registry_without_a_ledger_goes_on_with_its_champions(registry, name, add, champion):
+    for gain in (0.0, 0.01, 0.02):
+        add(BASE + gain)
+    registry.set_registered_model_tag(name, "hymunet.champions", '["1", "2"]')
+    registry.set_registered_model_alias(name, CHAMPION, "2")
+    assert promote(name, POLICY).against == "2"
+    assert champion() == "3"
+    assert rollback(name) == ("3", "2")
+    assert rollback(name) == ("2", "1")
+
+
+def test_without_a_model_or_a_challenger_it_says_what_to_do(name):
     with pytest.raises(ValueError, match="no model named nowhere in the registry"):
-        promote("nowhere")
+        promote("nowhere", POLICY)
     with pytest.raises(ValueError, match="has no challenger; register one: dvc repro register"):
-        promote(name)
+        promote(name, POLICY)
     with pytest.raises(ValueError, match="no champion to take back"):
         rollback(name)
-
-
-def test_the_list_shows_the_newest_first_with_aliases(name, add):
-    add(BASE)
-    promote(name)
-    add(BASE)
-    rows = versions(name)
-    assert [(row["version"], row["aliases"]) for row in rows] == [("2", ["challenger"]), ("1", ["champion"])]
-    assert float(rows[0]["dice"]) == pytest.approx(0.725)
-
-
-def test_the_command_promotes_refuses_and_lists(name, add, capsys):
-    add(BASE)
-    assert cli.main(["models", "promote", "--name", name]) == 0
-    add([score - 0.01 for score in BASE])
-    assert cli.main(["models", "promote", "--name", name]) == 1
-    refusal = capsys.readouterr().err
-    assert refusal.startswith("hymunet models: not promoted: version 2 (Dice 0.7150) against version 1 (Dice 0.7250)")
-    assert refusal.count("\n") == 1
-    assert cli.main(["models", "list", "--name", name]) == 0
-    listed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in listed] == ["version", "2", "1"]
-    assert listed[2].endswith("champion")
-    assert cli.main(["models", "rollback", "--name", name]) == 1
-
-
-def test_the_history_is_bounded(registry, name, add, monkeypatch):
-    monkeypatch.setattr(module, "HISTORY_LENGTH", 2)
-    for _ in range(5):
-        add(BASE)
-        promote(name)
-    assert registry.get_registered_model(name).tags["hymunet.champions"] == '["3", "4"]'
 
 
 def deleted_version(number):
@@ -195,7 +224,7 @@ STATES = {  # three champions, 1 to 3, then this happens; what rollback and prom
     "nothing": (lambda registry, name: None, ("3", "2"), "taken back for version 2"),
     "the one before was deleted": (deleted_version("2"), ("3", "1"), "taken back for version 1"),
     "the champion was deleted": (deleted_version("3"), ("none", "2"), "has no challenger; register one"),
-    "the alias was deleted": (deleted_alias(CHAMPION), ("none", "2"), "version 3 .* against version 2"),
+    "the alias was deleted": (deleted_alias(CHAMPION), ("3", "2"), "taken back for version 2"),
     "all before were deleted": (
         both(deleted_version("1"), deleted_version("2")),
         "version 3 is the first champion that is left",
@@ -212,11 +241,8 @@ STATES = {  # three champions, 1 to 3, then this happens; what rollback and prom
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_there_is_a_way_on_from_every_state_of_a_registry(registry, name, add, champion, state):
+def test_there_is_a_way_on_from_every_state_of_a_registry(registry, name, three, champion, state):
     act, back, on = STATES[state]
-    for gain in (0.0, 0.01, 0.02):
-        add([score + gain for score in BASE])
-        promote(name)
     act(registry, name)
     if isinstance(back, str):
         with pytest.raises(ValueError, match=back):
@@ -224,19 +250,98 @@ def test_there_is_a_way_on_from_every_state_of_a_registry(registry, name, add, c
     else:
         assert rollback(name) == back
         assert champion() == back[1]
-    if "against" in on or "already" in on:
-        assert re.search(on, promote(name).reason)
+    if "already" in on:
+        assert re.search(on, promote(name, POLICY).reason)
     else:
         with pytest.raises(ValueError, match=on):
-            promote(name)
+            promote(name, POLICY)
 
 
-def test_a_change_over_without_a_comparison_is_asked_for_by_name(name, add, champion, registry, capsys):
+def test_after_the_champion_was_deleted_the_last_one_left_is_what_a_challenger_must_match(registry, name, three, add):
+    registry.delete_model_version(name, "3")
+    (found,) = verify(name).findings
+    assert "version 3, the champion, was deleted; hymunet models rollback" in found.text
+    add(BASE - 0.05)
+    assert (promote(name, POLICY).kind, promote(name, POLICY).against) == ("refuse", "2")
+    add(BASE + 0.05)
+    assert promote(name, POLICY).promoted
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(name, capsys, tmp_path):
+    """Runs `hymunet models ACTION …` on this model; returns exit code, output and the error."""
+    parameters = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "profiles/paper.yaml", parameters)
+
+    def command(action, *arguments):
+        code = cli.main(["models", action, *arguments, "--name", name, "--params", str(parameters)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command
+
+
+def test_the_command_promotes_refuses_and_lists(name, add, command, champion):
     add(BASE)
-    promote(name)
-    add([0.1] * 6, images="others, as the data grew")
-    assert cli.main(["models", "promote", "--name", name]) == 1
-    assert "to change over without a comparison: hymunet models promote --regardless" in capsys.readouterr().err
-    assert cli.main(["models", "promote", "--name", name, "--regardless"]) == 0
+    code, said, _ = command("promote")
+    assert code == 0
+    assert said.startswith(f"# {name}: version 1 becomes champion")
+    add(BASE - 0.02)
+    code, said, refusal = command("promote")
+    assert code == 1
+    assert refusal.startswith("hymunet models: not promoted: version 2 against version 1: Dice -0.0200")
+    assert refusal.count("\n") == 1
+    assert re.search(r"\| \*\*failed\*\* \| Dice +\| -0\.0200 \(95 % interval", said)
+    code, said, _ = command("list")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines()]
+    assert [row[0] for row in rows[2:]] == ["2", "1"]
+    assert [row[3] for row in rows[2:]] == ["challenger", "champion"]
+    assert rows[3][1] == f"{BASE.mean():.4f} (0.1000 to 0.9000)"
+    assert command("rollback")[0] == 1
+
+
+def test_an_override_needs_a_reason_which_stays(name, add, command, champion):
+    add(BASE)
+    command("promote")
+    add(np.full(30, 0.1), prefix="grown")
+    assert "version 2 and version 1 were tested on other images" in command("promote")[1]
+    assert "--regardless needs --reason WHY" in command("promote", "--regardless")[2]
+    assert "--regardless needs --reason WHY" in command("promote", "--regardless", "--reason", " ")[2]
+    assert "--reason belongs to --regardless" in command("promote", "--reason", ASKED)[2]
+    assert champion() == "1"
+    assert command("promote", "--regardless", "--reason", ASKED)[0] == 0
     assert champion() == "2"
-    assert "without a comparison" in registry.get_model_version(name, "2").tags["hymunet.promotion"]
+    last = json.loads(command("history", "--json")[1])[-1]
+    assert (last["kind"], last["version"], last["against"]) == ("override", "2", "1")
+    assert ASKED in last["reason"]
+    assert "Dice floor 0.1000, at least 0.5" in last["reason"], "what did not pass is kept beside it"
+    assert next(found["name"] for found in last["decision"]["gates"] if not found["passed"]) == "Dice floor"
+
+
+def test_a_rehearsal_says_what_would_be_and_writes_nothing(registry, name, add, command, champion):
+    add(BASE)
+    code, said, _ = command("promote", "--dry-run", "--json")
+    assert (code, json.loads(said)["kind"], champion()) == (0, "promote", "None")
+    assert not registry.search_registered_models(f"name = '{name}{SUFFIX}'")
+    command("promote")
+    add(BASE - 0.02)
+    code, said, _ = command("compare", "--json")
+    assert (code, json.loads(said)["promoted"]) == (0, False)
+    assert command("promote", "--dry-run")[0] == 1
+    assert len(json.loads(command("history", "--json")[1])) == 1
+
+
+def test_show_history_and_verify_for_people(name, three, command):
+    command("rollback", "--reason", "a fault in preprocessing")
+    said = command("show", "2")[1]
+    assert said.startswith(f"# {name} version 2 (champion)")
+    assert "hymunet.test_images_sha256" in said
+    assert "rollback. a fault in preprocessing" in said
+    assert "has no version 9" in command("show", "9")[2]
+    lines = command("history")[1].splitlines()
+    assert [line.split("|")[4].strip() for line in lines[2:]] == ["promote", "promote", "promote", "rollback"]
+    assert command("verify")[1] == f"{name}: version 2 is champion, 4 entries in the ledger\n"
+    assert json.loads(command("verify", "--json")[1])["findings"] == []

@@ -1,0 +1,51 @@
+"""Decisions, versions and the ledger as people and programs read them: Markdown and JSON."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hymunet.registry.ledger import Entry, State
+from hymunet.registry.promote import Decision
+
+HEADLINES = {
+    "promote": "version {version} becomes champion",
+    "override": "version {version} becomes champion without regard to the gates",
+    "refuse": "version {version} is not promoted",
+    "none": "version {version} is the champion already",
+}
+
+
+def record(decision: Decision) -> dict[str, Any]:
+    """For JSON."""
+    return {"promoted": decision.promoted, **asdict(decision)}
+
+
+def markdown(decision: Decision) -> str:
+    """The headline, the gates as a table, and what failed with its remedy."""
+    lines = [f"# {decision.model}: {HEADLINES[decision.kind].format(version=decision.version)}", ""]
+    if decision.gates:
+        rows = [
+            ("passed" if gate.passed else "**failed**", gate.name, gate.figure, gate.threshold)
+            for gate in decision.gates
+        ]
+        lines += [*table(("", "gate", "figure", "threshold"), rows), ""]
+    lines += [f"- {gate.name}: {gate.why}" for gate in decision.gates if not gate.passed and gate.why]
+    if decision.difference is not None:
+        times = f"{decision.decided_before} times" if decision.decided_before != 1 else "once"
+        lines.append(f"These test images have decided {times} before, on other pairs of versions.")
+    if decision.entry is not None:
+        lines.append(f"Entry {decision.entry} of the ledger.")
+    return "\n".join(lines).rstrip()
+
+
+def history(entries: Sequence[Entry], state: State) -> list[dict[str, Any]]:
+    """The ledger, oldest first; `holds`: no for an entry that came second and changed nothing."""
+    return [{**asdict(entry), "holds": entry.number not in state.void} for entry in entries]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, its columns aligned."""
+    cells = [list(head), *([text.replace("|", "\\|") for text in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = [f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |" for row in cells]
+    return [lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]]

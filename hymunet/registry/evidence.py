@@ -1,0 +1,143 @@
+"""What a registered version brings along for a decision, read from its folder; the gates judge it."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hymunet.registry import grounds
+
+PARTS = {  # of a version's folder, and where each lies in it
+    "weights": "artifacts/model/model.safetensors",
+    "model": "artifacts/model/model.json",
+    "metrics": "evaluation/metrics.json",
+    "scores": "evaluation/per_image.csv",
+    "split": f"{grounds.FOLDER}/{grounds.SPLIT}",
+    "files": f"{grounds.FOLDER}/{grounds.FILES}",
+    "verdict": f"{grounds.FOLDER}/{grounds.VERDICT}",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per test image, in the order of ids: Dice, pixels of the true mask, pixels of it that were found."""
+
+    ids: tuple[str, ...]
+    dice: np.ndarray
+    truth: np.ndarray
+    found: np.ndarray
+
+    @property
+    def missed(self) -> int:
+        """Images with a lesion of which not one pixel was found."""
+        return int(((self.truth > 0) & (self.found == 0)).sum())
+
+    def of(self, ids: tuple[str, ...]) -> "Scores":
+        """The same images in another order."""
+        place = {id: row for row, id in enumerate(self.ids)}
+        rows = [place[id] for id in ids]
+        return Scores(ids, self.dice[rows], self.truth[rows], self.found[rows])
+
+
+@dataclass(frozen=True)
+class Image:
+    """A row of split.csv and files.csv. part: train, validation or test; sha256: of the image's file."""
+
+    group: str
+    part: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one version; what it does not have is empty, and `missing` says why.
+
+    weights_sha256: of the weights that lie there. model, metrics, verdict: the records. images: id -> where it was.
+    hashes: part -> SHA-256 of the file. test_images: recomputed from the files' hashes, as evaluate computes it.
+    """
+
+    version: str
+    commit: str = ""
+    lock: str = ""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+    scores: Scores | None = None
+    images: Mapping[str, Image] = field(default_factory=dict)
+    test_images: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
+    """tags: of the version; folder: a copy of its own. Raises nothing for what is missing or damaged: that is said."""
+    content: dict[str, bytes] = {}
+    missing = []
+    for part, place in PARTS.items():
+        try:
+            content[part] = (folder / place).read_bytes()
+        except OSError:
+            missing.append(f"no {place}")
+    records: dict[str, dict[str, Any]] = {}
+    for part in ("model", "metrics", "verdict"):
+        records[part] = {}
+        if part in content:
+            try:
+                found = json.loads(content[part])
+                records[part] = found if isinstance(found, dict) else {}
+            except ValueError:
+                missing.append(f"{PARTS[part]} is no JSON")
+    scores: Scores | None = None
+    images: dict[str, Image] = {}
+    test_images = ""
+    try:
+        scores = _scores(content["scores"]) if "scores" in content else None
+    except (KeyError, ValueError) as error:
+        missing.append(f"{PARTS['scores']} is damaged: {error}")
+    try:
+        if "split" in content and "files" in content:
+            images, test_images = _images(content["split"], content["files"])
+    except (KeyError, ValueError) as error:
+        missing.append(f"{grounds.FOLDER}/ is damaged: {error}")
+    return Evidence(
+        version=version,
+        commit=tags.get("hymunet.git_commit", ""),
+        lock=tags.get("hymunet.dvc_lock_sha256", ""),
+        **records,
+        scores=scores,
+        images=images,
+        test_images=test_images,
+        hashes={part: hashlib.sha256(bytes_).hexdigest() for part, bytes_ in content.items()},
+        missing=tuple(missing),
+    )
+
+
+def _scores(table: bytes) -> Scores:
+    rows = _rows(table)
+    truth = [float(row["true_positive"]) + float(row["false_negative"]) for row in rows]
+    found = [float(row["true_positive"]) for row in rows]
+    dice = np.array([float(row["dice"]) for row in rows])
+    ids = tuple(row["id"] for row in rows)
+    if not ids or len(set(ids)) != len(ids) or not ((dice >= 0) & (dice <= 1)).all():
+        raise ValueError("no rows, an id twice, or a Dice outside 0 to 1")
+    return Scores(ids, dice, np.array(truth), np.array(found))
+
+
+def _images(split: bytes, files: bytes) -> tuple[dict[str, Image], str]:
+    """And the hash of the test images, over ids and files, as hymunet.evaluation defines it."""
+    hashes = {row["id"]: row for row in _rows(files)}
+    images = {row["id"]: Image(row["group"], row["split"], hashes[row["id"]]["sha256_image"]) for row in _rows(split)}
+    tested = sorted(
+        (id, *(hashes[id][name] for name in grounds.HASHES)) for id, image in images.items() if image.part == "test"
+    )
+    return images, hashlib.sha256(json.dumps(tested).encode()).hexdigest()
+
+
+def _rows(table: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(table.decode("utf-8"), newline="")))
