@@ -10,7 +10,7 @@ WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models results study test test-containers test-ranks test-gpu kubeflow-demo lint chaos faults benchmarks serving picture clean
+.PHONY: help setup demo models results study test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ results: $(VENV)/.dev ## every table and picture of studies/ from the per-image 
 
 study: $(VENV)/.dev ## all models in small forms on 200 real images at 64², stopped twice and continued: up to an hour
 	python -m pytest -m slow tests/integration/study
+
+races: $(VENV)/.dev ## 16 promoters at once, 50 times each, and 100 kills of one, on SQLite and PostgreSQL
+	python -m pytest -m slow tests/integration/registry/test_ledger_races.py
 
 faults: $(VENV)/.dev ## the long fault matrices: downloads, archives, tracking server
 	python -m pytest -m "slow and not gpu" --ignore tests/integration/study
