@@ -88,7 +88,8 @@ def register(
     """
     remedy = "run the steps before this one first"
     records = (model / "model.json", evaluation / "metrics.json", split)
-    candidate = Candidate(model, evaluation, *(evidence.read(path, remedy) for path in records), grounds=rests_on or {})
+    info, scores, divided = (evidence.read(path, remedy) for path in records)
+    candidate = Candidate(model, evaluation, info, scores, divided, rests_on or {})
     belong_together(candidate, split)
     tested, content = evidence.sha256(evaluation / "metrics.json"), candidate.content
     with registry() as client:
