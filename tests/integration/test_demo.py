@@ -1,6 +1,7 @@
 """`make demo` from a fresh clone, in miniature: the checkout is as before, and what it registers has a clean commit."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -49,4 +50,5 @@ def test_the_demo_leaves_the_checkout_clean(tmp_path: Path) -> None:
     assert commits == {head}
     again = subprocess.run(demo, cwd=clone, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert "Running stage" not in again.stdout
+    assert re.findall(r"Running stage '(\w+)'", again.stdout) == ["register"], "which asks its registry each time"
+    assert "hymunet version 1 is the challenger" in again.stdout

@@ -65,11 +65,12 @@ def whole(inputs, tmp_path_factory):
     return folder
 
 
+FEWER = " ahead each. To have them all: "  # how many processes depends on the processors, too
 ROOMS = {  # KiB of /dev/shm, ranks -> what is said
     "for all": (BYTES * 12 // 1024, 1, ""),
-    "for fewer batches": (BYTES * 5 // 1024, 1, "; 2 with 1 ahead each"),
+    "for fewer batches": (BYTES * 5 // 1024, 1, FEWER),
     "for none": (BYTES // 1024, 1, "; the training process makes its batches itself"),
-    "for fewer, of two ranks": (BYTES * 5 // 1024, 2, "; 2 with 1 ahead each"),
+    "for fewer, of two ranks": (BYTES * 5 // 1024, 2, FEWER),
 }
 
 
