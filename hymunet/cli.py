@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         verb("predict", run_predict, "segment images: a mask and an overlay for each, at its own size")
     )
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    faster = "bf16: faster where hardware computes in it (auto: there alone), pixels at the threshold may differ"
+    faster = "bf16: faster on GPUs and with AMX (auto: where hardware has bf16); pixels at the threshold may differ"
     predict.add_argument("--precision", choices=("float32", "auto", "bf16"), default="float32", help=faster)
     predict.add_argument("--output", type=Path, required=True, help="folder for NAME_mask.png and NAME_overlay.png")
 

@@ -29,8 +29,8 @@ class Segmenter:
     model: in evaluation mode. image_size: pixels per side that it sees. A pixel is lesion where its probability exceeds
     `threshold`; flips: averaged over the image, its mirror images and its half-turn. info: model.json. temperature: the
     logits of the probabilities are divided by it, so that they mean what they say. precision: float32, as evaluations
-    are made; bf16, or auto, which takes it where the hardware computes in it: faster, and pixels next to the threshold
-    may fall on its other side.
+    are made; bf16, or auto, which takes it where the hardware has it: faster on GPUs and with AMX, and pixels next to
+    the threshold may fall on its other side.
     """
 
     model: nn.Module
