@@ -23,6 +23,7 @@ from hymunet.study.plan import Cell, Plan, load
 BUSY = 73
 PATIENCE = 2.0
 PARENT = "HYMUNET_STUDY_RUNNER"  # the process that waits for this one: when it dies, this one stops
+AT_ONCE = "HYMUNET_STUDY_CELLS_A_DEVICE"  # how many cells the runner computes on this one's device at a time
 PR_SET_PDEATHSIG = 1
 TRAINED, STRETCHES = "trained.json", "stretches.json"
 
@@ -136,6 +137,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
         "precision": "float32" if dtype is None else "bf16",
         "training_seconds": round(sum(seconds), 1),
         "training_stretches": len(seconds),
+        "cells_on_the_device": int(os.environ.get(AT_ONCE, "1")),
         "peak_memory_bytes": device.peak_memory_bytes(used),
         **size.counts(content.model, content.prepare.image_size),
         "images_per_second": {

@@ -14,7 +14,7 @@ from types import FrameType
 from hymunet.processors import thread_variables, threads_wanted
 from hymunet.study import state as states_of
 from hymunet.study.board import Board
-from hymunet.study.cell import BUSY, PARENT
+from hymunet.study.cell import AT_ONCE, BUSY, PARENT
 from hymunet.study.data import Places
 from hymunet.study.definition import file_of
 from hymunet.study.plan import Cell, Plan
@@ -110,6 +110,7 @@ class Runner:
         environment = {**os.environ, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[worker % len(self.gpus)]
+            environment[AT_ONCE] = str(-(-self.workers // len(self.gpus)))
         environment |= thread_variables(max(1, threads_wanted() // self.workers))
         log = work / states_of.LOG
         with log.open("ab") as file:

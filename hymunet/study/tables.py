@@ -93,6 +93,12 @@ def _meaning(plan: Plan, scored: Scored, models: Sequence[str]) -> list[str]:
         notes.append("Near-duplicates among the test images are drawn together.")
     present = [scored.models[model] for model in models if model in scored.models]
     machines = sorted({record["machine"] for runs in present for record in runs.records})
+    if (
+        most := max((record.get("cells_on_the_device", 1) for runs in present for record in runs.records), default=1)
+    ) > 1:
+        notes.append(
+            f"Up to {most} cells shared a card, so that their rates are not the card's: compare no speeds here."
+        )
     commits = sorted({record["commit"][:12] for runs in present for record in runs.records})
     if machines:
         notes.append(f"Computed on {', '.join(machines)}; commits {', '.join(commits)}.")

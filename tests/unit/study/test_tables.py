@@ -242,3 +242,15 @@ def test_special_characters_survive_latex() -> None:
     assert formats.escaped(r"50 % of a_b & {c} \ ~ ^ < # $") == (
         r"50 \% of a\_b \& \{c\} \textbackslash{} \textasciitilde{} \textasciicircum{} $<$ \# \$"
     )
+
+
+@pytest.mark.parametrize(("said", "warned"), [({}, False), ({"cells_on_the_device": 2}, True)])
+def test_rates_of_cells_that_shared_a_card_are_not_to_be_compared(
+    study: Path, said: dict[str, int], warned: bool
+) -> None:
+    planned = plan.load(study)
+    small_study.publish(study, "unet", 0, small_study.drawn_rows("unet", 0), **said)
+    scored = scores.load(planned, "drawn")
+    assert scored is not None
+    notes = " ".join(tables.scores(planned, scored, "table_1").notes)
+    assert ("Up to 2 cells shared a card" in notes) is warned

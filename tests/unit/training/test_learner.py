@@ -276,6 +276,27 @@ def test_precision_follows_the_hardware():
             assert precision.autocast_dtype("bf16", cpu) is torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("tiles", "instructions", "vendor", "expected"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),  # measured: 120 ms against 86 in float32
+        (False, True, "AuthenticAMD", True),
+        (False, True, "", False),
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_bfloat16_is_computed_in_where_the_processor_is_faster_with_it(
+    tiles, instructions, vendor, expected, monkeypatch, tmp_path
+):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n" if vendor else "processor\t: 0\n")
+    found = precision.processor_vendor(tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(precision, "processor_vendor", lambda: found)
+    assert precision.computes_in_bfloat16(torch.device("cpu")) is expected
+
+
 def test_bf16_trains(inputs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this processor only emulates it
