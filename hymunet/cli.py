@@ -4,10 +4,10 @@ import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
 from hymunet.registry import commands as registry_commands
 from hymunet.study import commands as study_commands
@@ -66,13 +66,8 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--evaluation", type=Path, help=tested)
         return added
 
-    predict = with_model(
-        verb("predict", run_predict, "segment images: a mask and an overlay for each, at its own size")
-    )
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    faster = "bf16: faster on GPUs and with AMX (auto: where hardware has bf16); pixels at the threshold may differ"
-    predict.add_argument("--precision", choices=("float32", "auto", "bf16"), default="float32", help=faster)
-    predict.add_argument("--output", type=Path, required=True, help="folder for NAME_mask.png and NAME_overlay.png")
+    text = "segment images: masks, contours and more, each at its image's own size; goes on where it was stopped"
+    prediction_commands.add(verb("predict", None, text))
 
     text = "the registry: list and compare versions, promote one, go back, read and check the ledger"
     registry_commands.add(verb("models", None, text), with_params)
@@ -140,18 +135,6 @@ def run_show_augment(arguments: argparse.Namespace) -> None:
     data = TrainingData(arguments.prepared, arguments.split)
     write_sheet(data, Recipe.of(train), train.seed, arguments.images, arguments.epochs, arguments.output)
     print(f"{arguments.output}: {arguments.images} images, as they are and in {arguments.epochs} epochs")
-
-
-def run_predict(arguments: argparse.Namespace) -> None:
-    from hymunet.registry.load import open_segmenter
-    from hymunet.serving import predict
-
-    predict.check(arguments.images, arguments.output)
-    segmenter, authority = open_segmenter(arguments.model, arguments.evaluation)
-    segmenter = replace(segmenter, precision=arguments.precision)
-    count = predict.predict(segmenter, arguments.images, arguments.output)
-    how = f"lesion where the probability exceeds {segmenter.threshold:g}{', averaged over flips' * segmenter.flips}"
-    print(f"{count} masks and overlays in {arguments.output}: {how} ({authority})")
 
 
 def run_export(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from hymunet.evaluation.confidence import soft_dice
+from hymunet.prediction.regions import regions
 from hymunet.serving.follow import Loaded
 from hymunet.serving.limits import Refused
 
@@ -71,28 +72,6 @@ class Answer:
             "regions": regions(self.mask),
             "use": "research use only; not a medical device",
         }
-
-
-def regions(mask: np.ndarray) -> list[dict[str, Any]]:
-    """Connected regions, the largest first: `outline` and `holes` as lists of [x, y] in pixels, `box` as [x, y, w, h].
-
-    Points are centres of the region's own border pixels, a hole's too; straight runs keep their ends alone. Filling the
-    outline, emptying each hole and drawing its border again gives the mask back.
-    """
-    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    del count
-    found: dict[int, dict[str, Any]] = {}
-    for number, contour in enumerate(contours):
-        if hierarchy[0][number][3] < 0:
-            x, y = contour[0, 0]
-            left, top, width, height, area = map(int, stats[labels[y, x]])
-            found[number] = {"outline": contour[:, 0].tolist(), "holes": [], "area_pixels": area}
-            found[number]["box"] = [left, top, width, height]
-    for number, contour in enumerate(contours):
-        if (outer := int(hierarchy[0][number][3])) >= 0:
-            found[outer]["holes"].append(contour[:, 0].tolist())
-    return sorted(found.values(), key=lambda region: (-region["area_pixels"], region["box"]))
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -13,6 +13,7 @@ FLOORS = [
     {"hymunet/cli"},
     {"hymunet/clean"},
     {"hymunet/serving", "hymunet/study"},
+    {"hymunet/prediction"},
     {"hymunet/registry"},
     {"hymunet/evaluation"},
     {"hymunet/training"},

@@ -13,8 +13,6 @@ import pytest
 
 from components import cli as step_cli
 from hymunet import cli, params, profiles
-from hymunet.data.acquire.synthetic import draw
-from hymunet.inference import Segmenter
 from hymunet.models import catalogue
 from hymunet.registry.client import Unavailable
 from tests.support.training_data import drawn, write_inputs, write_params
@@ -181,93 +179,6 @@ def test_show_augment_draws_training_images_alone(tmp_path, capsys):
     assert (sheet[:32, 36:68] != first).any()
     assert cli.main(["show-augment", "--params", str(strong), *where, "--images", "0"]) == 1
     assert "--images 0 and --epochs 7 must be at least 1" in capsys.readouterr().err
-
-
-def test_predict_writes_masks_and_overlays_at_each_image_s_size(finished_training, tmp_path, capsys):
-    pictures = {}
-    for index, size in enumerate([(50, 70), (64, 40)]):
-        image, truth = (cv2.resize(drawn, size[::-1], interpolation=cv2.INTER_NEAREST) for drawn in draw(index, 64, 7))
-        pictures[f"lesion{index}"] = image, truth
-        cv2.imwrite(str(tmp_path / f"lesion{index}.png"), image[..., ::-1])
-    images = [str(tmp_path / f"{name}.png") for name in pictures]
-    model, output = str(finished_training / "artifacts/model"), tmp_path / "masks"
-    assert cli.main(["predict", *images, "--model", model, "--output", str(output)]) == 0
-    overlaps = []
-    for name, (image, truth) in pictures.items():
-        mask = cv2.imread(str(output / f"{name}_mask.png"), cv2.IMREAD_UNCHANGED)
-        overlay = cv2.imread(str(output / f"{name}_overlay.png"))[..., ::-1]
-        assert (mask.shape, overlay.shape) == (image.shape[:2], image.shape)
-        assert set(np.unique(mask)) <= {0, 255}
-        changed = (overlay != image).any(-1)
-        near = cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0
-        assert changed.any()
-        assert not (changed & ~near).any(), "the overlay touches nothing away from the mask"
-        overlaps.append(2 * ((mask > 0) & (truth > 0)).sum() / ((mask > 0).sum() + (truth > 0).sum()))
-    assert np.mean(overlaps) > 0.5
-    assert len(list(output.iterdir())) == 4
-
-
-def test_predict_decides_as_the_evaluation_did(finished_training, tmp_path, capsys):
-    image = draw(0, 64, 7)[0]
-    cv2.imwrite(str(tmp_path / "lesion.png"), image[..., ::-1])
-    folder = finished_training / "artifacts/model"
-    weights = json.loads((folder / "model.json").read_text())["weights_sha256"]
-    tested = {"threshold": 0.9, "flips": True, "weights_sha256": weights}
-    (tmp_path / "metrics.json").write_text(json.dumps(tested))
-    options = ("--model", str(folder), "--evaluation", str(tmp_path), "--output", str(tmp_path))
-    assert cli.main(["predict", str(tmp_path / "lesion.png"), *options]) == 0
-    assert "exceeds 0.9, averaged over flips" in capsys.readouterr().out
-    (expected,) = Segmenter.load(folder, threshold=0.9, flips=True).masks([image])
-    assert (cv2.imread(str(tmp_path / "lesion_mask.png"), cv2.IMREAD_UNCHANGED) == 255 * expected).all()
-
-
-MODEL_MISSING = "train a model first"
-REFUSED = {  # images given, what is in the way, what is said
-    "no image": (["text.png"], {}, "1 of 1 images cannot be read: text.png is not an image"),
-    "some bad": (["text.png", "good.png", "cut.jpg"], {}, "2 of 3 images cannot be read: text.png is not an image"),
-    "absent": (["absent.png", "good.png", "gone.png"], {}, "absent.png, gone.png: not there, or no file"),
-    "a folder": (["folder"], {}, "folder: not there, or no file"),
-    "one name twice": (["text.png", "more/text.png"], {}, "two images are named text (text.png, more/text.png)"),
-    "one name but for its kind": (["text.png", "text.jpg"], {}, "two images are named text"),
-    "one name but for its case": (["good.png", "GOOD.png"], {}, "two images are named good"),
-    "a true mask": (["good.png"], {"out/good_mask.png": b"drawn by hand"}, "out/good_mask.png: there already and not"),
-    "an overlay": (["good.png"], {"out/good_overlay.png": b""}, "out/good_overlay.png: there already and not"),
-    "a folder of that name": (["good.png"], {"out/good_mask.png/x": b""}, "out/good_mask.png: there already and not"),
-    "output is a file": (["good.png"], {"out": b"x"}, "out: is no folder"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_predict_refuses_what_it_cannot_do_and_harms_nothing(finished_training, tmp_path, monkeypatch, capsys, case):
-    images, in_the_way, message = REFUSED[case]
-    monkeypatch.chdir(tmp_path)
-    cv2.imwrite("good.png", draw(0, 64, 7)[0])
-    for name, content in {"text.png": b"no image", "cut.jpg": b"\xff\xd8\xff", "folder/x": b"", **in_the_way}.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes(content)
-    options = ("--model", finished_training / "artifacts/model", "--output", "out")
-    assert message in refusal(capsys, "predict", *images, *options)
-    for name, content in in_the_way.items():
-        assert Path(name).read_bytes() == content
-    written = sorted(path.name for path in Path("out").iterdir()) if case == "some bad" else None
-    assert written in (None, ["good_mask.png", "good_overlay.png"]), "the good one is written all the same"
-    assert case in ("some bad", *(key for key, value in REFUSED.items() if value[1])) or not Path("out").exists()
-
-
-def test_predict_replaces_what_it_wrote_itself(finished_training, tmp_path, capsys):
-    cv2.imwrite(str(tmp_path / "lesion.png"), draw(0, 64, 7)[0])
-    command = ["predict", tmp_path / "lesion.png", "--model", finished_training / "artifacts/model"]
-    for _ in range(2):
-        assert cli.main([*map(str, command), "--output", str(tmp_path)]) == 0
-    cv2.imwrite(str(tmp_path / "lesion_mask.png"), draw(0, 64, 7)[1])
-    assert "there already and not written by this command" in refusal(capsys, *command, "--output", tmp_path)
-
-
-def test_predict_names_what_is_missing_of_a_model(tmp_path, capsys):
-    (tmp_path / "x.png").write_bytes(b"")
-    command = ("predict", tmp_path / "x.png", "--output", tmp_path / "out", "--model")
-    assert MODEL_MISSING in refusal(capsys, *command, tmp_path / "none")
-    assert "expected models:/NAME@ALIAS" in refusal(capsys, *command, "models:/hymunet")
 
 
 def test_summary_says_scores_report_and_version(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The parts of serving by themselves: contours against their mask, Accept, batches, limits, the command."""
+"""The parts of serving by themselves: Accept, batches, limits, the command."""
 
 import contextlib
 import importlib.util
@@ -9,43 +9,10 @@ import pytest
 
 from hymunet import cli
 from hymunet.inference import Segmenter
-from hymunet.serving.answer import regions, wanted
+from hymunet.serving.answer import wanted
 from hymunet.serving.batching import Batcher
 from hymunet.serving.limits import Admission, Limits, Refused
 from tests.support.versions import untrained
-
-
-def redrawn(found, shape):
-    import cv2
-
-    mask = np.zeros(shape, np.uint8)
-    for region in found:
-        points = [np.array(ring) for ring in (region["outline"], *region["holes"])]
-        own = cv2.fillPoly(np.zeros(shape, np.uint8), points[:1], 1)
-        for hole in points[1:]:
-            cv2.fillPoly(own, [hole], 0)
-        for hole in points[1:]:
-            cv2.polylines(own, [hole], True, 1)
-        mask |= own
-    return mask
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_contours_give_the_mask_back(seed):
-    import cv2
-
-    random = np.random.default_rng(seed)
-    shape = tuple(map(int, random.integers(1, 90, 2)))
-    noise = cv2.GaussianBlur(random.normal(size=shape), (0, 0), float(random.uniform(0.3, 4)))
-    mask = (noise > np.quantile(noise, random.uniform(0, 1))).astype(np.uint8)
-    found = regions(mask)
-    np.testing.assert_array_equal(redrawn(found, shape), mask)
-    areas = [region["area_pixels"] for region in found]
-    assert (sum(areas), areas) == (mask.sum(), sorted(areas, reverse=True))
-    for region in found:
-        x, y, width, height = region["box"]
-        points = np.array(region["outline"])
-        assert (*points.min(0), *points.max(0)) == (x, y, x + width - 1, y + height - 1)
 
 
 @pytest.mark.parametrize(

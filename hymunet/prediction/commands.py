@@ -1,0 +1,46 @@
+"""`hymunet predict`. Heavy libraries are imported when it runs."""
+
+import argparse
+from pathlib import Path
+
+MODEL = "artifacts/model"
+SOURCES = """\
+SOURCE is an image file; a folder (searched to its depths); a pattern in quotes ('scans/**/*.jpg'); a ZIP, which is not
+unpacked; a CSV list with a column image or path; or - for paths, one a line, or one image's bytes, on standard input.
+Paths below a folder, pattern or ZIP are kept below the output folder.
+"""
+
+
+def add(predict: argparse.ArgumentParser) -> None:
+    predict.epilog = SOURCES
+    predict.formatter_class = argparse.RawDescriptionHelpFormatter
+    predict.add_argument("sources", nargs="+", metavar="SOURCE", help="images; see below")
+    predict.add_argument("--output", type=Path, required=True, help="folder for results and predictions.csv")
+    where = f"a trained model's folder, models:/NAME@ALIAS or /VERSION ({MODEL}); again: an ensemble"
+    predict.add_argument("--model", action="append", help=where)
+    tested = "of the model: whose threshold and flips are used (a version's own; reports/evaluation where it is)"
+    predict.add_argument("--evaluation", type=Path, help=tested)
+    kinds = "of mask, overlay, probability, contours, coco (mask,overlay)"
+    predict.add_argument("--save", default="mask,overlay", metavar="KIND,...", help=kinds)
+    faster = "bf16: faster on GPUs and with AMX (auto: where hardware has bf16); pixels at the threshold may differ"
+    predict.add_argument("--precision", choices=("float32", "auto", "bf16"), default="float32", help=faster)
+    predict.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from hymunet.prediction import results, sources
+
+    wanted = results.kinds(arguments.save)
+    entries = sources.entries(arguments.sources, arguments.output)
+    results.require_free(entries, arguments.output, wanted)
+
+    from hymunet.prediction.open import open_models
+    from hymunet.prediction.run import Run
+
+    model = open_models(arguments.model or [MODEL], arguments.evaluation, arguments.precision)
+    outcome = Run(model, arguments.output, wanted).over(entries)
+    already = f", {outcome.skipped} were there already" if outcome.skipped else ""
+    print(f"{outcome.written} images segmented{already}: {arguments.output}/predictions.csv")
+    flips = ", averaged over flips" if model.flips else ""
+    print(f"lesion where the probability exceeds {model.threshold:g}{flips} ({model.decides})", flush=True)
+    outcome.require_all()

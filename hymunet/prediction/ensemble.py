@@ -1,0 +1,52 @@
+"""Several models as one: the mean of their probabilities, and how far their masks agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from hymunet.metrics import overlap_scores
+from hymunet.prediction.model import Found, Model
+
+
+class Ensemble:
+    """One model or more. The threshold is the mean of the members'; each takes its own temperature and flips."""
+
+    def __init__(self, members: Sequence[Model]) -> None:
+        self.members = members
+        self.threshold = float(np.mean([member.threshold for member in members]))
+        self.facts: dict[str, Any] = {"members": [member.facts for member in members]}
+        self.flips = any(member.flips for member in members)
+        self.decides = "; ".join(dict.fromkeys(member.decides for member in members))
+
+    def prepare(self, image: np.ndarray) -> list[Any]:
+        return [member.prepare(image) for member in self.members]
+
+    def compute(self, prepared: Sequence[list[Any]]) -> list[list[Any]]:
+        columns = [
+            member.compute(column) for member, column in zip(self.members, zip(*prepared, strict=True), strict=True)
+        ]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def found(self, computed: Sequence[Any], shape: tuple[int, int]) -> Found:
+        """One member's probabilities at a time are in memory, and all members' masks."""
+        total, masks = np.zeros(shape, np.float32), []
+        for member, one in zip(self.members, computed, strict=True):
+            probability = member.finish(one, shape)
+            total += probability
+            if len(self.members) > 1:
+                masks.append(probability > np.float32(member.threshold))
+        mean = total if len(self.members) == 1 else total / np.float32(len(self.members))
+        return Found(mean, self.threshold, _agreement(masks) if masks else None)
+
+
+def _agreement(masks: Sequence[np.ndarray]) -> float:
+    return float(np.mean([_dice(one, other) for one, other in combinations(masks, 2)]))
+
+
+def _dice(one: np.ndarray, other: np.ndarray) -> float:
+    both, either = int((one & other).sum()), int(one.sum()) + int(other.sum())
+    return overlap_scores(both, either - 2 * both, 0, 0)["dice"]

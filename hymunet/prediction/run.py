@@ -1,0 +1,154 @@
+"""Images in, files out: reading and writing beside the model, a few images in memory at a time.
+
+Threads read, decode and shrink images ahead of the model, and enlarge, draw and write behind it; the model runs in the
+calling thread on what is ready. An image that cannot be read is kept for the end and stops nothing. What an earlier run
+has finished, with this model and the same bytes of the image, is left as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hymunet import images
+from hymunet.prediction import results
+from hymunet.prediction.ensemble import Ensemble
+from hymunet.prediction.model import identity
+from hymunet.prediction.ours import written_by_us
+from hymunet.prediction.sources import SHOWN, Entry
+from hymunet.prediction.table import Table
+from hymunet.processors import processors
+
+BATCH = 8
+PIXELS = 60_000_000  # of the images in memory, about; one may be larger
+
+
+@dataclass
+class Outcome:
+    written: int = 0
+    skipped: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def require_all(self) -> None:
+        """Raises ValueError naming the images that could not be read."""
+        if not self.problems:
+            return
+        count = self.written + self.skipped + len(self.problems)
+        more = f"; and {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
+        shown = "; ".join(self.problems[:SHOWN])
+        raise ValueError(f"{len(self.problems)} of {count} images cannot be read: {shown}{more}")
+
+
+@dataclass(frozen=True)
+class Read:
+    """An image on its way to the model; image: uint8 RGB (H, W, 3)."""
+
+    entry: Entry
+    image: np.ndarray
+    prepared: list[Any]
+    sha256: str
+    seconds: float
+
+
+class Run:
+    """One call of the command. wanted: kinds of files, as results.kinds gives them."""
+
+    def __init__(self, model: Ensemble, output: Path, wanted: Sequence[str]) -> None:
+        self.model, self.output, self.wanted = model, output, wanted
+        self.identity = identity(model.facts)
+        self.outcome = Outcome()
+        self._largest = 1
+
+    def over(self, entries: Sequence[Entry]) -> Outcome:
+        """Raises ValueError before any work where files of others are in the way, OSError where none can be written."""
+        results.require_free(entries, self.output, self.wanted)
+        self.table = Table(self.output)
+        try:
+            with (
+                ThreadPoolExecutor(max(2, processors()), "images") as pool,
+                tqdm(total=len(entries), unit="image", disable=None) as bar,
+            ):
+                try:
+                    self._work(deque(entries), pool, bar)
+                except BaseException:
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+        finally:
+            self.table.close()
+        if results.COCO in self.wanted:
+            results.write_coco(self.table, self.output)
+        return self.outcome
+
+    def _work(self, waiting: deque[Entry], pool: ThreadPoolExecutor, bar: Any) -> None:
+        reading: deque[Future[Read | str | None]] = deque()
+        writing: deque[Future[dict[str, Any]]] = deque()
+        while waiting or reading or writing:
+            room = max(1, min(2 * BATCH, PIXELS // self._largest) - len(writing))
+            while waiting and len(reading) < room:
+                reading.append(pool.submit(self._read, waiting.popleft()))
+            batch = self._batch(reading, bar)
+            if batch:
+                start = time.perf_counter()
+                computed = self.model.compute([one.prepared for one in batch])
+                share = (time.perf_counter() - start) / len(batch)
+                for one, part in zip(batch, computed, strict=True):
+                    writing.append(pool.submit(self._write, one, part, share))
+            while writing and (writing[0].done() or not batch or len(writing) >= room):
+                self.table.add(writing.popleft().result())
+                self.outcome.written += 1
+                bar.update()
+
+    def _batch(self, reading: deque[Future[Read | str | None]], bar: Any) -> list[Read]:
+        """What is read by now, in order; waits for one only."""
+        batch: list[Read] = []
+        while reading and len(batch) < BATCH and (not batch or reading[0].done()):
+            read = reading.popleft().result()
+            if isinstance(read, Read):
+                batch.append(read)
+                height, width = read.image.shape[:2]
+                self._largest = max(height * width, int(0.9 * self._largest))
+                continue
+            if read is None:
+                self.outcome.skipped += 1
+            else:
+                self.outcome.problems.append(read)
+            bar.update()
+        return batch
+
+    def _read(self, entry: Entry) -> Read | str | None:
+        """The image; why it cannot be read; or None where it is done."""
+        start = time.perf_counter()
+        if entry.problem:
+            return entry.problem
+        try:
+            content = entry.read()
+            digest = hashlib.sha256(content).hexdigest()
+            if self._done(entry.name, digest):
+                return None
+            image = images.rgb(content, entry.shown)
+        except (ValueError, OSError, MemoryError) as error:
+            return str(error) or f"{entry.shown}: does not fit into memory"
+        prepared = self.model.prepare(image)
+        return Read(entry, image, prepared, digest, time.perf_counter() - start)
+
+    def _done(self, name: str, digest: str) -> bool:
+        row = self.table[name]
+        if row is None or (row["image_sha256"], row["model"]) != (digest, self.identity):
+            return False
+        return all(map(written_by_us, results.targets(name, self.output, self.wanted).values()))
+
+    def _write(self, read: Read, computed: Any, seconds: float) -> dict[str, Any]:
+        start = time.perf_counter()
+        found = self.model.found(computed, read.image.shape[:2])
+        row = results.write(read.entry.name, read.entry.shown, read.image, found, self.output, self.wanted)
+        seconds += read.seconds + time.perf_counter() - start
+        return {**row, "seconds": f"{seconds:.4f}", "image_sha256": read.sha256, "model": self.identity}

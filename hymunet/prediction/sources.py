@@ -1,0 +1,179 @@
+"""What people name as images -> one entry each: files, folders, patterns, ZIPs, lists in CSV files or on stdin.
+
+An entry's name says where its results go, below the output folder. It is made here, so that no name that came with the
+data points anywhere else: absolute names, `..` and drives in a ZIP make an entry that is reported and never read.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hymunet.prediction.ours import written_by_us
+
+IMAGE = re.compile(r"(?i)\.(jpe?g|png|tiff?|bmp|webp|heic|heif|dcm)$")
+COLUMNS = ("image", "path", "file", "filename")
+STDIN = "-"
+SHOWN = 10
+LARGEST = 2**30  # bytes of an image in a ZIP
+
+
+@dataclass(frozen=True)
+class Entry:
+    """name: relative, without the file's ending; shown: as errors call it; problem: why it is not to be read."""
+
+    name: str
+    shown: str
+    read: Callable[[], bytes]
+    problem: str = ""
+
+
+def entries(sources: Sequence[str], output: Path) -> list[Entry]:
+    """In the order of the sources, folders sorted. output: what lies in it is no image.
+
+    Raises ValueError, before anything is read, for a source that is not there or holds no image, and for two entries
+    whose results would be one file.
+    """
+    missing = [source for source in sources if not (source == STDIN or os.path.lexists(source) or _matches(source))]
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        raise ValueError(f"{', '.join(missing[:SHOWN])}{more}: not there, and no pattern that fits a file")
+    found: list[Entry] = []
+    for source in sources:
+        before = len(found)
+        found += _of(source, output.resolve())
+        if len(found) == before:
+            raise ValueError(f"{source}: no image in it; images end in .jpg, .png, .tif, .bmp, .webp, .heic or .dcm")
+    _require_names_apart(found)
+    return found
+
+
+def _of(source: str, output: Path) -> Iterator[Entry]:
+    path = Path(source)
+    if source == STDIN:
+        yield from _stdin()
+    elif path.is_dir():
+        yield from _folder(path, output)
+    elif path.exists():
+        if zipfile.is_zipfile(path) and not IMAGE.search(source):
+            yield from _zip(path)
+        elif path.suffix.lower() == ".csv":
+            yield from _csv(path)
+        else:
+            yield _file(path, path.name)
+    else:
+        root = Path(*_fixed(source))
+        for match in _matches(source):
+            if Path(match).is_file() and not _inside(Path(match), output) and not written_by_us(Path(match)):
+                yield _file(Path(match), Path(match).relative_to(root).as_posix())
+
+
+def _file(path: Path, name: str) -> Entry:
+    return Entry(str(PurePosixPath(name).with_suffix("")), str(path), path.read_bytes)
+
+
+def _folder(folder: Path, output: Path) -> Iterator[Entry]:
+    """Every image below it; hidden files, links to folders and our own results are left out."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != "." and (Path(place) / name).resolve() != output)
+        for name in sorted(files):
+            path = Path(place) / name
+            if name[0] != "." and IMAGE.search(name) and not written_by_us(path):
+                yield _file(path, path.relative_to(folder).as_posix())
+
+
+def _zip(archive: Path) -> Iterator[Entry]:
+    """Every image in it, read where it lies: nothing is unpacked."""
+    try:
+        opened = zipfile.ZipFile(archive)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{archive}: is no whole ZIP archive ({error}); get it again") from None
+
+    def reading(member: zipfile.ZipInfo) -> Callable[[], bytes]:
+        def read() -> bytes:
+            try:
+                return opened.read(member)
+            except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+                raise ValueError(f"{archive}: {member.filename}: cannot be unpacked ({error})") from None
+
+        return read
+
+    for member in sorted(opened.infolist(), key=lambda member: member.filename):
+        path = PurePosixPath(member.filename)
+        if member.is_dir() or not IMAGE.search(path.name) or "__MACOSX" in path.parts or path.name.startswith("._"):
+            continue
+        shown, problem = f"{archive}: {member.filename!r}", leads_outside(member.filename)
+        if member.file_size > LARGEST:
+            problem = problem or f"declares {member.file_size} bytes; at most {LARGEST} are read"
+        name = "" if problem else str(path.with_suffix(""))
+        yield Entry(name, shown, reading(member), problem and f"{shown} {problem}")
+
+
+def leads_outside(name: str) -> str:
+    """Why a name from elsewhere is no name below a folder; empty for a good one."""
+    if re.match(r"[/\\]|[A-Za-z]:", name) or "\\" in name or any(ord(letter) < 32 for letter in name):
+        return "is no plain relative name; such images are left out"
+    return "leads out of its folder; such images are left out" if ".." in PurePosixPath(name).parts else ""
+
+
+def _csv(path: Path) -> Iterator[Entry]:
+    """Paths, relative to the list's own folder, in a column called image, path, file or filename."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+        column = next((names[name] for name in COLUMNS if name in names), None)
+        if column is None:
+            raise ValueError(f"{path}: its first line names no column {', '.join(COLUMNS)}; found {sorted(names)}")
+        listed = [row[column].strip() for row in reader if (row[column] or "").strip()]
+    yield from (_listed(name, path.parent) for name in listed)
+
+
+def _stdin() -> Iterator[Entry]:
+    """Paths, one a line; or the bytes of one image."""
+    content = sys.stdin.buffer.read()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        yield Entry("stdin", "the image on stdin", lambda: content)
+    else:
+        yield from (_listed(line.strip(), Path()) for line in text.splitlines() if line.strip())
+
+
+def _listed(name: str, folder: Path) -> Entry:
+    path = folder / name
+    return _file(path, PurePosixPath(name).name if leads_outside(name) else os.path.normpath(name))
+
+
+def _require_names_apart(found: Sequence[Entry]) -> None:
+    first: dict[str, Entry] = {}
+    for entry in found:
+        other = first.setdefault(entry.name.casefold(), entry)
+        if entry.name and other is not entry:
+            raise ValueError(
+                f"two images are named {entry.name} ({other.shown}, {entry.shown}); their results would overwrite "
+                "each other: give them in two calls, with an output folder each"
+            )
+
+
+def _fixed(pattern: str) -> tuple[str, ...]:
+    """The folders of a pattern before its first wildcard."""
+    parts = Path(pattern).parts
+    return parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))]
+
+
+def _matches(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder)

@@ -1,0 +1,242 @@
+"""`hymunet predict` from files to files: what is written, what is done again and what is not, and what stops it."""
+
+import csv
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hymunet import cli, images
+from hymunet.data.acquire.synthetic import draw
+from hymunet.evaluation.confidence import soft_dice
+from hymunet.inference import Segmenter
+from hymunet.prediction.run import Run
+from tests.support.versions import untrained
+from tests.unit.prediction.test_regions import unrolled
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two untrained models, whose thresholds are their median probability, so that they find something."""
+    found = []
+    for seed in range(2):
+        folder = untrained(tmp_path_factory.mktemp("model"), SIZE, seed)
+        segmenter = Segmenter.load(folder)
+        info = json.loads((folder / "model.json").read_text())
+        image = images.resize(draw(0, 64, 7)[0], SIZE)
+        info["threshold"] = round(float(np.median(segmenter.probabilities(image[None]))), 4)
+        (folder / "model.json").write_text(json.dumps(info))
+        found.append(folder)
+    return found
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    """Five images of several sizes, in and below `scans`; the working directory is above it."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.png", "b.jpg", "sub/a.png", "sub/deep/c.png", "sub/d.png")):
+        path = tmp_path / "scans" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        height, width = 40 + 9 * number, 70 - 7 * number
+        cv2.imwrite(str(path), cv2.resize(draw(number, 64, 7)[0], (width, height)))
+    return tmp_path / "scans"
+
+
+def predict(*arguments):
+    return cli.main(["predict", *map(str, arguments), "--output", "out"])
+
+
+def rows():
+    with open("out/predictions.csv", newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def files():
+    return sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file())
+
+
+def pixels(name):
+    return cv2.imread(f"out/{name}", cv2.IMREAD_UNCHANGED)
+
+
+def test_every_kind_of_result_is_of_the_mask_at_the_image_s_own_size(folders, scans):
+    kinds = "mask,overlay,probability,contours,coco"
+    assert predict("scans", "--model", folders[0], "--save", kinds) == 0
+    segmenter, names = Segmenter.load(folders[0]), ["a", "b", "sub/a", "sub/d", "sub/deep/c"]
+    assert list(rows()) == names
+    coco = json.loads(Path("out/predictions.coco.json").read_text())
+    for number, name in enumerate(names, 1):
+        row = rows()[name]
+        image = images.read(Path(row["image"]))
+        (mask,) = segmenter.masks([image])
+        np.testing.assert_array_equal(pixels(f"{name}_mask.png"), 255 * mask)
+        assert mask.any()
+        assert (row["width"], row["height"]) == tuple(map(str, mask.shape[::-1]))
+        assert int(row["area_pixels"]) == mask.sum()
+        assert int(row["components"]) == cv2.connectedComponents(mask, connectivity=8)[0] - 1
+        probability = pixels(f"{name}_probability.png") / np.float32(255)
+        assert float(row["confidence"]) == pytest.approx(soft_dice(probability, mask), abs=0.01)
+        changed = (pixels(f"{name}_overlay.png")[..., ::-1] != image).any(-1)
+        assert not (changed & ~(cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0)).any(), "nothing away from the mask"
+        contours = json.loads(Path(f"out/{name}_contours.json").read_text())
+        assert sum(region["area_pixels"] for region in contours["regions"]) == mask.sum()
+        annotations = [one for one in coco["annotations"] if one["image_id"] == number]
+        rolled = sum(unrolled(one["segmentation"]["counts"], mask.shape) for one in annotations)
+        np.testing.assert_array_equal(rolled, mask)
+        assert coco["images"][number - 1]["file_name"] == row["image"]
+    assert len(files()) == 4 * len(names) + 2
+
+
+def test_what_is_done_is_left_and_what_changed_is_done_again(folders, scans, capsys):
+    command = ("scans", "--model", folders[0], "--save", "mask")
+    assert predict(*command) == 0
+    before = {name: Path("out", name).stat().st_mtime_ns for name in files() if name.endswith(".png")}
+    Path("out/a_mask.png").unlink()
+    cv2.imwrite("scans/b.jpg", draw(9, 50, 7)[0])
+    capsys.readouterr()
+    assert predict(*command) == 0
+    assert "2 images segmented, 3 were there already" in capsys.readouterr().out
+    after = {name: Path("out", name).stat().st_mtime_ns for name in before}
+    assert {name for name in before if after[name] != before[name]} == {"a_mask.png", "b_mask.png"}
+    assert predict("scans", "--model", folders[1], "--save", "mask") == 0
+    assert "5 images segmented: " in capsys.readouterr().out, "another model's masks are others"
+
+
+def test_a_run_that_was_stopped_goes_on(folders, scans, monkeypatch, capsys):
+    whole, count = Run._write, iter(range(9))
+
+    def stopping(self, *arguments):
+        if next(count) == 2:
+            raise OSError(28, "No space left on device")
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Run, "_write", stopping)
+    assert predict("scans", "--model", folders[0]) == 1
+    assert "No space left" in capsys.readouterr().err
+    with open("out/predictions.csv", "a") as file:
+        file.write("torn,row")
+    monkeypatch.setattr(Run, "_write", whole)
+    assert predict("scans", "--model", folders[0]) == 0
+    said = capsys.readouterr().out
+    assert "there already" in said
+    assert "0 were" not in said
+    assert sorted(rows()) == ["a", "b", "sub/a", "sub/d", "sub/deep/c"]
+
+
+def test_several_models_are_one_by_their_mean(folders, scans):
+    models = [argument for folder in folders for argument in ("--model", folder)]
+    assert predict("scans", *models, "--save", "mask,probability") == 0
+    segmenters = [Segmenter.load(folder) for folder in folders]
+    threshold = np.float32(np.mean([segmenter.threshold for segmenter in segmenters]))
+    for name, row in rows().items():
+        image = images.read(Path(row["image"]))
+        small = images.resize(image, SIZE)[None]
+        shape = image.shape[1::-1]
+        each = [cv2.resize(segmenter.probabilities(small)[0], shape) for segmenter in segmenters]
+        mean = (each[0] + each[1]) / 2
+        np.testing.assert_array_equal(pixels(f"{name}_mask.png"), 255 * (mean > threshold))
+        one, other = (found > np.float32(part.threshold) for found, part in zip(each, segmenters, strict=True))
+        assert float(row["agreement"]) == pytest.approx(2 * (one & other).sum() / (one.sum() + other.sum()), abs=1e-4)
+    assert len({row["agreement"] for row in rows().values()}) > 1
+
+
+def test_a_zip_gives_what_its_folder_gives(folders, scans):
+    with zipfile.ZipFile("scans.zip", "w") as archive:
+        for path in sorted(scans.rglob("*.*")):
+            archive.write(path, path.relative_to(scans))
+        archive.writestr("cut.jpg", b"\xff\xd8\xff")
+        for trick in ("../escaped.png", "/tmp/escaped.png"):
+            archive.writestr(trick, Path("scans/a.png").read_bytes())
+    assert predict("scans", "--model", folders[0]) == 0
+    expected = {name: Path("out", name).read_bytes() for name in files() if name.endswith(".png")}
+    os.rename("out", "first")
+    assert predict("scans.zip", "--model", folders[0]) == 1, "some could not be read"
+    assert {name: Path("out", name).read_bytes() for name in files() if name.endswith(".png")} == expected
+    assert sorted(path.name for path in Path().iterdir()) == ["first", "out", "scans", "scans.zip"]
+
+
+def test_predict_decides_as_the_evaluation_did(folders, scans, capsys):
+    weights = json.loads((folders[0] / "model.json").read_text())["weights_sha256"]
+    tested = {"threshold": 0.5, "flips": True, "temperature": 1.3, "weights_sha256": weights}
+    Path("metrics.json").write_text(json.dumps(tested))
+    assert predict("scans/a.png", "--model", folders[0], "--evaluation", ".") == 0
+    assert "exceeds 0.5, averaged over flips (as tested in .)" in capsys.readouterr().out
+    segmenter = Segmenter.load(folders[0], threshold=0.5, flips=True, temperature=1.3)
+    (expected,) = segmenter.masks([images.read(Path("scans/a.png"))])
+    np.testing.assert_array_equal(pixels("a_mask.png"), 255 * expected)
+    both = [argument for folder in folders for argument in ("--model", folder)]
+    assert predict("scans/a.png", *both, "--evaluation", ".") == 1
+    assert "--evaluation is of one model" in capsys.readouterr().err
+
+
+REFUSED = {  # sources, what is in the way, what is said
+    "no image": (["text.png"], {}, "1 of 1 images cannot be read: text.png is not an image"),
+    "some bad": (["text.png", "scans/a.png", "cut.jpg"], {}, "2 of 3 images cannot be read: text.png is not an image"),
+    "absent": (["absent.png", "scans/a.png", "gone.png"], {}, "absent.png, gone.png: not there"),
+    "one name twice": (["text.png", "more/text.png"], {}, "two images are named text (text.png, more/text.png)"),
+    "a true mask": (["scans"], {"out/sub/a_mask.png": b"drawn by hand"}, "out/sub/a_mask.png: there already and not"),
+    "a folder of that name": (["scans"], {"out/a_mask.png/x": b""}, "out/a_mask.png: there already and not"),
+    "another table": (["scans"], {"out/predictions.csv": b"id,score\n"}, "out/predictions.csv: there already and not"),
+    "another COCO": (["scans"], {"out/predictions.coco.json": b"{}"}, "out/predictions.coco.json: there already"),
+    "output is a file": (["scans"], {"out": b"x"}, "out: is no folder"),
+    "no such kind": (["scans", "--save", "mask,outline"], {}, "'outline' is none of mask, overlay, probability,"),
+    "a model twice": (["scans", "--model", "MODEL"], {}, "is named twice"),
+    "no model": (["scans", "--model", "none"], {}, "train a model first"),
+    "no address": (["scans", "--model", "models:/hymunet"], {}, "expected models:/NAME@ALIAS"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_predict_refuses_what_it_cannot_do_and_harms_nothing(folders, scans, capsys, case):
+    sources, in_the_way, message = REFUSED[case]
+    others = {"text.png": b"no image", "cut.jpg": b"\xff\xd8\xff", "more/text.png": b"", **in_the_way}
+    for name, content in others.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content)
+    sources = [str(folders[0]) if source == "MODEL" else source for source in sources]
+    kinds = () if "--save" in sources else ("--save", "mask,coco" if case == "another COCO" else "mask")
+    assert predict(*sources, "--model", folders[0], *kinds) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("hymunet predict: ")
+    for name, content in in_the_way.items():
+        assert Path(name).read_bytes() == content
+    if case == "some bad":
+        assert files() == ["a_mask.png", "predictions.csv"], "the good one is written all the same"
+    elif not in_the_way:
+        assert files() == []
+
+
+def test_a_link_out_of_the_output_is_not_followed(folders, scans, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    Path("out").mkdir()
+    os.symlink(tmp_path / "elsewhere", "out/sub")
+    assert predict("scans", "--model", folders[0]) == 1
+    assert "out/sub, out/sub/deep: a link that leads out of out" in capsys.readouterr().err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_predict_replaces_what_it_wrote_itself(folders, scans, capsys):
+    for model in folders:
+        assert predict("scans/a.png", "--model", model) == 0
+    cv2.imwrite("out/a_mask.png", draw(0, 64, 7)[1])
+    assert predict("scans/a.png", "--model", folders[0]) == 1
+    assert "there already and not written by this command" in capsys.readouterr().err
+
+
+def test_a_trained_model_finds_lesions(finished_training, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overlaps = []
+    for index, size in enumerate([(50, 70), (64, 40)]):
+        image, truth = (cv2.resize(drawn, size[::-1], interpolation=cv2.INTER_NEAREST) for drawn in draw(index, 64, 7))
+        cv2.imwrite(f"lesion{index}.png", image[..., ::-1])
+        assert predict(f"lesion{index}.png", "--model", finished_training / "artifacts/model") == 0
+        mask = pixels(f"lesion{index}_mask.png")
+        overlaps.append(2 * ((mask > 0) & (truth > 0)).sum() / ((mask > 0).sum() + (truth > 0).sum()))
+    assert np.mean(overlaps) > 0.5

@@ -1,0 +1,123 @@
+"""What may be named as images, where each one's results go, and that no name leads elsewhere."""
+
+import io
+import os
+import re
+import sys
+import zipfile
+
+import pytest
+
+from hymunet.prediction.ours import png
+from hymunet.prediction.sources import entries
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with images at several depths, which is the working directory."""
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    names = ("a.jpg", "b.PNG", "sub/c.tif", "sub/deep/d.webp", "notes.txt", ".hidden.png", ".cache/e.png")
+    for name in names:
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scans" / name).write_bytes(name.encode())
+    (tmp_path / "scans/a_mask.png").write_bytes(png(np.zeros((2, 2), np.uint8)))
+    return tmp_path
+
+
+def names(*sources, output="out"):
+    from pathlib import Path
+
+    return [entry.name for entry in entries(sources, Path(output)) if not entry.problem]
+
+
+def test_folders_are_searched_to_their_depths_and_keep_their_paths(place):
+    assert names("scans") == ["a", "b", "sub/c", "sub/deep/d"]
+    assert [entry.read() for entry in entries(["scans"], place / "out")][2] == b"sub/c.tif"
+
+
+def test_what_lies_in_the_output_is_no_source(place):
+    assert names("scans", output="scans/sub") == ["a", "b"]
+    assert names("scans/**/*.*", output="scans/sub/deep")[-1] == "sub/c"
+
+
+def test_patterns_keep_the_path_below_their_fixed_part(place):
+    assert names("scans/**/*.tif") == ["sub/c"]
+    assert names("scans/sub/*.tif") == ["c"]
+    assert names("scans/*.jpg", "scans/sub/deep/*") == ["a", "d"]
+
+
+def test_a_zip_is_read_where_it_lies(place):
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        for name in ("q/1.jpg", "q/2.png", "__MACOSX/q/._1.jpg", "q/readme.txt", "q/"):
+            archive.writestr(name, name)
+    found = entries(["x.zip"], place / "out")
+    assert [(entry.name, entry.read()) for entry in found] == [("q/1", b"q/1.jpg"), ("q/2", b"q/2.png")]
+    assert sorted(path.name for path in place.iterdir()) == ["scans", "x.zip"], "nothing was unpacked"
+
+
+TRICKS = ("../up.png", "a/../../up.png", "/etc/up.png", "C:up.png", "c:/up.png", "\\\\host\\up.png", "a\\..\\up.png")
+
+
+def test_names_that_lead_outside_are_reported_and_never_read(place):
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        for name in (*TRICKS, "good.png"):
+            member = zipfile.ZipInfo()
+            member.filename = name  # the constructor would mend it
+            archive.writestr(member, b"x")
+    found = entries(["x.zip"], place / "out")
+    assert [entry.name for entry in found if not entry.problem] == ["good"]
+    problems = [entry.problem for entry in found if entry.problem]
+    assert len(problems) == len(TRICKS)
+    assert all("such images are left out" in problem for problem in problems)
+
+
+def test_a_csv_names_paths_from_its_own_folder(place):
+    (place / "scans/list.csv").write_text('id,Image\n1,a.jpg\n2,"sub/c.tif"\n3,\n4,sub/../b.PNG\n')
+    assert names("scans/list.csv") == ["a", "sub/c", "b"]
+    absolute = place / "scans/sub/deep/d.webp"
+    (place / "other.csv").write_text(f"path\n{absolute}\ngone.png\n")
+    first, gone = entries(["other.csv"], place / "out")
+    assert (first.name, first.read()) == ("d", b"sub/deep/d.webp")
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        gone.read()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"scans/a.jpg\n\nscans/sub/c.tif\r\n", ["scans/a", "scans/sub/c"]), (b"\xff\xd8\xff", ["stdin"])],
+)
+def test_stdin_holds_paths_or_one_image(place, monkeypatch, content, expected):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert names("-") == expected
+
+
+REFUSED = {
+    "absent": (["gone.jpg", "no/*.png"], "gone.jpg, no/*.png: not there, and no pattern that fits a file"),
+    "no image in a folder": (["scans/.cache/none"], "none: no image in it"),
+    "a broken ZIP": (["broken.zip"], "broken.zip: is no whole ZIP archive"),
+    "no column": (["list.csv"], "list.csv: its first line names no column image, path, file, filename; found ['name']"),
+    "one name twice": (["scans/a.jpg", "scans"], "two images are named a (scans/a.jpg, scans/a.jpg)"),
+    "one name but for its case": (["scans/b.PNG", "B.jpg"], "two images are named B (scans/b.PNG, B.jpg)"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_a_source_is_refused_before_any_work(place, case):
+    (place / "scans/.cache/none").mkdir()
+    (place / "list.csv").write_text("name\na.jpg\n")
+    (place / "B.jpg").write_bytes(b"")
+    with zipfile.ZipFile("broken.zip", "w") as archive:
+        archive.writestr("a.png", b"x")
+    content = bytearray((place / "broken.zip").read_bytes())
+    content[content.index(b"PK\x01\x02")] = 0
+    (place / "broken.zip").write_bytes(content)
+    sources, message = REFUSED[case]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        entries(sources, place / "out")
+
+
+def test_a_link_in_a_folder_is_no_way_round(place):
+    os.symlink(place, place / "scans/loop")
+    assert names("scans") == ["a", "b", "sub/c", "sub/deep/d"]
