@@ -46,8 +46,12 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _fractions_make_a_whole(self) -> Self:
-        if abs(sum(self.fractions) - 1) > 1e-9 or min(self.fractions) <= 0:
-            raise ValueError(f"split.fractions must be three positive numbers with sum 1, not {self.fractions}")
+        whole = abs(sum(self.fractions) - 1) <= 1e-9 and min(self.fractions) > 0
+        if not whole and self.fractions != [0, 0, 1]:
+            raise ValueError(
+                "split.fractions must be three positive numbers with sum 1, or [0, 0, 1] for test images alone, "
+                f"not {self.fractions}"
+            )
         return self
 
 

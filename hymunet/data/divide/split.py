@@ -17,11 +17,11 @@ NAMES = ("train", "validation", "test")
 def sizes(images: int, fractions: Sequence[float]) -> tuple[int, int, int]:
     """Of training, validation and test, which takes the rest: 2,594 at 0.8, 0.1, 0.1 gives 2,075 / 259 / 260.
 
-    Raises ValueError when one would be empty.
+    Raises ValueError when one would be empty that has a fraction.
     """
     train, validation = round(images * fractions[0]), round(images * fractions[1])
     found = (train, validation, images - train - validation)
-    if min(found) < 1:
+    if any(size < 1 for size, fraction in zip(found, fractions, strict=True) if fraction > 0):
         raise ValueError(f"{images} images at split.fractions {list(fractions)} leave an empty split; add images")
     return found
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ class Prepared:
         """prepare.json: counts, drops, hashes."""
         return _read_json(self.folder / "prepare.json")
 
-    def split(self, path: str | Path) -> dict[str, np.ndarray]:
-        """split.csv -> the rows (int64, ascending) of each split."""
+    def split(self, path: str | Path, needed: Sequence[str] = SPLITS) -> dict[str, np.ndarray]:
+        """split.csv -> the rows (int64, ascending) of each split. ValueError where one of those needed is empty."""
         members = _members(self, path)
+        if empty := [name for name in needed if not members[name]]:
+            raise ValueError(f"{path}: no image in {', '.join(empty)}; add images or change split.fractions")
         return {name: np.array([row for row, _ in members[name]], dtype=np.int64) for name in SPLITS}
 
     def ids(self, path: str | Path) -> list[str]:
@@ -120,9 +123,6 @@ def _members(prepared: Prepared, path: str | Path) -> dict[str, list[tuple[int, 
     ids = [name for _, name in sorted(pair for pairs in members.values() for pair in pairs)]
     if ids != sorted(set(ids)):
         raise ValueError(f"{path}: not sorted by id, or an id twice; run the split step again")
-    empty = [name for name in SPLITS if not members[name]]
-    if empty:
-        raise ValueError(f"{path}: no image in {', '.join(empty)}; add images or change split.fractions")
     return members
 
 
