@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hymunet.evaluation import commands as evaluation_commands
 from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
 from hymunet.registry import commands as registry_commands
@@ -69,6 +70,15 @@ def parser() -> argparse.ArgumentParser:
     text = "segment images: masks, contours and more, each at its image's own size; goes on where it was stopped"
     prediction_commands.add(verb("predict", None, text))
 
+    text = "test a model on images of your own, in folders or prepared: the report of the pipeline's evaluation"
+    evaluation_commands.add_evaluate(with_model(verb("evaluate", None, text)), open_model)
+
+    text = "two evaluations of the same images, case by case: SECOND less FIRST, as a page, Markdown and JSON"
+    evaluation_commands.add_compare(verb("compare", None, text))
+
+    text = "the ZIP of masks that the scorer of ISIC 2018, task 1, takes; and its score, where the truth is known"
+    evaluation_commands.add_submission(with_model(verb("submission", None, text)), open_model)
+
     text = "the registry: list and compare versions, promote one, go back, read and check the ledger"
     registry_commands.add(verb("models", None, text), with_params)
 
@@ -106,6 +116,12 @@ def parser() -> argparse.ArgumentParser:
     summary = verb("summary", run_summary, "print the test scores, where the report is, and the registered version")
     summary.add_argument("--reports", type=Path, default=Path("reports"), help="the reports' folder (reports)")
     return top
+
+
+def open_model(where: str, evaluation: Path | None) -> Any:
+    from hymunet.registry.load import open_segmenter
+
+    return open_segmenter(where, evaluation)
 
 
 def run_profile(arguments: argparse.Namespace) -> None:

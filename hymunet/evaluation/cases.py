@@ -47,7 +47,11 @@ class PreparedCases:
     """Rows of prepared arrays. Without native masks there (an older preparation) `native` is None."""
 
     def __init__(
-        self, prepared: Prepared, rows: np.ndarray, manifest: Sequence[dict[str, Any]], groups: Sequence[str] | None
+        self,
+        prepared: Prepared,
+        rows: Sequence[int] | np.ndarray,
+        manifest: Sequence[dict[str, Any]],
+        groups: Sequence[str] | None,
     ) -> None:
         self._prepared, self._rows, self._manifest = prepared, rows, manifest
         self.ids = [manifest[row]["id"] for row in rows]

@@ -49,8 +49,12 @@ def evaluate(
     """
     segmenter = Segmenter.load(model_folder, flips=section.flips)
     prepared = Prepared(prepared_folder)
-    made_from = belong_together(model_folder, segmenter, prepared, split_file)
+    of_size(segmenter, prepared, model_folder)
     parts = prepared_cases(prepared, split_file)
+    if parts["train"].ids or parts["validation"].ids:
+        made_from = belong_together(model_folder, segmenter, prepared, split_file)
+    else:  # a set of test images alone
+        made_from = {**weights_and_code(segmenter), **data_and_split(segmenter, prepared, split_file)}
     segmenter = settled(segmenter, parts["validation"], section)
     curves = training / "curves.png"
     origin = Origin(made_from, prepared.description(), curves.read_bytes() if curves.is_file() else None)
@@ -102,6 +106,7 @@ def examine(
         members,
         info=dict(segmenter.info),
         parameters=sum(parameter.numel() for parameter in segmenter.model.parameters()),
+        grouped=groups is not None,
         dataset=origin.description,
         curves=origin.curves,
     )
@@ -113,8 +118,11 @@ def examine(
 
 
 def prepared_cases(prepared: Prepared, split_file: Path) -> dict[str, PreparedCases]:
-    """The cases of each split. Raises ValueError unless arrays, manifest and split name the same images."""
-    splits, ids = prepared.split(split_file), prepared.ids(split_file)
+    """The cases of each split; only the test has some for sure.
+
+    Raises ValueError unless arrays, manifest and split name the same images.
+    """
+    splits, ids = prepared.split(split_file, needed=("test",)), prepared.ids(split_file)
     manifest = read_manifest(prepared.folder / "manifest.parquet")
     if [row["id"] for row in manifest] != ids:
         raise ValueError(f"{split_file} and {prepared.folder}/manifest.parquet name other images; split again")
@@ -153,16 +161,36 @@ def belong_together(model_folder: Path, segmenter: Segmenter, prepared: Prepared
     Raises ValueError unless the model was trained on these images by this split: under another it may have been
     trained on what is now a test image.
     """
-    of_size(segmenter, prepared, model_folder)
-    record_of_data = prepared.folder / "prepare.json"
-    data, split = evidence.prepared_sha256(prepared.folder), evidence.sha256(split_file)
-    said = {"data_sha256": prepared.description()["sha256"]}
-    evidence.require(record_of_data, said, "data_sha256", prepared.folder, data, "run the prepare step again")
+    data, split = _data_sha256(prepared), evidence.sha256(split_file)
     remedy = "evaluate it on those that it was trained with, or train again"
     description, info = model_folder / "model.json", dict(segmenter.info)
     evidence.require(description, info, "data_sha256", prepared.folder, data, remedy)
     evidence.require(description, info, "split_sha256", split_file, split, remedy)
     return {**weights_and_code(segmenter), "data_sha256": data, "split_sha256": split}
+
+
+def data_and_split(segmenter: Segmenter, prepared: Prepared, split_file: Path | None) -> dict[str, str]:
+    """Hashes of images that are none of the model's own, or, with its own split, of those.
+
+    Raises ValueError where the model was trained on this set and the split is not the one that it was trained by.
+    """
+    data = _data_sha256(prepared)
+    split = {"split_sha256": evidence.sha256(split_file)} if split_file else {}
+    info = segmenter.info
+    if info.get("data_sha256") == data and info.get("split_sha256") != split.get("split_sha256"):
+        raise ValueError(
+            f"{prepared.folder}: the model was trained on part of this very set; what it has not seen is the test part "
+            f"of its own split {str(info.get('split_sha256'))[:12]}, and {split_file or 'no split'} is not that one"
+        )
+    return {"data_sha256": data, **split}
+
+
+def _data_sha256(prepared: Prepared) -> str:
+    """Of the arrays. ValueError unless they are those that prepare recorded."""
+    data, said = evidence.prepared_sha256(prepared.folder), {"data_sha256": prepared.description()["sha256"]}
+    record_of_data = prepared.folder / "prepare.json"
+    evidence.require(record_of_data, said, "data_sha256", prepared.folder, data, "run the prepare step again")
+    return data
 
 
 def weights_and_code(segmenter: Segmenter) -> dict[str, str]:
@@ -195,7 +223,8 @@ def _judge(found: Results, count: int, on_bad: str) -> None:
         raise ValueError(f"none of {count} images can be evaluated: {shown}{more}")
     if found.problems and on_bad == "stop":
         raise ValueError(
-            f"{len(found.problems)} of {count} images cannot be evaluated: {shown}{more}; mend or drop them"
+            f"{len(found.problems)} of {count} images cannot be evaluated: {shown}{more}; mend them, or leave them out "
+            "(--on-bad-pair drop)"
         )
 
 

@@ -1,12 +1,14 @@
-"""Cases from two folders of files, images and masks with matching names: a test set that nobody has prepared."""
+"""Cases from files, images and masks with matching names: a test set that nobody has prepared."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import cv2
 
 from hymunet.data.acquire import folder
-from hymunet.data.acquire.pairs import Pair, pair
+from hymunet.data.acquire.pairs import Pair, described, leftover, pair
 from hymunet.data.prepare.decode import decode_like
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
@@ -16,44 +18,62 @@ from hymunet.images import resize
 
 
 class FolderCases:
-    """Image files and mask files with matching names in two folders, read one at a time.
+    """Read one at a time. A half without its other is a case that cannot be used; an image without a lesion is one.
 
-    problems: what is wrong with which name, as far as names tell: those are no cases. An image without a lesion is one.
+    Where EXIF turns an image and its mask fits both ways, the mask is taken as drawn on the image as shown.
     """
 
     groups = None
     source = "folder"
 
-    def __init__(self, images: Path, masks: Path, size: int) -> None:
-        self._size = size
-        places = {"images": images, "masks": masks}
-        names = [f"x/{kind}/{name}" for kind, place in places.items() for name in _files(place)]
-        pairs = pair({"": names}, folder.role)
-        self.problems = {one.id: one.problem for one in pairs if one.problem}
-        self._pairs = [one for one in pairs if not one.problem]
-        self._places = places
+    def __init__(self, files: Mapping[str, Path], size: int, what: str) -> None:
+        """files: by names that `folder.role` understands. size: of the model's grid. Raises ValueError, calling the
+        files `what`, where there is no image with a mask."""
+        self._files, self._size = files, size
+        self._pairs = pair({"": files}, folder.role)
         self.ids = [one.id for one in self._pairs]
-        if not self._pairs:
-            found = "; ".join(f"{id}: {reason}" for id, reason in list(self.problems.items())[:5]) or "no image file"
-            raise ValueError(f"{images} and {masks}: no image with its mask ({found}); names must match")
+        if not any(one.image and one.mask for one in self._pairs):
+            raise ValueError(
+                f"{what}: no image with its mask; a mask has its image's name, with or without an ending as _mask or "
+                f"_segmentation; found {described(files)}"
+            )
+
+    @classmethod
+    def of_two(cls, images: Path, masks: Path, size: int) -> Self:
+        """Images in one folder, their masks in another."""
+        if images.resolve() == masks.resolve():
+            raise ValueError(f"{images}: is named for images and for masks; they must lie in folders of their own")
+        files = {
+            f"x/{kind}/{name}": path
+            for kind, place in (("images", images), ("masks", masks))
+            for name, path in _files(place).items()
+        }
+        return cls(files, size, f"{images} and {masks}")
+
+    @classmethod
+    def of_one(cls, place: Path, size: int) -> Self:
+        """A folder that holds both, laid out as `data.folder` may be: images/ and masks/, or as publishers do."""
+        return cls({f"x/{name}": path for name, path in _files(place).items()}, size, str(place))
 
     def __getitem__(self, position: int) -> Case:
         one = self._pairs[position]
-        image, mask = (self._path(one, kind).read_bytes() for kind in ("image", "mask"))
+        if one.problem:
+            raise ValueError(one.problem)
+        image, mask = (self._read(one, kind) for kind in ("image", "mask"))
         native = read_mask(mask)
         pixels = decode_like(image, native, self._size, SHOWN)
         truth = cv2.resize(native, (self._size, self._size), interpolation=cv2.INTER_NEAREST_EXACT)
         return Case(one.id, resize(pixels, self._size), truth, native, facts(image, mask, pixels, native))
 
-    def _path(self, one: Pair, kind: str) -> Path:
+    def _read(self, one: Pair, kind: str) -> bytes:
         place = one.image if kind == "image" else one.mask
         assert place is not None
-        _, folder_name, name = place[1].split("/", 2)
-        return self._places[folder_name] / name
+        return self._files[place[1]].read_bytes()
 
 
-def _files(place: Path) -> list[str]:
+def _files(place: Path) -> dict[str, Path]:
+    """Every file below, by its name there, without what systems leave behind."""
     if not place.is_dir():
         raise ValueError(f"{place}: no such folder; name one with image files in it")
     found = (Path(path) / name for path, _, names in os.walk(place, followlinks=True) for name in names)
-    return sorted(path.relative_to(place).as_posix() for path in found)
+    return {name: path for path in sorted(found) if not leftover(name := path.relative_to(place).as_posix())}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 14, 42
@@ -34,6 +34,13 @@ class Axes:
             self.parts.append(
                 f'<circle class="{kind}" cx="{self.x(a)}" cy="{self.y(b)}" r="3.5"><title>{title}</title></circle>'
             )
+
+    def case(self, x: float, y: float, row: int, title: str) -> None:
+        """A dot that stands for a row of the page's cases."""
+        self.parts.append(
+            f'<circle class="first dot" cx="{self.x(x)}" cy="{self.y(y)}" r="3.5" data-row="{row}">'
+            f"<title>{escape(title)}</title></circle>"
+        )
 
     def bar(self, x: tuple[float, float], height: float, kind: str, title: str) -> None:
         left, right, top, bottom = self.x(x[0]), self.x(x[1]), self.y(height), self.y(self._y[0])

@@ -6,6 +6,8 @@
   const value = (row, name) => data.values[row][column.get(name)];
   const SVG = "http://www.w3.org/2000/svg";
   const BATCH = 48;
+  const failing = (data.failing || ["iou"]).map((name) => column.get(name));
+  const failed = (row) => failing.some((index) => data.values[row][index] < 0.65);
 
   // --- light and dark ---
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -31,7 +33,7 @@
     let rows = data.ids.map((_, index) => index);
     if (state.slice) { const [slice, name] = JSON.parse(state.slice); rows = [...data.slices[slice][name]]; }
     if (state.search) rows = rows.filter((row) => data.ids[row].toLowerCase().includes(state.search));
-    if (state.failed) rows = rows.filter((row) => value(row, "iou") < 0.65);
+    if (state.failed) rows = rows.filter(failed);
     const sign = state.down ? -1 : 1;
     rows.sort((a, b) => {
       const x = value(a, state.order), y = value(b, state.order);
@@ -59,11 +61,12 @@
     const svg = element("svg", { viewBox: "0 0 1000 1000", role: "img", "aria-label": data.ids[row] });
     const parts = data.pictures[row];
     if (!parts) return svg;
-    const [image, probability, truth, prediction, other] = parts;
-    element("image", { href: layers.probability ? probability : image, width: 1000, height: 1000, preserveAspectRatio: "none" }, svg);
+    const [image, probability, truth, prediction, other, otherProbability] = parts;
+    const grey = layers.side === 1 ? otherProbability : probability;
+    element("image", { href: layers.probability ? grey : image, width: 1000, height: 1000, preserveAspectRatio: "none" }, svg);
     if (layers.truth) element("path", { d: truth, class: "truth" }, svg);
-    if (layers.prediction) element("path", { d: prediction, class: "prediction" }, svg);
-    if (layers.prediction && other) element("path", { d: other, class: "other" }, svg);
+    if (layers.prediction && layers.side !== 1) element("path", { d: prediction, class: "prediction" }, svg);
+    if (layers.prediction && layers.side !== 0 && other) element("path", { d: other, class: "other" }, svg);
     return svg;
   }
 
@@ -76,7 +79,7 @@
     const row = state.rows[place];
     const made = document.createElement("button");
     made.type = "button";
-    made.className = value(row, "iou") < 0.65 ? "case bad" : "case";
+    made.className = failed(row) ? "case bad" : "case";
     made.dataset.place = place;
     const line = document.createElement("span"), id = document.createElement("span"), score = document.createElement("b");
     id.className = "id";
@@ -119,6 +122,15 @@
   }
   if (at("suspicious")) at("suspicious").addEventListener("click", () => look({ slice: "", order: "suspicion", down: true }));
 
+  for (const dot of document.querySelectorAll("circle[data-row]")) {
+    dot.addEventListener("click", () => {
+      look({ slice: "", search: "", failed: false });
+      at("search").value = "";
+      at("failed").checked = false;
+      open(state.rows.indexOf(Number(dot.dataset.row)));
+    });
+  }
+
   // --- by keyboard through the grid ---
   function focus(place) {
     while (place >= state.drawn && state.drawn < state.rows.length) draw();
@@ -145,9 +157,16 @@
   function show() {
     const row = state.rows[view.place];
     at("name").textContent = `${data.ids[row]} (${view.place + 1} of ${state.rows.length})`;
-    const svg = picture(row, view.layers);
-    svg.style.width = `${view.zoom * 100}%`;
-    at("stage").replaceChildren(svg);
+    at("stage").replaceChildren(...(data.models || [""]).map((model, side) => {
+      const svg = picture(row, data.models ? { ...view.layers, side } : view.layers);
+      svg.style.width = `${view.zoom * 100}%`;
+      if (!data.models) return svg;
+      const figure = document.createElement("figure"), caption = document.createElement("figcaption");
+      caption.textContent = model;
+      figure.append(caption, svg);
+      return figure;
+    }));
+    at("stage").classList.toggle("pair", Boolean(data.models));
     at("numbers").replaceChildren(...data.columns.map(([, text], index) => {
       const line = document.createElement("tr"), head = document.createElement("th"), cell = document.createElement("td");
       head.scope = "row";

@@ -61,7 +61,9 @@ def rendered(count):
         **{"threshold": 0.5, "temperature": 1.3, "flips": False, "image_size": 32, "source": "isic2018"},
         **{"weights_sha256": "ab" * 32, "test_images_sha256": "cd" * 32},
     }
-    text = page(result, rows, pictures, members, info=INFO, parameters=9, dataset={"images": count}, curves=None)
+    text = page(
+        result, rows, pictures, members, info=INFO, parameters=9, grouped=True, dataset={"images": count}, curves=None
+    )
     return text, rows
 
 

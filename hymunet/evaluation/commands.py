@@ -1,0 +1,100 @@
+"""`hymunet evaluate`, `compare`, `submission`: options and output. Heavy libraries are imported by who needs them."""
+
+import argparse
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Parser = argparse.ArgumentParser
+Opener = Callable[[str, Path | None], tuple[Any, str]]  # address and evaluation -> segmenter, and by whose authority
+
+
+def add_evaluate(verb: Parser, opener: Opener) -> None:
+    """verb: with the options of who opens a model; opener: how one is opened."""
+    verb.add_argument("--images", type=Path, metavar="DIR", help="image files; with --masks")
+    verb.add_argument("--masks", type=Path, metavar="DIR", help="their masks: NAME.png, NAME_mask.png or alike")
+    layout = "in place of both: a folder with images/ and masks/ in it, or laid out as publishers do"
+    verb.add_argument("--folder", type=Path, metavar="DIR", help=layout)
+    verb.add_argument("--prepared", type=Path, metavar="DIR", help="or a prepared set, as data/prepared")
+    verb.add_argument("--split", type=Path, metavar="CSV", help="of the prepared set only the test part of this split")
+    verb.add_argument("--columns", type=Path, metavar="CSV", help="own slices: a column id, and others")
+    bad = "an image without mask, of another size than its mask, damaged: refuse all (stop), or report it and go on"
+    verb.add_argument("--on-bad-pair", choices=("stop", "drop"), default="stop", help=bad)
+    verb.add_argument("--shifts", action="store_true", help="also under other light, blur, JPEG, hair, turns")
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="for report.html and the figures")
+    verb.set_defaults(run=lambda arguments: run_evaluate(arguments, opener))
+
+
+def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
+    _require("jinja2", "matplotlib", "scipy")
+
+    from hymunet.evaluation import external
+
+    place = external.Place(*(getattr(arguments, name) for name in ("images", "masks", "folder", "prepared", "split")))
+    segmenter, authority = opener(arguments.model, arguments.evaluation)
+    options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
+    result = external.evaluate(segmenter, place, arguments.output, options)
+    test, left_out = result["test"], result["left_out"]
+    print(
+        f"Dice {_interval(test['dice'])} over {test['images']} images, {test['missed']} missed altogether ({authority})"
+    )
+    for id, reason in left_out.items():
+        print(f"left out: {id}: {reason}")
+    print(f"report: {arguments.output / 'report.html'}")
+
+
+def add_compare(verb: Parser) -> None:
+    for name in ("first", "second"):
+        verb.add_argument(name, type=Path, metavar=name.upper(), help="an evaluation's folder, or a study's cell")
+    verb.add_argument("--columns", type=Path, metavar="CSV", help="own slices: a column id, and others")
+    verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="for comparison.html, .md and .json")
+    verb.set_defaults(run=run_compare)
+
+
+def run_compare(arguments: argparse.Namespace) -> None:
+    _require("jinja2")
+
+    from hymunet.evaluation.report import comparison
+
+    result = comparison.write(arguments.first, arguments.second, arguments.output, arguments.columns)
+    print(result["verdict"])
+    for key in ("first", "second"):
+        print(f"failed in {result[key]['name']} alone: {len(result['flips'][f'failed_in_{key}'])} images")
+    print(f"page: {arguments.output / 'comparison.html'}")
+
+
+def add_submission(verb: Parser, opener: Opener) -> None:
+    """verb: with the options of who opens a model; opener: how one is opened."""
+    images = "the images ISIC_NNNNNNN.jpg: a folder, or the archive as it is downloaded"
+    verb.add_argument("--images", type=Path, required=True, metavar="DIR|ZIP", help=images)
+    masks = "score it, too, by the official scorer's rules: the true masks, where they are known"
+    verb.add_argument("--masks", type=Path, metavar="DIR|ZIP", help=masks)
+    verb.add_argument("--output", type=Path, required=True, metavar="FILE.zip", help="the submission")
+    verb.set_defaults(run=lambda arguments: run_submission(arguments, opener))
+
+
+def run_submission(arguments: argparse.Namespace, opener: Opener) -> None:
+    if arguments.output.suffix.lower() != ".zip":
+        raise ValueError(f"{arguments.output}: name a file that ends with .zip")
+
+    from hymunet.evaluation import submission
+
+    segmenter, authority = opener(arguments.model, arguments.evaluation)
+    written = submission.write(segmenter, arguments.images, arguments.output)
+    print(f"{arguments.output}: {written.images:,} masks, {written.empty} of them empty ({authority})")
+    if written.images != submission.OFFICIAL:
+        print(f"the official test set has {submission.OFFICIAL:,} images; the scorer wants a mask for each")
+    if arguments.masks:
+        for name, value in submission.score(arguments.output, arguments.masks).items():
+            print(f"{name} {value:.4f}")
+
+
+def _require(*packages: str) -> None:
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"{name} is not installed; evaluation needs it: pip install hymunet[evaluate]")
+
+
+def _interval(estimate: dict[str, float]) -> str:
+    return f"{estimate['mean']:.4f} ({estimate['low']:.4f} to {estimate['high']:.4f})"

@@ -1,0 +1,98 @@
+"""A trained model on images that are no test split of its own: files in folders, or a prepared set."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hymunet import params
+from hymunet.data.feed.dataset import Prepared
+from hymunet.data.prepare.manifest import read_manifest
+from hymunet.evaluation.cases import Cases, PreparedCases
+from hymunet.evaluation.evaluate import Origin, data_and_split, examine, of_size, prepared_cases, weights_and_code
+from hymunet.evaluation.folders import FolderCases
+from hymunet.inference import Segmenter
+
+RESAMPLES, SEED = 2000, 0
+OWN = "The images are the test part of the split that the model was trained by."
+UNKNOWN = "Whether the model was trained on any of these images is not known here."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the images are: `images` and `masks`, or `folder` with both in it, or `prepared` with or without a `split`,
+    of which the test part counts."""
+
+    images: Path | None = None
+    masks: Path | None = None
+    folder: Path | None = None
+    prepared: Path | None = None
+    split: Path | None = None
+
+    def __post_init__(self) -> None:
+        ways = [self.images or self.masks, self.folder, self.prepared]
+        if sum(way is not None for way in ways) != 1 or bool(self.images) != bool(self.masks):
+            raise ValueError("name the images in one way: --images and --masks, or --folder, or --prepared")
+        if self.split and not self.prepared:
+            raise ValueError("--split belongs to --prepared")
+
+
+@dataclass(frozen=True)
+class Options:
+    """columns: a CSV of own slices by `id`. on_bad: stop or drop. by: by whose authority the model decides."""
+
+    columns: Path | None = None
+    on_bad: str = "stop"
+    shifts: bool = False
+    by: str = "as it is"
+
+
+@dataclass(frozen=True)
+class Found:
+    cases: Cases
+    made_from: dict[str, str] = field(default_factory=dict)
+
+
+def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options) -> dict[str, Any]:
+    """Writes the same files as the pipeline's step into `output`; returns the metrics. The segmenter decides as it is.
+
+    Raises ValueError naming what is missing or unfit; with on_bad `stop`, also for any image that cannot be used.
+    """
+    found = _found(segmenter, place)
+    own = found.made_from.get("data_sha256") == segmenter.info.get("data_sha256", "")
+    note = f"{OWN if own else UNKNOWN} The model decides {options.by}."
+    description = {"source": found.cases.source, "images": len(found.cases.ids), "note": note}
+    origin = Origin(
+        {**weights_and_code(segmenter), **found.made_from},
+        description,
+        columns=options.columns,
+        on_bad=options.on_bad,
+    )
+    section = params.Evaluate(
+        threshold=segmenter.threshold,
+        temperature=segmenter.temperature,
+        flips=segmenter.flips,
+        shifts=options.shifts,
+        bootstrap=RESAMPLES,
+        seed=SEED,
+    )
+    return examine(segmenter, found.cases, origin, output, section)
+
+
+def _found(segmenter: Segmenter, place: Place) -> Found:
+    if place.images and place.masks:
+        return Found(FolderCases.of_two(place.images, place.masks, segmenter.image_size))
+    if place.folder:
+        return Found(FolderCases.of_one(place.folder, segmenter.image_size))
+    assert place.prepared is not None
+    prepared = Prepared(place.prepared)
+    of_size(segmenter, prepared, "the model")
+    made_from = data_and_split(segmenter, prepared, place.split)
+    if place.split:
+        return Found(prepared_cases(prepared, place.split)["test"], made_from)
+    manifest = read_manifest(prepared.folder / "manifest.parquet")
+    if len(manifest) != len(prepared):
+        raise ValueError(
+            f"{prepared.folder}: manifest of {len(manifest)} images, arrays of {len(prepared)}; "
+            "run the prepare step again"
+        )
+    return Found(PreparedCases(prepared, range(len(prepared)), manifest, None), made_from)

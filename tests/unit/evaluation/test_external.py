@@ -1,0 +1,262 @@
+"""`hymunet evaluate`: a trained model on images of one's own, in folders, prepared, and by a registry's address."""
+
+import csv
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from components.split.__main__ import main as split_step
+from components.train.__main__ import main as train_step
+from components.validate.__main__ import main as validate_step
+from hymunet import cli, params
+from hymunet.data.acquire.synthetic import draw
+from hymunet.data.prepare.decode import lesion_view
+from hymunet.evaluation.evaluate import evaluate
+from hymunet.evaluation.measure import image_scores
+from hymunet.images import read
+from hymunet.inference import Segmenter
+from tests.support.small_project import train, write_data
+from tests.support.training_data import write_params
+from tests.support.versions import add
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def model(finished_training):
+    return finished_training / "artifacts/model"
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Six images as files of several sizes and kinds, with masks of 0 and 1, of 0 and 255, and of one bit."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for index in range(COUNT):
+        image, mask = draw(100 + index, 64, 7)
+        size = (64 + 9 * index, 80 - 5 * index)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask // 255, size, interpolation=cv2.INTER_NEAREST)
+        kind, one = ("png", "jpg")[index % 2], (1, 255, 255)[index % 3]
+        cv2.imwrite(f"images/photo{index}.{kind}", image[..., ::-1])
+        options = [cv2.IMWRITE_PNG_BILEVEL, 1] if index % 3 == 2 else []
+        cv2.imwrite(f"masks/photo{index}{('', '_mask', '_Segmentation')[index % 3]}.png", mask * one, options)
+    return tmp_path
+
+
+def rows_of(folder):
+    with (folder / "per_image.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def record_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def command(model, *options):
+    return cli.main(["evaluate", "--model", str(model), *map(str, options), "--output", "out"])
+
+
+FOLDERS = ("--images", "images", "--masks", "masks")
+
+
+def test_images_and_masks_in_folders_are_scored_as_predict_would_mask_them(files, model, capsys):
+    assert command(model, *FOLDERS) == 0
+    said = capsys.readouterr().out
+    assert f"over {COUNT} images" in said
+    segmenter, rows = Segmenter.load(model), rows_of(files / "out")
+    assert [row["id"] for row in rows] == [f"photo{index}" for index in range(COUNT)]
+    for row in rows:
+        image = read(next((files / "images").glob(f"{row['id']}.*")))
+        truth = cv2.imread(str(next((files / "masks").glob(f"{row['id']}*"))), cv2.IMREAD_UNCHANGED) > 0
+        (mask,) = segmenter.masks([image])
+        assert float(row["native_dice"]) == pytest.approx(image_scores(mask, truth)["dice"], abs=1e-9)
+        assert (int(row["width"]), int(row["height"])) == truth.shape[::-1]
+    record = record_of(files / "out")
+    assert record["left_out"] == {}
+    assert not {"split_sha256", "data_sha256"} & record.keys(), "no evaluation that a model could be registered with"
+    page = (files / "out/report.html").read_text()
+    assert "Whether the model was trained on any of these images is not known here" in page
+    assert f"folder, {COUNT} images" in page
+    assert "near-duplicates were not looked for" in page
+
+
+def test_one_folder_in_a_known_layout_gives_the_same(files, model):
+    assert command(model, *FOLDERS) == 0
+    for folder, name in (("images", "Original"), ("masks", "Ground Truth")):
+        (files / "set" / name).parent.mkdir(exist_ok=True)
+        shutil.copytree(files / folder, files / "set" / name)
+    (files / "set/Thumbs.db").write_bytes(b"left by a system")
+    assert cli.main(["evaluate", "--model", str(model), "--folder", "set", "--output", "again"]) == 0
+    for name in ("per_image.csv", "metrics.json", "report.html"):
+        assert (files / "again" / name).read_bytes() == (files / "out" / name).read_bytes(), name
+
+
+def spoil(files):
+    """One pair in every way that a pair is bad; photo0 and photo1 stay good."""
+    cv2.imwrite("masks/photo2_Segmentation.png", np.eye(20, dtype=np.uint8))
+    (files / "masks/photo3.png").unlink()
+    (files / "images/photo4.png").write_bytes((files / "images/photo4.png").read_bytes()[:200])
+    cv2.imwrite("masks/photo5_Segmentation.png", np.tile(np.arange(64, dtype=np.uint8), (64, 1)))
+    shutil.copy("masks/photo0.png", "masks/nobody.png")
+
+
+REASONS = {
+    "photo2": "image is 82×70, mask 20×20",
+    "photo3": "no mask",
+    "photo4": "truncated or damaged PNG",
+    "photo5": "allowed are two values",
+    "nobody": "no image",
+}
+
+
+def test_bad_pairs_stop_it_or_are_left_out_on_record_as_told(files, model, capsys):
+    spoil(files)
+    assert command(model, *FOLDERS) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "5 of 7 images cannot be evaluated" in error
+    assert "--on-bad-pair drop" in error
+    assert all(f"{id}: " in error and reason in error for id, reason in REASONS.items())
+    assert not (files / "out").exists()
+    assert command(model, *FOLDERS, "--on-bad-pair", "drop") == 0
+    said = capsys.readouterr().out
+    assert "over 2 images" in said
+    left_out, page = record_of(files / "out")["left_out"], (files / "out/report.html").read_text()
+    assert left_out.keys() == REASONS.keys()
+    for id, reason in REASONS.items():
+        assert reason in left_out[id]
+        assert f"left out: {id}: " in said
+        assert id in page
+    assert [row["id"] for row in rows_of(files / "out")] == ["photo0", "photo1"]
+
+
+def test_one_image_and_no_lesion_anywhere_are_a_test_like_any_other(files, model):
+    for path in [*files.glob("images/*"), *files.glob("masks/*")]:
+        if "photo1" not in path.name:
+            path.unlink()
+    assert command(model, *FOLDERS, "--shifts") == 0
+    record = record_of(files / "out")
+    dice = record["test"]["dice"]
+    assert record["test"]["images"] == 1
+    assert dice["low"] == dice["mean"] == dice["high"] > 0
+    assert len(record["shifts"]) == 16
+    assert "1 images are few" in (files / "out/report.html").read_text()
+    (mask,) = files.glob("masks/*")
+    cv2.imwrite(str(mask), cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) * 0)
+    assert command(model, *FOLDERS) == 0
+    record, (row,) = record_of(files / "out"), rows_of(files / "out")
+    assert record["calibration"]["band"] is None
+    assert (float(row["mask_area"]), float(row["sensitivity"])) == (0, 1)
+    found = int(row["false_positive"]) > 0
+    assert float(row["dice"]) == (0 if found else 1)
+    assert (float(row["hd95"]) > 0) == found
+
+
+WRONG = {
+    "nothing named": ([], "name the images in one way"),
+    "images alone": (["--images", "images"], "name the images in one way"),
+    "two ways": ([*FOLDERS, "--folder", "."], "name the images in one way"),
+    "one folder for both": (["--images", "images", "--masks", "images"], "must lie in folders of their own"),
+    "no such folder": (["--images", "none", "--masks", "masks"], "none: no such folder"),
+    "no pair": (["--images", "images", "--masks", "empty"], "no image with its mask"),
+    "a split of nothing": ([*FOLDERS, "--split", "split.csv"], "--split belongs to --prepared"),
+    "no set": (["--prepared", "images"], "images/images.npy: no such file"),
+    "no columns": ([*FOLDERS, "--columns", "none.csv"], "none.csv: no such file"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_evaluated_is_said_in_one_line(case, files, model, capsys):
+    (files / "empty").mkdir()
+    options, message = WRONG[case]
+    assert command(model, *options) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("hymunet evaluate: ")
+    assert message in error
+    assert not (files / "out").exists()
+
+
+def test_own_columns_become_slices(files, model):
+    (files / "own.csv").write_text("id,camera\n" + "".join(f"photo{n},{'AB'[n % 2]}\n" for n in range(COUNT)))
+    assert command(model, *FOLDERS, "--columns", "own.csv") == 0
+    found = {
+        entry["value"]: entry["images"] for entry in record_of(files / "out")["slices"] if entry["slice"] == "camera"
+    }
+    assert found == {"A": 3, "B": 3}
+
+
+def test_a_prepared_set_whole_or_its_test_part(finished_training, model, tmp_path, monkeypatch, capsys):
+    """The model's own set only with its own split; any other set whole, or the test part of a split of it."""
+    monkeypatch.chdir(tmp_path)
+    own = ("--prepared", finished_training / "data/prepared")
+    assert command(model, *own) == 1
+    assert "the model was trained on part of this very set" in capsys.readouterr().err
+    split = finished_training / "data/split/split.csv"
+    assert command(model, *own, "--split", split) == 0
+    section = params.Evaluate(threshold=0.5, temperature=1.0, flips=False, shifts=False, bootstrap=2000, seed=0)
+    paths = (model, own[1], split, finished_training / "reports/training")
+    expected = evaluate(*paths, tmp_path / "step", section)
+    assert record_of(tmp_path / "out") == json.loads(json.dumps(expected))
+    assert "test part of the split that the model was trained by" in (tmp_path / "out/report.html").read_text()
+
+    images, masks, hashes = write_data(tmp_path / "data")
+    train(images, masks, 2, {**hashes, "data_sha256": "e" * 64}, tmp_path / "other")
+    assert command(tmp_path / "other", "--prepared", "data/prepared") == 0
+    assert record_of(tmp_path / "out")["test"]["images"] == 40
+    assert command(tmp_path / "other", "--prepared", "data/prepared", "--split", "data/split/split.csv") == 0
+    assert [row["id"] for row in rows_of(tmp_path / "out")] == [f"CASE_{index:04}" for index in range(28, 40)]
+
+
+def test_a_set_of_test_images_alone_goes_through_the_steps(finished_training, model, tmp_path, monkeypatch, capsys):
+    """split.fractions [0, 0, 1]: split and validate take it, training refuses, evaluation needs a number."""
+    monkeypatch.chdir(tmp_path)
+    images, masks, _ = write_data(tmp_path / "data")
+    np.save("data/prepared/lesions.npy", np.stack([lesion_view(*pair) for pair in zip(images, masks, strict=True)]))
+    write_params(tmp_path / "params.yaml", batch_size=4)
+    bounds = ("validate.min_images=10", "validate.median_mask_area=[0.0, 1.0]", "validate.mask_area=[0.0, 1.0]")
+    changes = [part for text in ("split.fractions=[0, 0, 1]", *bounds) for part in ("--set", text)]
+    split_step(changes)
+    assert "'train': 0, 'validation': 0, 'test': 40" in capsys.readouterr().out
+    validate_step(changes)
+    with pytest.raises(ValueError, match="no image in train, validation"):
+        train_step(changes)
+    section = params.Evaluate(threshold=0.5, temperature="validation", flips=False, shifts=False, bootstrap=100, seed=0)
+    paths = (tmp_path / "data/prepared", tmp_path / "data/split/split.csv", tmp_path)
+    with pytest.raises(ValueError, match="trained on part of this very set"):
+        evaluate(model, *paths, tmp_path / "out", section)
+    train(images, masks, 2, {"data_sha256": "e" * 64, "split_sha256": "f" * 64}, tmp_path / "other")
+    with pytest.raises(ValueError, match="there are none; give a number"):
+        evaluate(tmp_path / "other", *paths, tmp_path / "out", section)
+    found = evaluate(tmp_path / "other", *paths, tmp_path / "out", section.model_copy(update={"temperature": 1.0}))
+    assert found["test"]["images"] == 40
+
+
+def test_a_model_of_the_registry_is_tested_without_its_code(files, model, monkeypatch, capsys):
+    """What lies beside weights and records in a version's folder is neither run nor fetched."""
+    trap = files / "sprung"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{files}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    from hymunet.registry.client import registry
+
+    with registry() as client:
+        client.create_registered_model("lesions")
+        number = add(client, "lesions", model, 0.3, files / "record")
+        client.set_registered_model_alias("lesions", "champion", number)
+        source = client.get_model_version("lesions", number).source
+        run = client.get_model_version("lesions", number).run_id
+        bad = f"import pathlib\npathlib.Path({str(trap)!r}).write_text('run')\n"
+        for name in ("python_model.pkl", "MLmodel", "code/hymunet/__init__.py", "artifacts/model/serve.py"):
+            client.log_text(run, bad, f"model/{name}")
+    assert source
+    assert command("models:/lesions@champion", *FOLDERS) == 0
+    assert "as models:/lesions@champion was tested" in capsys.readouterr().out
+    record = record_of(files / "out")
+    assert record["threshold"] == 0.3
+    assert record["weights_sha256"] == json.loads((model / "model.json").read_text())["weights_sha256"]
+    assert not trap.exists()
+    assert command("models:/lesions@none", *FOLDERS) == 1
+    assert "none" in capsys.readouterr().err
