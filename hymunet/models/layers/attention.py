@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hymunet.models.layers.resampling import global_average, global_maximum
+from hymunet.models.layers.resampling import global_average, global_maximum, maximum
 
 
 class SqueezeExcitation(nn.Module):
@@ -33,7 +33,7 @@ class ConvolutionalBlockAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x * torch.sigmoid(self.perceptron(global_average(x)) + self.perceptron(global_maximum(x)))
-        summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        summary = torch.cat([x.mean(1, keepdim=True), maximum(x, 1)], dim=1)
         return x * torch.sigmoid(self.spatial(summary))
 
 

@@ -49,8 +49,18 @@ def global_average(x: Tensor) -> Tensor:
 
 
 def global_maximum(x: Tensor) -> Tensor:
-    """adaptive_max_pool2d(x, 1); of equal maxima each gets its share of the gradient. (B, C, H, W) -> (B, C, 1, 1)."""
-    return x.amax((2, 3), keepdim=True)
+    """adaptive_max_pool2d(x, 1). (B, C, H, W) -> (B, C, 1, 1)."""
+    return maximum(x.flatten(2), 2)[..., None]
+
+
+def maximum(x: Tensor, dim: int) -> Tensor:
+    """x.max(dim, keepdim=True); of equal maxima the first has the gradient.
+
+    torch's amax finds its maxima again in the backward pass, as what equals the result. Compiled for a GPU it compares
+    float32 with what was rounded to bfloat16, finds none, and divides by their number.
+    """
+    position = torch.arange(x.shape[dim], device=x.device).view([-1 if axis == dim else 1 for axis in range(x.ndim)])
+    return torch.where(position == x.detach().argmax(dim, keepdim=True), x, 0).sum(dim, keepdim=True)
 
 
 def _interpolation(before: int, after: int, align_corners: bool, like: Tensor) -> Tensor:

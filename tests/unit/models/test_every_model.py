@@ -100,6 +100,22 @@ def test_the_published_form_has_the_published_size(name, number):
     assert (counter.get_total_flops() - apart) / 2e9 == pytest.approx(published.gmacs, rel=0.02)
 
 
+BY_EQUALITY = {f"{name}Backward{form}" for name in ("Amax", "Amin", "Aminmax", "Max", "Min", "Median") for form in "01"}
+BY_PLACE = {"MaxBackward0", "MinBackward0", "MedianBackward1"}  # of a dimension
+
+
+@every_form
+def test_no_gradient_goes_to_what_equals_a_result(form):
+    """Compiled for a GPU such a place is looked for among numbers that were rounded otherwise, and is not found."""
+    waiting, seen = [loss_of(build(form).train(), images()).grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    assert {node.name() for node in seen}.isdisjoint(BY_EQUALITY - BY_PLACE)
+
+
 @every_form
 @pytest.mark.parametrize(("count", "size"), [(1, 32), (3, 64), (2, 96)])
 def test_any_batch_and_any_size_that_the_stride_divides(form, count, size):
@@ -353,3 +369,20 @@ def test_on_a_gpu_forward_and_backward_can_be_captured(form):
     torch.cuda.synchronize()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU on this machine")
+@every_form
+def test_on_a_gpu_compiled_in_bfloat16_gradients_are_finite_and_nearly_those_of_float32(form):
+    """The published models train so."""
+    model = without_stochastic_depth(build(form)).cuda().to(memory_format=torch.channels_last)
+    x = images().cuda().contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for one, wide in ((model, True), (torch.compile(copy.deepcopy(model)), False)):
+        with torch.autocast("cuda", torch.bfloat16, enabled=not wide):
+            loss = loss_of(one, x)
+        loss.backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in one.parameters()]).cpu())
+    assert torch.isfinite(gradients[1]).all()
+    assert torch.nn.functional.cosine_similarity(*gradients, 0) > 0.95

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hymunet.models.layers.resampling import Bilinear, Nearest, global_average, global_maximum
+from hymunet.models.layers.resampling import Bilinear, Nearest, global_average, global_maximum, maximum
 
 
 def bilinear(align_corners):
@@ -50,6 +50,14 @@ def test_global_pooling():
     x = maps(6, 5)
     assert_the_same(global_average, lambda x: functional.adaptive_avg_pool2d(x, 1), x)
     assert_the_same(global_maximum, lambda x: functional.adaptive_max_pool2d(x, 1), x)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_the_gradient_of_a_maximum_is_that_of_its_first_place(dim):
+    x = maps(6, 5).relu().round()  # many are equal
+    assert_the_same(lambda x: maximum(x, dim), lambda x: x.max(dim, keepdim=True).values, x)
+    infinite = torch.full((2, 3, 2, 2), -torch.inf)
+    assert torch.equal(maximum(infinite, dim), infinite.amax(dim, keepdim=True))
 
 
 @pytest.mark.parametrize("layer", [Bilinear(2), Bilinear(2, align_corners=True), Nearest(2)])
