@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from hymunet.registry.words import counted
+
 NAMES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -31,6 +33,7 @@ def card(
     )
     origin = "\n".join(f"| {key} | `{value}` |" for key, value in code.items())
     sizes = ", ".join(f"{count} {split_name}" for split_name, count in split["sizes"].items())
+    left_out = len(evaluation.get("left_out") or ())
     flips = ", averaged over flips" if evaluation["flips"] else ""
     images, target = SOURCES.get(evaluation["source"], (f"images of {evaluation['source']}", "outlined region"))
     return f"""# {name}
@@ -44,7 +47,8 @@ uint8 RGB images (N, H, W, 3) of any size; masks uint8 (N, H, W), 1 where the pr
 {evaluation["threshold"]:g}{flips}. Images are brought to {size}×{size} inside, probabilities back to the image's size.
 
 ## Test
-{test["images"]} images that neither training nor the choice of its weights has seen; {test["missed"]} missed entirely.
+{counted(test["images"], "image")} that neither training nor the choice of its weights has seen; {test["missed"]} missed
+entirely{f", {left_out} left out because they could not be used" if left_out else ""}.
 Mean over images with a 95 % bootstrap interval, and all pixels pooled. A missed target counts with Dice 0 and with the
 image's diagonal as its distance.
 

@@ -153,13 +153,14 @@ def run_verify(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from hymunet.registry.verify import verify
+    from hymunet.registry.words import counted
 
     found = verify(_name(arguments), arguments.dry_run)
     if arguments.json:
         _json(asdict(found))
     else:
         champion = f"version {found.champion} is champion" if found.champion else "no champion"
-        print(f"{found.model}: {champion}, {found.entries} entries in the ledger")
+        print(f"{found.model}: {champion}, {counted(found.entries, 'entry', 'entries')} in the ledger")
         for finding in found.findings:
             print(f"{'mended' if finding.mended else 'not in order'}: {finding.text}")
     if any(not finding.mended for finding in found.findings):

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ class Image:
 class Evidence:
     """Of one version; what it does not have is empty, and `missing` says why.
 
-    weights_sha256: of the weights that lie there. model, metrics, verdict: the records. images: id -> where it was.
-    hashes: part -> SHA-256 of the file. test_images: recomputed from the files' hashes, as evaluate computes it.
+    model, metrics, verdict: the records. images: id -> where it was. hashes: part -> SHA-256 of the file. test_images:
+    recomputed from the files' hashes, as evaluate computes it: over the test images without those that it left out.
     """
 
     version: str
@@ -73,6 +73,16 @@ class Evidence:
     test_images: str = ""
     hashes: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Ids of test images that could not be used, as the evaluation says."""
+        return frozenset(_left_out(self.metrics))
+
+    @property
+    def tested(self) -> frozenset[str]:
+        """Ids of the split's test images without those left out."""
+        return frozenset(id for id, image in self.images.items() if image.part == "test") - self.left_out
 
 
 def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
@@ -102,7 +112,7 @@ def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
         missing.append(f"{PARTS['scores']} is damaged: {error}")
     try:
         if "split" in content and "files" in content:
-            images, test_images = _images(content["split"], content["files"])
+            images, test_images = _images(content["split"], content["files"], _left_out(records["metrics"]))
     except (KeyError, ValueError) as error:
         missing.append(f"{grounds.FOLDER}/ is damaged: {error}")
     return Evidence(
@@ -129,12 +139,19 @@ def _scores(table: bytes) -> Scores:
     return Scores(ids, dice, np.array(truth), np.array(found))
 
 
-def _images(split: bytes, files: bytes) -> tuple[dict[str, Image], str]:
-    """And the hash of the test images, over ids and files, as hymunet.evaluation defines it."""
+def _left_out(metrics: Mapping[str, Any]) -> Collection[str]:
+    found = metrics.get("left_out")
+    return found if isinstance(found, dict) else ()
+
+
+def _images(split: bytes, files: bytes, left_out: Collection[str]) -> tuple[dict[str, Image], str]:
+    """And the hash of the images that were tested, over ids and files, as hymunet.evaluation defines it."""
     hashes = {row["id"]: row for row in _rows(files)}
     images = {row["id"]: Image(row["group"], row["split"], hashes[row["id"]]["sha256_image"]) for row in _rows(split)}
     tested = sorted(
-        (id, *(hashes[id][name] for name in grounds.HASHES)) for id, image in images.items() if image.part == "test"
+        (id, *(hashes[id][name] for name in grounds.HASHES))
+        for id, image in images.items()
+        if image.part == "test" and id not in left_out
     )
     return images, hashlib.sha256(json.dumps(tested).encode()).hexdigest()
 

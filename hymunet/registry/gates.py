@@ -15,10 +15,12 @@ import numpy as np
 from hymunet import params
 from hymunet.evaluation.statistics import paired_difference
 from hymunet.registry.evidence import Evidence, Scores
+from hymunet.registry.words import counted
 
 ERROR = 0.025  # of the first decision: the lower end of a 95 % interval
 RESAMPLES, IN_TAIL, SEED = 10_000, 20, 0  # draws, or as many as put IN_TAIL of them beyond the interval's end
 SLICE = 20  # images
+LEFT_OUT = 0.05  # of the test images
 SIZES = ("small", "medium", "large")
 UNKNOWN = "not known"
 
@@ -58,13 +60,14 @@ def judge(challenger: Evidence, champion: Evidence | None, policy: params.Promot
     """decided: how many decisions these test images have made already. champion: None where there is none."""
     alone: list[Callable[[], Gate]] = [
         lambda: one_making(challenger),
+        lambda: few_left_out(challenger),
         lambda: data_checks(challenger),
         lambda: no_leak(challenger, policy.max_leaked),
         lambda: reproducible(challenger, policy.reproducible),
         lambda: floor(challenger, policy.min_dice),
         lambda: few_missed(challenger, policy.max_missed),
     ]
-    names = ["records", "data checks", "leakage", "reproducible", "Dice floor", "missed"]
+    names = ["records", "images left out", "data checks", "leakage", "reproducible", "Dice floor", "missed"]
     gates = [_tried(name, gate) for name, gate in zip(names, alone, strict=True)]
     if champion is None:
         return Verdict(tuple(gates), None)
@@ -73,7 +76,7 @@ def judge(challenger: Evidence, champion: Evidence | None, policy: params.Promot
     except Missing as error:
         refused = Gate("same test images", False, UNKNOWN, "the same files", str(error))
         return Verdict((*gates, refused), None)
-    gates.append(Gate("same test images", True, f"{len(pair.ours.ids)} images", "the same files"))
+    gates.append(Gate("same test images", True, counted(len(pair.ours.ids), "image"), "the same files"))
     gates += [use(decided, policy.max_decisions), pair.better(policy), pair.no_more_missed(policy.more_missed)]
     gates += pair.slices(policy.slice_margin)
     return Verdict(tuple(gates), pair.interval)
@@ -94,11 +97,20 @@ def one_making(version: Evidence) -> Gate:
     wrong += [
         f"model.json: {key}" for key in ("weights_sha256", "split_sha256") if version.model.get(key) != found[key]
     ]
-    tested = {id for id, image in version.images.items() if image.part == "test"}
-    if version.scores is None or set(version.scores.ids) != tested:
+    if version.scores is None or set(version.scores.ids) != version.tested:
         wrong.append("per_image.csv: other images than the split's test images")
     said = "the weights, the evaluation or the split are of another making, or were changed since"
     return Gate("records", not wrong, ", ".join(wrong) or "all agree", "all agree", said if wrong else "")
+
+
+def few_left_out(version: Evidence) -> Gate:
+    """Test images that the evaluation could not use (`on_bad: drop`): who leaves out the hard ones scores well."""
+    if not version.images:
+        raise Missing(_lacks(version, "the split"))
+    left, of = len(version.left_out), len(version.tested | version.left_out)
+    passed = left <= LEFT_OUT * of
+    why = "" if passed else "mend these images and evaluate again"
+    return Gate("images left out", passed, f"{left} of {of}", f"at most {LEFT_OUT:.0%}", why)
 
 
 def data_checks(version: Evidence) -> Gate:
@@ -125,7 +137,9 @@ def no_leak(version: Evidence, most: int) -> Gate:
     named = f": {', '.join(leaked[:3])}{', …' if len(leaked) > 3 else ''}" if leaked else ""
     why = "a score on images that were trained with says nothing; split with protocol grouped and train again"
     passed = len(leaked) <= most
-    return Gate("leakage", passed, f"{len(leaked)} test images{named}", f"at most {most}", "" if passed else why)
+    return Gate(
+        "leakage", passed, f"{counted(len(leaked), 'test image')}{named}", f"at most {most}", "" if passed else why
+    )
 
 
 def reproducible(version: Evidence, asked: bool) -> Gate:

@@ -31,8 +31,10 @@ def sha256(content: bytes) -> str:
 def write_version(folder: Path, dice: np.ndarray, *, weights: bytes = b"weights", prefix: str = "t", **changes) -> None:
     """The folder of a version whose test images score `dice` (n,); lesions grow with the image's number.
 
-    changes: groups, files (of the test images: names of groups, contents), passed (the data checks' verdict).
+    changes: groups, files (of the test images: names of groups, contents), passed (the data checks' verdict), left_out
+    (how many test images, the last ones, the evaluation could not use).
     """
+    kept = len(dice) - changes.get("left_out", 0)
     ids = [f"{prefix}{number:04}" for number in range(len(dice))]
     groups = changes.get("groups") or [f"g-{id}" for id in ids]
     contents = changes.get("files") or [f"image {id}" for id in ids]
@@ -44,13 +46,18 @@ def write_version(folder: Path, dice: np.ndarray, *, weights: bytes = b"weights"
     hashes = {id: (sha256(text.encode()), sha256(f"mask {id}".encode())) for id, text in pairs.items()}
     files = "id,sha256_image,sha256_mask\n" + "".join(f"{id},{image},{mask}\n" for id, (image, mask) in hashes.items())
     table = "id,dice,hd95,true_positive,false_negative\n"
-    for number, (id, score) in enumerate(zip(ids, dice, strict=True)):
+    for number, (id, score) in enumerate(zip(ids[:kept], dice[:kept], strict=True)):
         truth = 100 + 10 * number
         found = 0 if score == 0 else max(1, round(float(score) * truth))
         table += f"{id},{float(score)!r},1.0,{found},{truth - found}\n"
     made = {"weights_sha256": sha256(weights), "data_sha256": DATA, "split_sha256": sha256(split.encode())}
-    tested = sha256(json.dumps(sorted((id, *hashes[id]) for id in ids)).encode())
-    metrics = {**made, "test_images_sha256": tested, "per_image_sha256": sha256(table.encode())}
+    tested = sha256(json.dumps(sorted((id, *hashes[id]) for id in ids[:kept])).encode())
+    metrics = {
+        **made,
+        "left_out": dict.fromkeys(ids[kept:], "truncated file"),
+        "test_images_sha256": tested,
+        "per_image_sha256": sha256(table.encode()),
+    }
     verdict = {"passed": changes.get("passed", True), **{key: made[key] for key in ("data_sha256", "split_sha256")}}
     for name, content in {
         "artifacts/model/model.safetensors": weights,

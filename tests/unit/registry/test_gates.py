@@ -87,11 +87,19 @@ DEFECTS = {
     "no scores": (
         *(BETTER, {}, lambda f: cut(f, "evaluation/per_image.csv"), {}, {RECORDS, "Dice floor", "missed", SAME}),
     ),
-    "no split": (BETTER, {}, lambda f: cut(f, "grounds/split.csv"), {}, {RECORDS, "leakage", SAME}),
+    "no split": (BETTER, {}, lambda f: cut(f, "grounds/split.csv"), {}, {RECORDS, "images left out", "leakage", SAME}),
     "no verdict": (BETTER, {}, lambda f: cut(f, "grounds/verdict.json"), {}, {RECORDS, "data checks"}),
     "damaged scores": (
         *(BETTER, {}, lambda f: (f / "evaluation/per_image.csv").write_text("id,dice\na,x\n"), {}),
         {RECORDS, "Dice floor", "missed", SAME},
+    ),
+    "unreadable images left out, few": (BETTER, {"left_out": 6}, None, {}, {SAME}),
+    "unreadable images left out, many": (BETTER, {"left_out": 7}, None, {}, {SAME, "images left out"}),
+    "images left out unsaid": (
+        *(BETTER, {"left_out": 1}, lambda f: changed(f, "evaluation/metrics.json", left_out={}), {}, {RECORDS, SAME}),
+    ),
+    "left out and scored all the same": (
+        *(BETTER, {}, lambda f: changed(f, "evaluation/metrics.json", left_out={"t0003": "said so"}), {}, {RECORDS}),
     ),
     "data checks failed": (BETTER, {"passed": False}, None, {}, {"data checks"}),
     "data checks of other data": (
@@ -133,7 +141,17 @@ def test_the_first_champion_passes_the_gates_that_need_no_other(champion):
     verdict = gates.judge(champion, None, SUPERIOR, 0)
     assert verdict.passed
     assert verdict.difference is None
-    assert len(verdict.gates) == 6
+    assert len(verdict.gates) == 7
+
+
+def test_two_versions_that_left_out_the_same_images_are_compared_on_the_others(tmp_path):
+    for number, dice in (("1", BASE), ("2", BETTER)):
+        write_version(tmp_path / number, dice, left_out=2)
+    one, two = (evidence.read(number, TAGS, tmp_path / number) for number in ("1", "2"))
+    verdict = gates.judge(two, one, POLICY, 0)
+    assert verdict.failed == []
+    figures = {gate.name: gate.figure for gate in verdict.gates}
+    assert (figures["images left out"], figures["same test images"]) == ("2 of 120", "118 images")
 
 
 def test_a_champion_whose_scores_were_changed_compares_with_nothing(champion, tmp_path):

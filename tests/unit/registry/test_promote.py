@@ -334,6 +334,12 @@ def test_a_rehearsal_says_what_would_be_and_writes_nothing(registry, name, add, 
     assert len(json.loads(command("history", "--json")[1])) == 1
 
 
+def test_one_entry_is_one_entry(name, add, command):
+    add(BASE)
+    command("promote")
+    assert command("verify")[1] == f"{name}: version 1 is champion, 1 entry in the ledger\n"
+
+
 def test_show_history_and_verify_for_people(name, three, command):
     command("rollback", "--reason", "a fault in preprocessing")
     said = command("show", "2")[1]
