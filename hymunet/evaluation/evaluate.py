@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -40,11 +40,18 @@ class Origin:
 
 
 def evaluate(
-    model_folder: Path, prepared_folder: Path, split_file: Path, training: Path, output: Path, section: params.Evaluate
+    model_folder: Path,
+    prepared_folder: Path,
+    split_file: Path,
+    training: Path,
+    output: Path,
+    section: params.Evaluate,
+    part: Literal["test", "validation"] = "test",
 ) -> dict[str, Any]:
     """Writes `metrics.json`, `per_image.csv`, `panel.png` and `report.html` into `output`; returns the metrics.
 
-    training: the training step's reports; its `curves.png` goes into the page where there is one.
+    training: the training step's reports; its `curves.png` goes into the page where there is one. part: of the split,
+    that is scored.
     Raises ValueError when model, arrays and split do not belong together.
     """
     segmenter = Segmenter.load(model_folder, flips=section.flips)
@@ -58,7 +65,7 @@ def evaluate(
     segmenter = settled(segmenter, parts["validation"], section)
     curves = training / "curves.png"
     origin = Origin(made_from, prepared.description(), curves.read_bytes() if curves.is_file() else None)
-    return examine(segmenter, parts["test"], origin, output, section)
+    return examine(segmenter, parts[part], origin, output, section)
 
 
 def examine(

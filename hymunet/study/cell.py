@@ -26,6 +26,7 @@ PARENT = "HYMUNET_STUDY_RUNNER"  # the process that waits for this one: when it 
 AT_ONCE = "HYMUNET_STUDY_CELLS_A_DEVICE"  # how many cells the runner computes on this one's device at a time
 PR_SET_PDEATHSIG = 1
 TRAINED, STRETCHES = "trained.json", "stretches.json"
+SCORING = ("evaluate", "scored")  # settings without a say in the weights
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,7 +69,15 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
             from hymunet.evaluation.evaluate import evaluate
 
             output = work / "evaluation"
-            evaluate(work / "model", data.prepared, data.split, work / "training", output, content.evaluate)
+            evaluate(
+                work / "model",
+                data.prepared,
+                data.split,
+                work / "training",
+                output,
+                content.evaluate,
+                plan.study.scored,
+            )
             files |= {name: output / name for name in ("metrics.json", "per_image.csv")}
         results.publish(plan.results(cell), _record(cell, content, data, work, wanted), files)
         shutil.rmtree(work / "checkpoints", ignore_errors=True)
@@ -81,7 +90,7 @@ def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any]) -> int:
     from hymunet.training import trainer
 
     parts = {
-        "settings": {key: value for key, value in wanted["settings"].items() if key != "evaluate"},
+        "settings": {key: value for key, value in wanted["settings"].items() if key not in SCORING},
         "made_from": {key: value for key, value in wanted["made_from"].items() if key != "scoring_code"},
     }
     marker, stretches = work / TRAINED, work / STRETCHES

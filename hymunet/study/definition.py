@@ -1,7 +1,7 @@
 """A study as its file says it: models × seeds × sets of images, what is compared, which tables are made of it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -50,12 +50,14 @@ class Table(Section):
 
 class Study(Section):
     """base: the params file that everything starts from, beside the study's file. reference: whom the others are
-    compared with. resamples: draws behind the ranks' stability."""
+    compared with. scored: validation leaves the test images alone for good, as choosing a recipe must. resamples:
+    draws behind the ranks' stability."""
 
     title: str
     base: str
     params: Changes = Field(default_factory=dict)
     reference: Name
+    scored: Literal["test", "validation"] = "test"
     seeds: Seeds
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     sets: Annotated[dict[Name, ImageSet], Field(min_length=1)]

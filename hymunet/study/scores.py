@@ -8,7 +8,7 @@ import numpy as np
 
 from hymunet.study import results
 from hymunet.study.plan import Cell, Plan
-from hymunet.training import identity
+from hymunet.study.state import settings
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,7 @@ def _tested(plan: Plan, cell: Cell) -> results.Result | None:
     result = results.read(plan.results(cell))
     if result is None or not result.tested:
         return None
-    content = plan.checked(cell)
-    train = {key: value for key, value in content.train.model_dump().items() if key not in identity.IMMATERIAL}
-    said = {
-        "model": content.model.model_dump(),
-        "train": train,
-        "evaluate": content.evaluate.model_dump(),
-        "image_size": content.prepare.image_size,
-    }
-    if others := results.contradictions(said, result.record["settings"]):
+    if others := results.contradictions(settings(plan, cell), result.record["settings"]):
         raise ValueError(f"{result.folder}: not the study's settings: {'; '.join(others)}; {results.AGAIN}")
     return result
 

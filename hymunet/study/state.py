@@ -33,19 +33,19 @@ class State:
 
 def expected(plan: Plan, cell: Cell, data: Data) -> dict[str, Any]:
     """What a cell's result depends on: `settings` and `made_from`. Data that are not here are left open."""
+    wanted = settings(plan, cell)
+    return {"settings": wanted, "made_from": {**(data.hashes() or {}), **_code(wanted["model"]["name"])}}
+
+
+def settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     content = plan.checked(cell)
     train = {key: value for key, value in content.train.model_dump().items() if key not in identity.IMMATERIAL}
     return {
-        "settings": {
-            "model": content.model.model_dump(),
-            "train": train,
-            "evaluate": content.evaluate.model_dump(),
-            "image_size": content.prepare.image_size,
-        },
-        "made_from": {
-            **(data.hashes() or {}),
-            **_code(content.model.name),
-        },
+        "model": content.model.model_dump(),
+        "train": train,
+        "evaluate": content.evaluate.model_dump(),
+        "scored": plan.study.scored,
+        "image_size": content.prepare.image_size,
     }
 
 

@@ -84,13 +84,15 @@ def _meaning(plan: Plan, scored: Scored, models: Sequence[str]) -> list[str]:
     several = len(scored.ids) - len(set(scored.groups))
     size = scored.image_size
     notes = [
-        f"Means over {len(scored.ids)} test images at {size}×{size} and all seeds, with 95 % intervals over images and "
-        "seeds; with one seed, over images alone.",
+        f"Means over {len(scored.ids)} {plan.study.scored} images at {size}×{size} and all seeds, with 95 % intervals "
+        "over images and seeds; with one seed, over images alone.",
         "Trained: images a second of whole trainings, with start and validation. Inferred: float32, batches of 1 / 24.",
         "GMACs: convolutions and matrix products of one image, without scans and resizing.",
     ]
+    if plan.study.scored == "validation":
+        notes.append("The checkpoints were chosen on the same images; the test images were left alone.")
     if several:
-        notes.append("Near-duplicates among the test images are drawn together.")
+        notes.append("Near-duplicates among these images are drawn together.")
     present = [scored.models[model] for model in models if model in scored.models]
     machines = sorted({record["machine"] for runs in present for record in runs.records})
     if (

@@ -1,5 +1,6 @@
 """Three models and two seeds, as a user runs a study: stopped twice, one model crashing, nothing computed twice."""
 
+import csv
 import json
 import re
 import shutil
@@ -94,6 +95,27 @@ def test_a_cell_that_was_stopped_killed_and_closed_has_the_bytes_of_one_that_was
     assert study.epochs()[name] == list(range(1, EPOCHS + 1)), "trained again"
     for file in ("per_image.csv", "metrics.json", "history.json"):
         assert (published / file).read_bytes() == kept[file], file
+
+
+def test_a_study_of_validation_images_scores_those_and_leaves_the_test_images_alone(study: Study) -> None:
+    """By weights that are there, too; a recipe is chosen so."""
+    name = "unet/seed-0"
+    file, published = study.study / "study.yaml", study.study / "results/drawn" / name
+    before, kept = file.read_text(), {path.name: path.read_bytes() for path in published.iterdir()}
+    file.write_text(json.dumps({**json.loads(before), "scored": "validation"}))
+    try:
+        code, out, error = study.run("run", "--only", f"drawn/{name}")
+        assert code == 0, error
+        assert out.splitlines()[-1] == "1 done"
+        assert study.epochs()[name] == list(range(1, EPOCHS + 1)), "trained again"
+        with (study.folder / "data/split/split.csv").open() as rows:
+            validation = sorted(row["id"] for row in csv.DictReader(rows) if row["split"] == "validation")
+        with (published / "per_image.csv").open() as rows:
+            assert sorted(row["id"] for row in csv.DictReader(rows)) == validation
+    finally:
+        file.write_text(before)
+        for path, content in kept.items():
+            (published / path).write_bytes(content)
 
 
 @pytest.fixture
