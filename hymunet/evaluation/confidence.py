@@ -11,6 +11,7 @@ import numpy as np
 
 from hymunet.metrics import FAILED
 
+SUSPICIOUS = 0.3  # confidence less Dice above which a mask is one to look at again
 SENT = 0.1  # the share that goes to a person, in the sentence of the report
 POINTS = 100  # of the curve that is kept
 
@@ -63,6 +64,19 @@ def sentence(found: dict[str, Any], dice: float) -> str:
     if not sent["failures"]:
         return f"{part}. No image failed (IoU under {FAILED})."
     return f"{part}; of the {sent['failures']} failures (IoU under {FAILED}), {sent['failures_sent']:g} are among them."
+
+
+def suspicious(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Images whose mask a sure model contradicts, the most contradicted first: either is wrong, and both look sure.
+
+    rows: with `suspicion`, how far the confidence exceeds the Dice. `area_error`: above 0 where the model finds more
+    than the mask has.
+    """
+    found = [row for row in rows if row["suspicion"] > SUSPICIOUS]
+    names = ("id", "suspicion", "confidence", "dice", "area_error", "missed_lesions", "wrong_objects")
+    return [
+        {name: row[name] for name in names} for row in sorted(found, key=lambda row: (-row["suspicion"], row["id"]))
+    ]
 
 
 def _evened(keys: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -34,12 +34,13 @@ def image_scores(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     overlap = cv2.countNonZero(a & b)
     numbers = (overlap, areas[0] - overlap, areas[1] - overlap, true.size - sum(areas) + overlap)
     counts = dict(zip(COUNTS, numbers, strict=True))
+    diagonal = float(np.hypot(*true.shape))
     return {
         **overlap_scores(**counts),
-        **_surface_scores(contours.distances(a, b), all(areas), any(areas), float(np.hypot(*true.shape))),
-        "boundary_iou": _boundary_iou(a, b, float(np.hypot(*true.shape))) if any(areas) else 1.0,
-        "missed_lesions": _untouched(b, a),
-        "wrong_objects": _untouched(a, b),
+        **_surface_scores(contours.distances(a, b), all(areas), any(areas), diagonal),
+        "boundary_iou": _boundary_iou(a, b, diagonal) if any(areas) else 1.0,
+        "missed_lesions": _untouched(b, a, overlap),
+        "wrong_objects": _untouched(a, b, overlap),
         "area_error": (areas[0] - areas[1]) / areas[1] if areas[1] else float(areas[0] > 0),
         **counts,
     }
@@ -86,11 +87,11 @@ def _boundary_iou(prediction: np.ndarray, truth: np.ndarray, diagonal: float) ->
     return cv2.countNonZero(first & second) / either if either else 1.0
 
 
-def _untouched(objects: np.ndarray, others: np.ndarray) -> int:
-    """How many connected objects of one mask hold no pixel of the other."""
+def _untouched(objects: np.ndarray, others: np.ndarray, overlap: int) -> int:
+    """How many connected objects of one mask hold no pixel of the other. overlap: pixels that both hold."""
     count, labels = cv2.connectedComponents(objects, connectivity=8)
-    if count == 1:
-        return 0
+    if count <= 2 or not overlap:  # the background is counted, too
+        return 0 if overlap else count - 1
     touched = np.zeros(count, bool)
     touched[labels[others.view(bool)]] = True
     return int(count - 1 - np.count_nonzero(touched[1:]))
@@ -98,7 +99,7 @@ def _untouched(objects: np.ndarray, others: np.ndarray) -> int:
 
 def _plain(mask: np.ndarray) -> np.ndarray:
     """uint8 of 0 and 1, contiguous."""
-    return np.ascontiguousarray(mask != 0).view(np.uint8)
+    return np.ascontiguousarray(mask if mask.dtype == bool else mask != 0).view(np.uint8)
 
 
 def _window(prediction: np.ndarray, truth: np.ndarray) -> tuple[slice, slice]:

@@ -60,7 +60,8 @@ def page(
         scale=_scale(result),
         curves=base64.b64encode(curves).decode() if curves else None,
         cases=embedded(rows, pictures, members),
-        suspicious=sum(row["suspicion"] > 0.3 for row in rows),
+        suspicious=confidence.suspicious(rows),
+        place={row["id"]: index for index, row in enumerate(rows)},
     )
 
 

@@ -122,7 +122,7 @@
   }
   if (at("suspicious")) at("suspicious").addEventListener("click", () => look({ slice: "", order: "suspicion", down: true }));
 
-  for (const dot of document.querySelectorAll("circle[data-row]")) {
+  for (const dot of document.querySelectorAll("circle[data-row], button[data-row]")) {
     dot.addEventListener("click", () => {
       look({ slice: "", search: "", failed: false });
       at("search").value = "";

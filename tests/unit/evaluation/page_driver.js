@@ -11,6 +11,8 @@ try {
   const button = document.querySelector('button[data-slice]'); button.click();
   found.slice = [button.dataset.value, at('count').textContent]; set('slice', '');
   at('suspicious').click(); found.suspicious = names()[0]; at('direction').click(); set('order', 'dice');
+  set('order', 'suspicion'); at('direction').click(); document.querySelector('#labels button[data-row]').click();
+  found.label = [at('viewer').open, at('name').textContent]; at('close').click(); at('direction').click(); set('order', 'dice');
   const cards = document.querySelectorAll('.case'); cards[0].focus(); key(cards[0], 'ArrowRight');
   found.right = document.activeElement.dataset.place;
   key(document.activeElement, 'ArrowDown'); found.below = Number(document.activeElement.dataset.place) > 1;

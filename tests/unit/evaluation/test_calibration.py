@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from hymunet.evaluation import calibration
 from hymunet.evaluation.calibration import Histogram, band, best_temperature, histogram, summary
-from hymunet.evaluation.confidence import selective, sentence, soft_dice
+from hymunet.evaluation.confidence import selective, sentence, soft_dice, suspicious
 
 
 def drawn(seed, count=20_000, temperature=1.0):
@@ -131,3 +131,16 @@ def test_an_order_by_dice_itself_is_the_best_there_is():
 
 def test_cells_are_narrower_than_what_is_read_off_them():
     assert 2 * calibration.LIMIT / calibration.CELLS < 0.01
+
+
+def test_a_mask_is_suspicious_where_a_sure_model_contradicts_it():
+    keys = ("id", "confidence", "dice")
+    rows = [
+        dict(zip(keys, one, strict=True)) for one in (("a", 0.9, 0.5), ("b", 0.9, 0.2), ("c", 0.3, 0), ("d", 0.9, 0.9))
+    ]
+    for row in rows:
+        more = {"suspicion": max(0.0, row["confidence"] - row["dice"]), "area_error": 0.2}
+        row |= more | {"missed_lesions": 0, "wrong_objects": 0, "hd95": 3}
+    found = suspicious(rows)
+    assert [one["id"] for one in found] == ["b", "a"], "one that is as unsure as it is wrong (c) is no accusation"
+    assert found[0] == {key: value for key, value in rows[1].items() if key != "hd95"}

@@ -156,6 +156,26 @@ def test_one_image_and_no_lesion_anywhere_are_a_test_like_any_other(files, model
     assert (float(row["hd95"]) > 0) == found
 
 
+def test_a_mask_of_another_place_is_named_as_suspicious(files, model):
+    """Of the image that the model masks best, the mask is moved into a corner. It never saw these images."""
+    assert command(model, *FOLDERS) == 0
+    best = max(rows_of(files / "out"), key=lambda row: float(row["dice"]))
+    assert "Which labels should be looked at again?" not in (files / "out/report.html").read_text()
+    (path,) = (files / "masks").glob(f"{best['id']}*")
+    wrong = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) * 0
+    wrong[2:12, 2:12] = 255
+    cv2.imwrite(str(path), wrong)
+    assert command(model, *FOLDERS) == 0
+    first, *others = sorted(rows_of(files / "out"), key=lambda row: -float(row["suspicion"]))
+    assert first["id"] == best["id"]
+    assert first["confidence"] == best["confidence"], "known without the mask"
+    assert float(first["suspicion"]) == pytest.approx(float(first["confidence"]) - float(first["dice"]))
+    assert float(others[0]["suspicion"]) < 0.3 < float(first["suspicion"])
+    section = (files / "out/report.html").read_text().partition('<section id="labels">')[2].partition("</section>")[0]
+    assert "1 of 6 masks contradict a sure model" in section
+    assert f'aria-label="Show {best["id"]}"' in section
+
+
 WRONG = {
     "nothing named": ([], "name the images in one way"),
     "images alone": (["--images", "images"], "name the images in one way"),

@@ -108,6 +108,7 @@ def test_slices_names_failures_and_contradicted_labels_choose(used):
     assert found["search"] == ["CASE_0007"]
     assert found["slice"][1] != "60 of 60"
     assert found["suspicious"] == "CASE_0003"
+    assert found["label"] == [True, f"CASE_0003 (1 of {len(rows)})"]
 
 
 def test_it_can_be_used_by_keyboard(used):
