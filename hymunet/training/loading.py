@@ -4,9 +4,7 @@ So a training may stop after any step and go on with any number of loader proces
 has to be saved.
 """
 
-import multiprocessing
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,13 +18,11 @@ from hymunet.data.feed.augment import Recipe, permutation
 from hymunet.data.feed.dataset import Subset
 from hymunet.data.feed.on_workers import WorkerAugment
 from hymunet.images import normalise
+from hymunet.training.patience import Patience
 from hymunet.training.shared_memory import AHEAD
 
 Batch = dict[str, Tensor]  # what differs from batch to batch, on the CPU; the loader's `expand` makes pairs of it
 Pairs = tuple[Tensor, Tensor]  # images float32 (B, 3, S, S) in [-1, 1], channels-last; masks float32 (B, 1, S, S)
-
-POLL = 2  # seconds after which a wait for a batch looks whether it should go on
-PATIENCE = 600.0  # seconds for one batch; a slow disk has its time
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class _Augmented(Dataset):
 class WorkerLoader:
     """Augments with albumentations in `workers` processes, ahead of the training and across epochs.
 
-    It waits for a batch as long as `stopping` does not say so, and PATIENCE at most.
+    It waits for a batch until `stopping` says so, and PATIENCE at most.
     """
 
     def __init__(self, subset: Subset, recipe: Recipe, workers: int, device: torch.device, ahead: int = AHEAD) -> None:
@@ -100,31 +96,18 @@ class WorkerLoader:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_leave_signals_to_the_trainer,
             prefetch_factor=self.ahead if self.workers else None,
-            timeout=POLL if self.workers else 0,
             generator=torch.Generator(),  # draws nothing from the global one
         )
-        others = set(multiprocessing.active_children())
         batches = iter(loader)
-        try:
-            while (batch := self._next(batches)) is not None:
-                yield batch
-        finally:
-            if self.workers:  # before others go, whose death torch would tell of; and not whenever the memory is freed
-                batches._shutdown_workers()  # type: ignore[attr-defined]
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()  # deaf to SIGTERM, and waited for at the program's end
-
-    def _next(self, batches: Iterator[Batch]) -> Batch | None:
-        """None after the last one, or when told to stop."""
-        begin = time.monotonic()
-        while True:
+        if not self.workers:
+            yield from batches
+            return
+        with Patience(batches._workers, lambda: self.stopping()) as patience:  # type: ignore[attr-defined]
             try:
-                return next(batches, None)
-            except RuntimeError as error:  # the loader can be asked again: nothing of it was taken
-                if "timed out" not in str(error) or time.monotonic() - begin > PATIENCE:
-                    raise
-                if self.stopping():
-                    return None
+                while (batch := patience.wait(lambda: next(batches, None))) is not None:
+                    yield batch
+            finally:  # and not whenever the memory is freed
+                patience.end(batches._shutdown_workers)  # type: ignore[attr-defined]
 
     def expand(self, batch: Batch) -> Pairs:
         return normalise(batch["images"]), batch["masks"].unsqueeze(1).float()

@@ -68,8 +68,6 @@ def plan(
 def explained(error: BaseException, place: Path = PLACE) -> LoaderDied | None:
     """What torch says of a loader process that died, for people; None for any other error."""
     said = str(error)
-    if "DataLoader timed out" in said:
-        return LoaderDied("no batch came from the loader processes for minutes; is the disk of data/prepared stuck?")
     if "DataLoader worker" not in said:
         return None
     if _FULL.search(said):

@@ -53,7 +53,6 @@ SAID = {  # by torch -> in words
     "No space left on device (28)": "--shm-size",
     "DataLoader worker (pid 5) is killed by signal: Killed.": "memory is short; lower train.workers",
     "DataLoader worker (pid(s) 5, 6) exited unexpectedly": "a loader process ended",
-    "DataLoader timed out after 2 seconds": "no batch came",
     "CUDA error: out of memory": None,
     "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback: bad image": None,
 }
