@@ -4,11 +4,13 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 RUN_KEY_TAG = "hymunet.run_key"
 EXPERIMENT = "hymunet"  # where MLFLOW_EXPERIMENT_NAME names no other
 TEMPORARY = (".dvc", "tmp", "exps")  # below it `dvc exp run --temp` and `--queue` copy the project, and remove the copy
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # whose artifacts MLflow puts into the working folder
 
 
 def tracking_uri() -> str:
@@ -29,11 +31,14 @@ def without_a_home() -> None:
         os.environ["HOME"] = tempfile.gettempdir()
 
 
-def artifact_location(experiment: str) -> str | None:
-    """For a new experiment in a temporary copy of the project: the project's own folder. Else MLflow's default."""
+def artifact_root(uri: str) -> Path | None:
+    """Where the artifacts of a database belong in a temporary copy of the project: in the project's own folder.
+
+    None, which is MLflow's default, elsewhere, and where a server says where artifacts are.
+    """
     home = project_root(Path.cwd())
-    local = tracking_uri().startswith("sqlite:")
-    return str(home / "mlruns" / experiment) if local and home != Path.cwd() else None
+    database = urlsplit(uri).scheme.partition("+")[0] in DATABASES
+    return home / "mlruns" if database and home != Path.cwd() else None
 
 
 def project_root(folder: Path) -> Path:
@@ -47,8 +52,8 @@ def project_root(folder: Path) -> Path:
 
 def _lasting(uri: str) -> str:
     """A relative SQLite file in a temporary copy of the project is the project's own."""
-    found = re.fullmatch(r"sqlite:///(?!/)(?P<path>[^?]+)(?P<rest>\?.*)?", uri)
+    found = re.fullmatch(r"(?P<kind>sqlite(\+\w+)?:///)(?P<path>[^/:?][^?]*)(?P<rest>\?.*)?", uri)
     home = project_root(Path.cwd())
     if not found or home == Path.cwd():
         return uri
-    return f"sqlite:///{home / found['path']}{found['rest'] or ''}"
+    return f"{found['kind']}{home / found['path']}{found['rest'] or ''}"

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from hymunet.mlflow_store.address import EXPERIMENT, artifact_location
+from hymunet.mlflow_store.address import EXPERIMENT, artifact_root, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -14,7 +14,8 @@ def experiment_id(client: "MlflowClient") -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location(name))
+        root = artifact_root(tracking_uri())
+        return client.create_experiment(name, str(root / name) if root else None)
     if found.lifecycle_stage != "active":
         raise ValueError(
             f"the experiment {name} was deleted there; bring it back (mlflow experiments restore --experiment-id "

@@ -11,6 +11,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from hymunet.mlflow_store.address import project_root
 from hymunet.mlflow_store.database import ASIDE, judge, path_of
 
 COLUMNS = (  # where MLflow keeps addresses of artifacts
@@ -41,8 +42,10 @@ def follow(uri: str) -> int:
             moved = _moved(connection, database.parent)
             for table, column, old, new in moved:
                 connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))
+    gone = all(project_root(Path(old)) == database.parent for _, _, old, _ in moved)
+    why = "a temporary copy of the project has gone" if gone else "the project has moved"
     print(
-        f"{path}: the project has moved: {len(moved)} addresses of artifacts now lead to {database.parent}/mlruns; "
+        f"{path}: {why}: {len(moved)} addresses of artifacts now lead to {database.parent}/mlruns; "
         f"as it was: {copy.name}",
         file=sys.stderr,
     )

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from hymunet.addresses import without_secrets
 from hymunet.mlflow_store import errors
 from hymunet.mlflow_store.address import registry_uri, tracking_uri, without_a_home
-from hymunet.mlflow_store.database import ready
-from hymunet.mlflow_store.relocation import follow
+from hymunet.mlflow_store.store import prepare
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,8 +63,7 @@ def _opened() -> "MlflowClient":
 
     try:
         for uri in dict.fromkeys((tracking_uri(), registry_uri())):
-            ready(uri)
-            follow(uri)
+            prepare(uri)
         return mlflow.MlflowClient(registry_uri=registry_uri())
     except OSError as error:
         raise ValueError(f"MLflow at {public_uri()}: {error}") from None

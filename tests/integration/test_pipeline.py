@@ -1,72 +1,23 @@
 """The whole pipeline by `dvc repro` on a handful of drawn images, and what each step says to bad input."""
 
-import contextlib
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from hymunet import params
+from tests.support.checkout import ENVIRONMENT, TINY, make_checkout, run, stages_run, versions, write_params
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = ("download", "prepare", "split", "validate", "train", "evaluate", "register")
-TINY = {
-    "data": {"source": "synthetic", "synthetic": {"images": 40, "size": 64, "seed": 0}},
-    "prepare": {"image_size": 32},
-    "validate": {"min_images": 10, "median_mask_area": [0.0, 1.0]},
-    "train": {"epochs": 1, "batch_size": 8, "workers": 0, "example_every": 0},
-    "evaluate": {"bootstrap": 100},
-    "register": {"model_name": "tiny"},
-}
-ENVIRONMENT = {
-    **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYMUNET_"))},
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DVC_NO_ANALYTICS": "1",
-    "NO_ALBUMENTATIONS_UPDATE": "1",
-    "OMP_NUM_THREADS": "2",
-    "PYTHONPATH": str(ROOT),  # the programs are the checkout's; only the library is installed
-}
-
-
-def write_params(path: Path, changes: dict) -> None:
-    content = params.read_yaml(ROOT / "profiles/paper.yaml")
-    for section, values in changes.items():
-        content[section] |= values
-    YAML().dump(content, path)
-
-
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """The tracked files as a git repository of their own, with tiny parameters."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for library in (ROOT / "hymunet/ops").glob("*.so"):
-        shutil.copy(library, folder / "hymunet/ops")
-    write_params(folder / "params.yaml", TINY)
-    for command in (
-        ["git", "init", "-q"],
-        ["git", "config", "user.email", "test@example.org"],
-        ["git", "config", "user.name", "test"],
-        ["git", "add", "-A"],
-        ["git", "commit", "-q", "-m", "checkout"],
-    ):
-        subprocess.run(command, cwd=folder, check=True)
-    return folder
+    return make_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +25,6 @@ def finished(checkout):
     result = run(checkout, "dvc", "repro")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return checkout
-
-
-def stages_run(result: subprocess.CompletedProcess) -> list[str]:
-    return [line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")]
 
 
 def test_every_step_leaves_what_it_promises(finished):
@@ -96,11 +43,6 @@ def test_every_step_leaves_what_it_promises(finished):
     metrics = json.loads((finished / "reports/evaluation/metrics.json").read_text())
     assert 0 <= metrics["test"]["dice"]["mean"] <= 1
     assert metrics["test"]["images"] == 4
-
-
-def versions(folder: Path) -> list[str]:
-    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        return [str(version) for (version,) in connection.execute("SELECT version FROM model_versions")]
 
 
 def test_a_second_run_asks_the_registry_and_changes_nothing(finished):

@@ -33,6 +33,7 @@ PLUMBING = {
     "hymunet/mlflow_store/errors.py",
     "hymunet/mlflow_store/experiment.py",
     "hymunet/mlflow_store/relocation.py",
+    "hymunet/mlflow_store/store.py",
     "hymunet/overrides.py",
     "hymunet/params.py",
     "hymunet/processors.py",

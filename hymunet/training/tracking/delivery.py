@@ -17,10 +17,9 @@ from typing import Any
 from hymunet import atomic
 from hymunet.addresses import without_secrets
 from hymunet.mlflow_store.address import RUN_KEY_TAG, tracking_uri, without_a_home
-from hymunet.mlflow_store.database import ready
 from hymunet.mlflow_store.errors import for_good
 from hymunet.mlflow_store.experiment import experiment_id
-from hymunet.mlflow_store.relocation import follow
+from hymunet.mlflow_store.store import prepare
 from hymunet.training.tracking.journal import parse
 from hymunet.training.tracking.keeper import DELIVERED, JOURNAL
 
@@ -85,8 +84,7 @@ class Delivery:
 
         from mlflow import MlflowClient
 
-        ready(tracking_uri())
-        follow(tracking_uri())
+        prepare(tracking_uri())
         self.client = MlflowClient(tracking_uri())
         key = self.folder.name
         run_id = os.environ.get("MLFLOW_RUN_ID") or self.run_id

@@ -1,7 +1,9 @@
 """Where the registry is: addresses, temporary copies of the project, a renamed project, what a machine lacks."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ import pytest
 
 from hymunet.commit import git_commit
 from hymunet.mlflow_store import address
+from hymunet.mlflow_store.experiment import experiment_id
 from hymunet.mlflow_store.relocation import follow
 from hymunet.registry import client
 from hymunet.registry.card import SOURCES, card
@@ -24,6 +27,10 @@ ADDRESSES = {  # MLFLOW_TRACKING_URI, MLFLOW_REGISTRY_URI, whether in DVC's temp
     "own file, in a copy": ("sqlite:///db/x.db", None, True, "sqlite:///{home}/db/x.db", "sqlite:///{home}/db/x.db"),
     "with options, in a copy": ("sqlite:///x.db?timeout=9", None, True, *["sqlite:///{home}/x.db?timeout=9"] * 2),
     "absolute, in a copy": ("sqlite:////srv/x.db", None, True, "sqlite:////srv/x.db", "sqlite:////srv/x.db"),
+    "another driver, in a copy": ("sqlite+pysqlite:///x.db", None, True, *["sqlite+pysqlite:///{home}/x.db"] * 2),
+    "in memory, in a copy": ("sqlite:///:memory:", None, True, *["sqlite:///:memory:"] * 2),
+    "database server, in a copy": ("postgresql://u@h/d", None, True, *["postgresql://u@h/d"] * 2),
+    "another driver of one": ("postgresql+psycopg2://u@h/d", None, True, *["postgresql+psycopg2://u@h/d"] * 2),
     "server": ("http://host:5000", None, True, "http://host:5000", "http://host:5000"),
     "registry apart": ("http://host:5000", "http://other", False, "http://host:5000", "http://other"),
     "empty": ("", "", False, "sqlite:///mlflow.db", "sqlite:///mlflow.db"),
@@ -42,8 +49,39 @@ def test_addresses_outlive_a_temporary_copy_of_the_project(case, tmp_path, monke
     monkeypatch.chdir(folder)
     assert address.tracking_uri() == runs.format(home=tmp_path)
     assert address.registry_uri() == versions.format(home=tmp_path)
-    local = in_copy and runs.startswith("sqlite")
-    assert address.artifact_location("x") == (str(tmp_path / "mlruns/x") if local else None)
+    local = in_copy and runs.startswith(("sqlite", "postgresql"))
+    assert address.artifact_root(address.tracking_uri()) == (tmp_path / "mlruns" if local else None)
+
+
+def places(database: Path) -> dict[str, str]:
+    """Experiment -> where its artifacts go."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return dict(connection.execute("SELECT name, artifact_location FROM experiments").fetchall())
+
+
+def test_no_experiment_leads_into_a_temporary_copy_of_the_project(tmp_path, monkeypatch, capfd):
+    """Neither MLflow's own nor ours; one that an older program left so is set right, and told as what it is."""
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    copy = tmp_path / COPY
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with client.registry() as opened:
+        experiment_id(opened)
+    right = {"Default": f"{tmp_path}/mlruns/0", "hymunet": f"{tmp_path}/mlruns/hymunet"}
+    assert places(tmp_path / "mlflow.db") == right
+    monkeypatch.chdir(tmp_path)
+    copy.rmdir()
+    assert follow("sqlite:///mlflow.db") == 0
+    with contextlib.closing(sqlite3.connect("mlflow.db")) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'Default'", (f"{copy}/mlruns/0",))
+    (tmp_path / "mlruns").mkdir(exist_ok=True)
+    assert follow("sqlite:///mlflow.db") == 1
+    assert places(tmp_path / "mlflow.db") == right
+    told = capfd.readouterr().err
+    assert "a temporary copy of the project has gone: 1 addresses" in told
+    assert "has moved" not in told
 
 
 REGISTERS = """
