@@ -6,6 +6,7 @@ name. Depths other than 8 bits are scaled by what they hold, since a 16-bit file
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -15,12 +16,14 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from hymunet.formats import as_png
+from hymunet.formats import HEAD, as_png, kind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+PAGED = ("tif", "webp", "gif", "avif")  # which may hold further pictures behind the first
+_PNM_LARGEST = re.compile(rb"P[2356]\s+(?:#[^\n]*\s+)*\d+\s+(?:#[^\n]*\s+)*\d+\s+(?:#[^\n]*\s+)*(\d+)\s")
 DEPTHS = (8, 10, 12, 14, 16)  # bits a pixel that cameras and scanners write into 16-bit files
 
 
@@ -33,10 +36,13 @@ def rgb(content: bytes, what: str, orientation: int = 0) -> np.ndarray:
     """The bytes of an image file -> uint8 RGB (H, W, 3); alpha is left out.
 
     orientation: 0 turns the image as its EXIF says, cv2.IMREAD_IGNORE_ORIENTATION leaves the pixels as stored.
-    Raises ValueError, calling the file `what`, for an empty, truncated, damaged or unknown one.
+    Raises ValueError, calling the file `what`, for an empty, truncated, damaged or unknown one, and for one of several
+    pictures.
     """
     content = as_png(content, what)
     whole(content, what)
+    if (largest := _PNM_LARGEST.match(content)) and int(largest[1]) < 255:  # OpenCV takes these numbers as they are
+        raise ValueError(f"{what} holds values of 0 to {int(largest[1])}, as its head says; convert it to PNG")
     pixels = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | orientation, what)
     if pixels is None:  # 32-bit greys, which OpenCV does not turn into colours
         pixels = _colours(decode(content, cv2.IMREAD_UNCHANGED, what))
@@ -44,7 +50,7 @@ def rgb(content: bytes, what: str, orientation: int = 0) -> np.ndarray:
 
 
 def decode(content: bytes, flags: int, what: str) -> np.ndarray:
-    """cv2.imdecode that refuses what is empty, truncated, damaged or no image: ValueError, calling it `what`."""
+    """cv2.imdecode that refuses what is empty, truncated, damaged, no image or several: ValueError naming `what`."""
     content = as_png(content, what)
     whole(content, what)
     pixels = _decoded(content, flags, what)
@@ -110,9 +116,27 @@ def _decoded(content: bytes, flags: int, what: str) -> np.ndarray | None:
     logging = cv2.utils.logging  # the error raised here names the file, OpenCV's own lines do not
     logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        several = _several(content)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(f"{what} cannot be decoded ({str(error).splitlines()[0]})") from None
+    if several:
+        raise ValueError(f"{what} holds several pictures (pages or an animation); save the one that is meant")
+    return pixels
+
+
+def _several(content: bytes) -> bool:
+    """True when another picture of the same size follows the first; a small preview, or the same again, is none."""
+    form = kind(content[:HEAD])
+    if form == "png":
+        return b"acTL" in content[: content.find(b"IDAT")]
+    if form not in PAGED:
+        return False
+    file = np.frombuffer(content, np.uint8)
+    if not cv2.imdecodemulti(file, cv2.IMREAD_UNCHANGED, range=(1, 2))[0]:
+        return False
+    _, pages = cv2.imdecodemulti(file, cv2.IMREAD_UNCHANGED, range=(0, 2))
+    return len(pages) == 2 and pages[0].shape == pages[1].shape and not np.array_equal(pages[0], pages[1])
 
 
 def _colours(pixels: np.ndarray) -> np.ndarray:

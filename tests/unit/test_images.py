@@ -39,6 +39,10 @@ def with_alpha():
     return np.dstack([SCENE, np.full(GREY.shape, 128, np.uint8)])
 
 
+def several(kind, second, **options):
+    return pillow(SCENE, kind, save_all=True, append_images=[Image.fromarray(second)], **options)
+
+
 DEEP = GREY.astype(np.uint16)
 BGR = SCENE[..., ::-1]
 READ = {  # the file's bytes, the picture in it, the tolerance
@@ -76,6 +80,13 @@ READ = {  # the file's bytes, the picture in it, the tolerance
     "bmp": (opencv(".bmp", BGR), SCENE, 0),
     "jpeg 2000": (pillow(SCENE, "JPEG2000"), SCENE, 0),
     "ppm": (opencv(".ppm", BGR), SCENE, 0),
+    "ppm, 12 bits": (
+        b"P6 %d %d 4095\n" % SCENE.shape[1::-1] + (SCENE.astype(np.uint16) << 4).astype(">u2").tobytes(),
+        SCENE,
+        0,
+    ),
+    "tiff, with a preview": (several("TIFF", SCENE[::8, ::8].copy()), SCENE, 0),
+    "tiff, the same twice": (several("TIFF", SCENE), SCENE, 0),
 }
 
 
@@ -136,6 +147,12 @@ REFUSED = {
     "tiff, float, negative": (pillow(np.eye(9, dtype=np.float32) - 1, "TIFF"), "float32 values from -1 to 0"),
     "tiff, float, too high": (pillow(np.eye(9, dtype=np.float32) * 999, "TIFF"), "float32 values from 0 to 999"),
     "tiff, 32 bits, negative": (pillow(np.eye(9, dtype=np.int32) - 1, "TIFF"), "int32 values from -1 to 0"),
+    **{
+        f"{kind.lower()}, several": (several(kind, SCENE[::-1].copy()), "holds several pictures .* save the one")
+        for kind in ("TIFF", "GIF", "PNG", "WEBP", "AVIF")
+    },
+    "ppm, up to 100": (b"P6 2 2 100\n" + bytes(range(12)), "holds values of 0 to 100"),
+    "pgm with a comment, up to 15": (b"P5\n# made by x\n2 2\n15\n" + bytes(range(4)), "holds values of 0 to 15"),
     "tiff, 32 bits, too high": (pillow(np.eye(9, dtype=np.int32) << 20, "TIFF"), "must be in 0..65535"),
 }
 

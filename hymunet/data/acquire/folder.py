@@ -2,20 +2,25 @@
 
 `images/` and `masks/` are the plain names. What publishers and people call them is understood where it is unambiguous:
 `Original` and `Ground Truth` (CVC-ClinicDB), `…_Data` and `…_GroundTruth` (ISIC), `…_Dermoscopic_Image` and `…_lesion`
-(PH2).
+(PH2). A file whose ending says nothing, as DICOM's often do, is named by what it holds.
 """
 
 import os
 import re
 import sys
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from hymunet import formats
 from hymunet.data.acquire.pairs import READ, UNREAD, described, leftover
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
 
 _IMAGE = re.compile(rf"(?i)\.({READ}|{UNREAD})$")
+_OLDER = re.compile(rf"(?i)\.({READ}|{UNREAD})[^a-z0-9]")  # x.jpg_original, x.png.bak: somebody's copies of before
+_LETTERS = re.compile(r"\.[A-Za-z]\w{0,4}")  # an ending; not the last number of a DICOM's UID
 _WORDS = {  # how a folder's name ends, letters and figures alone
     kind: re.compile(rf"(?i)(^|[^a-z])({words})$")
     for kind, words in (
@@ -58,13 +63,13 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
     """
     folder = Path(section.path)
     if not folder.is_dir():
-        raise ValueError(f"data.folder.path {folder}: no such folder; name one with images/ and masks/ in it")
+        what = "a file; unpack it, and name the folder" if folder.exists() else "no such folder; name one"
+        raise ValueError(f"data.folder.path {folder}: {what} with images/ and masks/ in it")
     found = list(_files(folder))
-    broken = [name for name in found if not (folder / name).exists()]
-    if broken:
-        raise ValueError(f"{folder}: {len(broken)} links lead nowhere ({described(broken)}); mend or remove them")
-    roles = {name: role(f"folder/{name}") for name in found if not leftover(name)}
-    kinds = {found[0] for found in roles.values() if found}
+    _refuse(folder, [name for name in found if not leftover(name)])
+    names = _names(folder, [name for name in found if not leftover(name)])
+    roles = {name: role(f"folder/{packed}") for name, packed in names.items()}
+    kinds = {known[0] for known in roles.values() if known}
     if kinds != {"image", "mask"}:
         missing = " and of ".join(f"{kind}s" for kind in ("image", "mask") if kind not in kinds)
         raise ValueError(
@@ -72,8 +77,55 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
             f"names, found {described(roles)}"
         )
     _say(folder, found, roles)
-    for name in sorted(name for name, kind in roles.items() if kind):
-        yield f"folder/{name}", (folder / name).read_bytes()
+    for name in sorted((name for name, known in roles.items() if known), key=lambda name: names[name]):
+        yield f"folder/{names[name]}", (folder / name).read_bytes()
+
+
+def _refuse(folder: Path, found: list[str]) -> None:
+    """ValueError for names that lead to no content, and for those that the archive cannot hold, all of them at once."""
+    images = [name for name in found if _IMAGE.search(name)]
+    plain = {name: unicodedata.normalize("NFC", name).casefold() for name in images}
+    count = Counter(plain.values())
+    kinds = {
+        "links that lead nowhere": [name for name in found if not (folder / name).exists()],
+        "pipes or devices": [name for name in images if (folder / name).exists() and not (folder / name).is_file()],
+        "names that are not in UTF-8": [name for name in images if os.fsencode(name) != name.encode(errors="replace")],
+        "names with a backslash": [name for name in images if "\\" in name],
+        "names that differ only in case or in the form of accents": [name for name in images if count[plain[name]] > 1],
+    }
+    problems = []
+    for what, names in kinds.items():
+        if names:
+            shown = (os.fsencode(name).decode(errors="backslashreplace") for name in names)
+            problems.append(f"{len(names)} {what} ({described(shown)})")
+    if problems:
+        raise ValueError(f"{folder}: {'; '.join(problems)}; mend, rename or remove them")
+
+
+def _names(folder: Path, found: list[str]) -> dict[str, str]:
+    """File -> its name in the archive: with the ending that its content asks for, where its own says nothing of images.
+
+    Whole slides and their like, which are TIFFs under endings of their own, are left alone.
+    """
+    names = {name: name for name in found}
+    taken = set(found)
+    for name in found:
+        path = PurePosixPath(name)
+        if _IMAGE.search(name) or _OLDER.search(path.name) or role(f"folder/{name}.png") is None:
+            continue
+        if not (folder / name).is_file():
+            continue
+        with (folder / name).open("rb") as file:
+            ending = formats.kind(file.read(formats.HEAD))
+        says = _LETTERS.fullmatch(path.suffix)
+        packed = f"{name.removesuffix(path.suffix) if says else name}.{ending}"
+        if ending and packed not in taken and not (says and ending == "tif"):
+            taken.add(packed)
+            names[name] = packed
+    if named := [name for name, packed in names.items() if name != packed]:
+        kinds = described(names[name] for name in named)
+        print(f"download: {folder}: {len(named):,} files told by their content: {kinds}", file=sys.stderr)
+    return names
 
 
 def _files(folder: Path) -> Iterator[str]:

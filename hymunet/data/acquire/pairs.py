@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm|heic|heif|hif|dcm|dicom"
+READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm|pnm|heic|heif|hif|dcm|dicom"
 UNREAD = "nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
 # Of a Mac, Windows, a NAS, a notebook, version control; and ISIC's own superpixels, which lie among its images.
 _LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}

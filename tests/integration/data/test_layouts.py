@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import shutil
+import socket
 import zipfile
 
 import cv2
@@ -237,7 +239,7 @@ def test_linked_folders_are_followed_and_links_to_nowhere_named(tmp_path, capsys
     section = chosen("folder", "folder", path=str(mine))
     assert ids(section, tmp_path) == sorted(map(str, range(COUNT)))
     (tmp_path / "disk/images/12.jpg").symlink_to(tmp_path / "gone.jpg")
-    with pytest.raises(ValueError, match=r"1 links lead nowhere \(1 .jpg, as images/12.jpg\); mend or remove them"):
+    with pytest.raises(ValueError, match=r"1 links that lead nowhere \(1 .jpg, as images/12.jpg\); mend,"):
         ids(section, tmp_path / "again")
 
 
@@ -258,6 +260,63 @@ def test_what_is_no_such_folder_is_refused_with_what_was_found(layout, tmp_path)
     files, reason = NOT_FOLDERS[layout]
     with pytest.raises(ValueError, match=reason):
         ids(chosen("folder", "folder", path=str(write(tmp_path / "mine", files))), tmp_path)
+
+
+def copied(mine, *names):
+    """Further pairs under these names, which are bytes."""
+    for name in names:
+        for part, case in (("images", "3.jpg"), ("masks", "3.png")):
+            target = os.fsencode(mine / part) + b"/" + name + case[1:].encode()
+            shutil.copy(mine / part / case, target)
+
+
+STRANGE = {  # what is done to a good folder -> what is said of it; None: it goes through
+    "a pipe": (lambda mine: os.mkfifo(mine / "images/x.png"), r"1 pipes or devices \(1 .png, as images/x.png\)"),
+    "a pipe without an ending": (lambda mine: os.mkfifo(mine / "images/x"), None),
+    "a socket beside": (lambda mine: socket.socket(socket.AF_UNIX).bind(os.path.relpath(mine / "agent")), None),
+    "an editor's broken link": (lambda mine: (mine / "images/.#3.jpg").symlink_to("me@host.1"), None),
+    "a link to itself": (lambda mine: (mine / "images/x.jpg").symlink_to("x.jpg"), "1 links that lead nowhere"),
+    "names in Latin-1": (
+        lambda mine: copied(mine, b"L\xe4sion"),
+        r"2 names that are not in UTF-8 .*images/L\\xe4sion.jpg",
+    ),
+    "a backslash": (lambda mine: copied(mine, b"a\\b"), "2 names with a backslash"),
+    "case twins": (lambda mine: copied(mine, b"a", b"A"), "4 names that differ only in case or in the form of accents"),
+    "accents' twins": (
+        lambda mine: copied(mine, "é".encode(), "e\u0301".encode()),
+        "4 names that differ only in case or in the form of accents",
+    ),
+    "several of them": (
+        lambda mine: copied(mine, b"a\\b", b"L\xe4sion"),
+        "2 names that are not in UTF-8 .*; 2 names with a backslash .*; mend, rename or remove them",
+    ),
+    "twins that are no images": (
+        lambda mine: [(mine / name).write_text("x") for name in ("README", "readme")],
+        None,
+    ),
+    "a folder called as an image": (lambda mine: (mine / "images/x.jpg").mkdir(), None),
+    "a colon and a line's end": (lambda mine: copied(mine, b"12:30", b"a\nb"), None),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_what_a_file_system_holds_goes_through_or_is_refused_together(strange, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    change, reason = STRANGE[strange]
+    mine = write(tmp_path / "mine", PLAIN)
+    change(mine)
+    section = chosen("folder", "folder", path=str(mine))
+    if reason is None:
+        assert len(ids(section, tmp_path)) >= COUNT
+        return
+    with pytest.raises(ValueError, match=reason):
+        ids(section, tmp_path)
+
+
+def test_an_archive_in_the_place_of_the_folder_is_told_as_one(tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "mine"), "zip", write(tmp_path / "mine", PLAIN))
+    with pytest.raises(ValueError, match=r"mine.zip: a file; unpack it, and name the folder with images/ and masks/"):
+        ids(chosen("folder", "folder", path=archive), tmp_path)
 
 
 def spoiled(*names):

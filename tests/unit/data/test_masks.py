@@ -64,6 +64,14 @@ HALVED = cv2.resize(
 )
 BLACK, WHITE, RED, GREY = (0, 0, 0), (255, 255, 255), (128, 0, 0), (192, 224, 224)
 
+
+def several(kind):
+    pages = [Image.fromarray(page) for page in (PLAIN, np.roll(PLAIN, 9, 1))]
+    buffer = io.BytesIO()
+    pages[0].convert("RGB").save(buffer, kind, save_all=True, append_images=[pages[1].convert("RGB")])
+    return buffer.getvalue()
+
+
 READ = {
     "png, 1 bit": file(LESION),
     "png, 8 bits, 0 and 255": file(PLAIN),
@@ -102,6 +110,12 @@ READ = {
     "webp, lossless": file(PLAIN, "WEBP", mode="RGB", lossless=True),
     "pbm": opencv(".pbm", PLAIN),
     "pgm": opencv(".pgm", PLAIN),
+    "pgm, 0 and 1": b"P5 %d %d 1\n" % SHAPE[::-1] + values(np.uint8, 0, 1).tobytes(),
+    "tiff, white is 0": file(PLAIN, "TIFF", tiffinfo={262: 0}),
+    "tiff, 1 bit, white is 0": file(LESION, "TIFF", tiffinfo={262: 0}),
+    "tiff, fax": file(LESION, "TIFF", compression="group4"),
+    "tiff, palette": file(PLAIN, "TIFF", mode="P"),
+    "png, black is see-through": file(PLAIN, transparency=0),
     "jpeg 2000": file(PLAIN, "JPEG2000"),
     **{f"jpeg, quality {quality}": file(PLAIN, "JPEG", quality=quality) for quality in (30, 60, 75, 90, 100)},
     "jpeg, colours": file(PLAIN, "JPEG", mode="RGB", quality=75),
@@ -151,6 +165,10 @@ REFUSED = {
     "three colours": (file(colours(BLACK, RED, ring=GREY)), COLOURS.format(3)),
     "palette, void ring": (palette(BLACK, RED, GREY, ring=2), COLOURS.format(3)),
     "two colours, neither black": (file(colours(RED, GREY)), r"2 colours, \(128, 0, 0\), \(192, 224, 224\); allowed"),
+    **{
+        f"{kind.lower()}, one lesion a page": (several(kind), "mask holds several pictures")
+        for kind in ("TIFF", "GIF", "PNG", "WEBP")
+    },
     "two shapes": (file(np.dstack([colours(BLACK, WHITE), np.where(SPOT, 255, 0).astype(np.uint8)])), SHAPES),
     "no image": (b"text", "mask is not an image"),
     "nothing": (b"", "mask is an empty file"),
