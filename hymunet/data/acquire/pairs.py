@@ -13,9 +13,11 @@ from pathlib import PurePosixPath
 
 READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm|pnm|heic|heif|hif|dcm|dicom"
 UNREAD = "nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
-# Of a Mac, Windows, a NAS, a notebook, version control; and ISIC's own superpixels, which lie among its images.
+# Of a Mac, Windows, a NAS, a notebook, version control, a DICOM disc; and ISIC's own superpixels, among its images.
 _LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
-_LEFT_FILES = re.compile(r"(?i)thumbs\.db|ehthumbs.*\.db|desktop\.ini|icon\r?|~.*|.*~|.*\.(tmp|part|crdownload|lnk)")
+_LEFT_FILES = re.compile(
+    r"(?i)thumbs\.db|ehthumbs.*\.db|desktop\.ini|dicomdir|icon\r?|~.*|.*~|.*\.(tmp|part|crdownload|lnk)"
+)
 _SUPERPIXELS = re.compile(r"(?i)ISIC_\d+_superpixels\.png")
 _MASK_ENDS = re.compile(
     r"(?i)[ _-]+(segmentations?|segmented|seg|masks?|lesions?|gt|ground[ _-]?truth|labels?|annotations?)$"

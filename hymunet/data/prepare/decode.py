@@ -45,12 +45,26 @@ def decode_pair(image: bytes, mask: bytes, threshold: int, size: int, masks_on: 
     foreground = cv2.countNonZero(binary)
     if foreground in (0, binary.size):
         raise ValueError(f"mask is {'all lesion' if foreground else 'empty'}")
-    pixels = decode_like(image, binary, size, masks_on)
+    pixels = decode_like(image, binary, size, STORED if _turned_alike(image, mask) else masks_on)
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     if not small_mask.any():
         raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
     view = lesion_view(pixels, binary)
     return Prepared(resize(pixels, size), small_mask, view, binary, facts(image, mask, pixels, binary))
+
+
+def _turned_alike(image: bytes, mask: bytes) -> bool:
+    """True where EXIF turns both the same way, so that they belong together as stored.
+
+    Raises ValueError where it turns the mask alone, or otherwise: nothing tells how the two lie on each other.
+    """
+    turned = orientation(mask)
+    if turned != 1 and turned != orientation(image):
+        raise ValueError(
+            f"mask is turned by its EXIF (orientation {turned}) and the image otherwise (orientation "
+            f"{orientation(image)}); save the mask upright, without EXIF"
+        )
+    return turned != 1
 
 
 def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | None = None) -> np.ndarray:

@@ -151,8 +151,9 @@ def _turned(raw: Path, source: Source, pairs: list[Pair]) -> Iterator[tuple[byte
                 if head[:2] in (b"II", b"MM"):  # TIFF may have its tags at the end
                     head = archives[name].read(member)
                 if orientation(head) != 1:
-                    mask = read_mask(archives[mask_name].read(mask_member), source.mask_threshold)
-                    yield archives[name].read(member), mask
+                    mask = archives[mask_name].read(mask_member)
+                    if orientation(mask) == 1:  # else they belong together as stored, which tells of no other pair
+                        yield archives[name].read(member), read_mask(mask, source.mask_threshold)
             except ValueError:
                 continue  # decoding will name it
 

@@ -106,3 +106,24 @@ def test_many_pairs_decide_together_against_a_few_that_mislead():
     pairs = [(file(STORING[3](image), 3), mask // 255) for image, mask in drawn[:9]]
     pairs += [(file(image, 3), mask // 255) for image, mask in drawn[9:]]
     assert convention(pairs) == SHOWN
+
+
+@pytest.mark.parametrize("number", [number for number in STORING if number > 1])
+@pytest.mark.parametrize("way", [SHOWN, STORED, None])
+def test_a_mask_that_its_exif_turns_as_the_image_belongs_to_it_as_stored(number, way):
+    """As of a program that copies all of the image's tags; whatever other pairs say."""
+    image, mask = case()
+    stored, drawn = STORING[number](image), np.ascontiguousarray(STORING[number](mask))
+    found = decode_pair(file(stored, number), file(drawn, number, "PNG"), 127, 64, way)
+    expected = decode_pair(file(stored, 1), png(drawn), 127, 64)
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    np.testing.assert_array_equal(found.image, expected.image)
+
+
+@pytest.mark.parametrize(("of_image", "of_mask"), [(1, 3), (1, 2), (3, 2), (6, 3)])
+def test_a_mask_that_its_exif_turns_otherwise_is_refused(of_image, of_mask):
+    image, mask = case()
+    with pytest.raises(
+        ValueError, match=rf"mask is turned by its EXIF \(orientation {of_mask}\) and the image otherwise"
+    ):
+        decode_pair(file(image, of_image), file(mask, of_mask, "PNG"), 127, 64, SHOWN)

@@ -32,6 +32,7 @@ LEFT = [
     "images/.nfs0001",
     "images/x.jpg.crdownload",
     ".AppleDouble/x.jpg",
+    "images/DICOMDIR",
 ]
 KEPT = [
     "x.jpg",
