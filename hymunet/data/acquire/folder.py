@@ -58,8 +58,8 @@ def role(name: str) -> tuple[str, str] | None:
 def members(section: Folder) -> Iterator[tuple[str, bytes]]:
     """Names and content for the archive. ValueError when the folder is not one of images and masks.
 
-    Linked folders are followed. What is left out is said: leftovers of systems, files that are no images, images that
-    lie in no folder of images or masks.
+    What is left out is said: leftovers of systems, files that are no images, images that lie in no folder of images or
+    masks.
     """
     folder = Path(section.path)
     if not folder.is_dir():
@@ -94,6 +94,12 @@ def _refuse(folder: Path, found: list[str]) -> None:
         "names that differ only in case or in the form of accents": [name for name in images if count[plain[name]] > 1],
     }
     problems = []
+    linked = {parent for name in images for parent in PurePosixPath(name).parents if (folder / parent).is_symlink()}
+    if behind := sorted(str(parent) for parent in linked if parent.name):
+        problems.append(
+            f"{len(behind)} folders are links ({', '.join(behind[:3])}), behind which DVC would see no change; link "
+            "the files instead (cp -rs), or name the folder itself in data.folder.path"
+        )
     for what, names in kinds.items():
         if names:
             shown = (os.fsencode(name).decode(errors="backslashreplace") for name in names)

@@ -229,18 +229,23 @@ def test_isic_2018_goes_through_with_what_its_archives_hold_beside(tmp_path):
     assert ids(section, tmp_path / "data") == ISIC
 
 
-def test_linked_folders_are_followed_and_links_to_nowhere_named(tmp_path, capsys):
-    write(tmp_path / "disk", PLAIN)
-    mine = tmp_path / "mine"
-    mine.mkdir()
+def test_linked_files_are_followed_and_linked_folders_refused(tmp_path):
+    """DVC hashes what the links of files lead to, and takes a linked folder for an empty one: later images would be
+    "up to date", and two such sets one."""
+    disk, mine = write(tmp_path / "disk", PLAIN), tmp_path / "mine"
+    (disk / "images/loop").symlink_to(disk / "images")  # into which nobody has to look
+    for name in PLAIN:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).symlink_to(disk / name)
+    (tmp_path / "link").symlink_to(mine)
+    for path in (mine, tmp_path / "link"):
+        assert ids(chosen("folder", "folder", path=str(path)), tmp_path) == sorted(map(str, range(COUNT)))
+    both = tmp_path / "both"
+    both.mkdir()
     for name in ("images", "masks"):
-        (mine / name).symlink_to(tmp_path / "disk" / name)
-    (tmp_path / "disk/images/loop").symlink_to(tmp_path / "disk/images")
-    section = chosen("folder", "folder", path=str(mine))
-    assert ids(section, tmp_path) == sorted(map(str, range(COUNT)))
-    (tmp_path / "disk/images/12.jpg").symlink_to(tmp_path / "gone.jpg")
-    with pytest.raises(ValueError, match=r"1 links that lead nowhere \(1 .jpg, as images/12.jpg\); mend,"):
-        ids(section, tmp_path / "again")
+        (both / name).symlink_to(disk / name)
+    with pytest.raises(ValueError, match=r"2 folders are links \(images, masks\), behind which DVC would see no"):
+        ids(chosen("folder", "folder", path=str(both)), tmp_path)
 
 
 NOT_FOLDERS = {
