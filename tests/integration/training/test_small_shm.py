@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -97,12 +98,15 @@ def loaders(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def fill(process):
-    """By something else in the container, to the last byte."""
+    """By something else in the container, to the last byte, and what is given free meanwhile, too."""
     file = os.open(f"/proc/{process.pid}/root/dev/shm/other", os.O_CREAT | os.O_WRONLY)
-    for size in (2**16, 2**12):
-        with contextlib.suppress(OSError):
-            while True:
-                os.write(file, bytes(size))
+    until = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < until:
+        for size in (2**16, 2**12):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(file, bytes(size))
+        time.sleep(0.02)
     os.close(file)
 
 
