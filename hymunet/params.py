@@ -132,13 +132,23 @@ class Register(Section):
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 
 
+PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")]  # Ed25519, base64 of its 32 bytes
+
+
 class Promote(Section):
+    step: Literal["off", "manual", "auto"]
     rule: Literal["non_inferiority", "superiority"]
     margin: Fraction
     slice_margin: Fraction
     min_dice: Fraction
     max_missed: Fraction
     more_missed: Annotated[int, Field(ge=0)]
+    max_ece: Fraction
+    max_shift_drop: Fraction | None
+    max_slower: Annotated[float, Field(ge=1)] | None
+    max_larger: Annotated[float, Field(ge=1)] | None
+    approval: bool
+    signed_by: Annotated[list[PublicKey], Field(max_length=16)]
     max_leaked: Annotated[int, Field(ge=0)]
     max_decisions: Count
     reproducible: bool

@@ -135,7 +135,7 @@ def _values(rule: dict[str, Any]) -> str:
     if "const" in rule:
         return str(rule["const"])
     if rule["type"] == "array":
-        least, most = rule["minItems"], rule["maxItems"]
+        least, most = rule.get("minItems", 0), rule["maxItems"]
         return f"list of {least if least == most else f'{least} to {most}'}, each {_values(rule['items'])}"
     limits = [text.format(rule[key]) for key, text in _BOUNDS.items() if key in rule]
     limits += [f"a multiple of {rule['multipleOf']}"] if "multipleOf" in rule else []

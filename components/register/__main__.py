@@ -20,10 +20,12 @@ def main(argv: list[str] | None = None) -> None:
 
     from hymunet import params
 
-    name = params.load(args.params, "register", changes=args.set).register.model_name
+    loaded = params.load(args.params, "register", "promote", changes=args.set)
+    name = loaded.register.model_name
 
     from hymunet.registry import grounds
     from hymunet.registry.register import register
+    from hymunet.registry.step import conclude
 
     rests_on = grounds.collect(args.members, args.prepared, args.verdict)
     done = register(name, args.model, args.evaluation, args.split, args.output, rests_on=rests_on)
@@ -34,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         print(
             f"register: {name} version {version} is in {there} as before; the challenger is version {done.challenger}"
         )
+    if said := conclude(name, str(version), loaded.promote, args.output):
+        print(f"register: {said}")
 
 
 if __name__ == "__main__":

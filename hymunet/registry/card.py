@@ -19,6 +19,12 @@ SOURCES = {  # what the images of a source show, and what is outlined in them
     "synthetic": ("images drawn by a program, not photographs", "drawn lesion"),
     "folder": ("images of its maker's own folder", "region that its maker's masks outline"),
 }
+LICENCES = {  # where it says what the images may be used for
+    "isic2018": "LICENSE.txt and ATTRIBUTION.txt in their archives",
+    "kvasir_seg": "the terms of their publisher",
+    "synthetic": "that of the program that draws them, Apache-2.0",
+}
+WORST = 5  # slices that the card names
 
 
 def card(
@@ -56,9 +62,11 @@ image's diagonal as its distance.
 |---|---|---|---|
 {rows}
 
+{_reliance(evaluation)}
 ## Data
 Trained and tested on {images}; source `{evaluation["source"]}`.
 Split `{split["protocol"]}`, seed {split["seed"]}: {sizes}.
+Licence of the images: {LICENCES.get(evaluation["source"], "what their owner says")}. It binds what is made from them.
 Weights chosen by validation Dice {info["validation_dice"]:.4f} in epoch {info["epoch"]}.
 
 ## Limits
@@ -70,3 +78,33 @@ their own. Masks are one annotator's outline; agreement between experts bounds w
 |---|---|
 {origin}
 """
+
+
+def _reliance(evaluation: dict[str, Any]) -> str:
+    """Where it does worst, and what its probabilities are worth, as far as the evaluation says."""
+    lines = []
+    slices = [entry for entry in evaluation.get("slices") or () if not entry["small"]]
+    if slices:
+        worst = sorted(slices, key=lambda entry: entry["dice"]["mean"])[:WORST]
+        rows = "\n".join(
+            f"| {entry['slice']}: {entry['value']} | {entry['images']} | {entry['dice']['mean']:.4f} | "
+            f"{entry['dice']['low']:.4f} to {entry['dice']['high']:.4f} |"
+            for entry in worst
+        )
+        lines.append(
+            f"## Where it does worst\nOf {counted(len(slices), 'slice')} of 20 images or more, by mean Dice.\n\n"
+            f"| slice | images | Dice | 95 % interval |\n|---|---|---|---|\n{rows}\n"
+        )
+    band = (evaluation.get("calibration") or {}).get("band")
+    if band:
+        lines.append(
+            f"## Probabilities\nLogits are divided by the temperature {evaluation['temperature']:g}. In and around the "
+            f"lesions the expected calibration error is {band['ece']:.4f}.\n"
+        )
+    shifts = evaluation.get("shifts") or ()
+    if shifts:
+        most = min(shifts, key=lambda entry: entry["difference"]["mean"])
+        lines.append(
+            f"Of all changes tried it loses most with: {most['shift']} ({most['difference']['mean']:+.4f} Dice).\n"
+        )
+    return "\n".join(lines)

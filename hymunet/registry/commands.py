@@ -1,10 +1,12 @@
 """`hymunet models`: options, and what is printed. Everything heavy is imported by the action that needs it."""
 
 import argparse
-import json
+import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from hymunet.registry.readings import name_of, print_json, run_card, run_history, run_list, run_page, run_show
 
 Parser = argparse.ArgumentParser
 
@@ -39,6 +41,32 @@ def add(models: Parser, with_params: Callable[[Parser], Parser]) -> None:
     rollback = dry(action("rollback", run_rollback, "make an earlier champion the champion again"))
     rollback.add_argument("--to", metavar="VERSION", help="its number (the last before the present one)")
     rollback.add_argument("--reason", metavar="WHY", default="", help="it stays in the ledger")
+    approve = dry(action("approve", run_approve, "approve what somebody else asked for: the gates, then the champion"))
+    approve.add_argument("version", nargs="?", help="its number (that of the last open request)")
+    approve.add_argument("--reason", metavar="WHY", required=True, help="it stays in the ledger")
+    for added in (compare, promote, approve):
+        added.add_argument(
+            "--rescore",
+            nargs="?",
+            type=Path,
+            const=Path("data/raw"),
+            metavar="RAW",
+            help="score the champion on the challenger's test images where they differ; RAW: what the download step "
+            "wrote for them (data/raw)",
+        )
+    for added in (promote, approve, rollback):
+        added.add_argument("--notify", metavar="URL", help="tell the decision to this address, signed with a secret")
+    sign = dry(action("sign", run_sign, "sign a version's files with the key that HYMUNET_SIGNING_KEY names"))
+    sign.add_argument("version", nargs="?", help="its number (the challenger)")
+    copy = dry(
+        action("copy", run_copy, "make a version the challenger of another model, as from staging to production")
+    )
+    copy.add_argument("version", nargs="?", help="its number (the champion)")
+    copy.add_argument("--to", metavar="NAME", required=True, help="the other registered model")
+    card = action("card", run_card, "the model card of a version")
+    card.add_argument("version", nargs="?", help="its number (the champion)")
+    page = dry(action("page", run_page, "write one page with versions, intervals and decisions"))
+    page.add_argument("--output", type=Path, default=Path("registry.html"), help="the HTML file (registry.html)")
     action("history", run_history, "every decision, the oldest first")
     dry(
         action(
@@ -47,59 +75,15 @@ def add(models: Parser, with_params: Callable[[Parser], Parser]) -> None:
     )
 
 
-def run_list(arguments: argparse.Namespace) -> None:
-    from hymunet.registry.decision import table
-    from hymunet.registry.promote import opened
-
-    with opened(_name(arguments)) as model:
-        aliases, versions = model.aliases(), model.versions()
-    found: list[dict[str, Any]] = [
-        {
-            "version": number,
-            "dice": _numbers(version.tags),
-            "registered": datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="minutes"),
-            "aliases": sorted(alias for alias, holder in aliases.items() if holder == number),
-        }
-        for number, version in versions.items()
-    ]
-    if arguments.json:
-        return _json(found)
-    rows = [(row["version"], _estimate(row["dice"]), row["registered"], ", ".join(row["aliases"])) for row in found]
-    print("\n".join(table(("version", "test Dice (95 % CI)", "registered", "aliases"), rows)))
-
-
-def run_show(arguments: argparse.Namespace) -> None:
-    from hymunet.registry.client import CHAMPION
-    from hymunet.registry.decision import table
-    from hymunet.registry.promote import opened
-
-    with opened(_name(arguments)) as model:
-        aliases, versions, entries = model.aliases(), model.versions(), model.ledger.entries()
-    number = arguments.version or aliases.get(CHAMPION, "")
-    if number not in versions:
-        raise ValueError(
-            f"{model.name} has no {f'version {number}' if number else 'champion'}; see: hymunet models list"
-        )
-    own = [entry for entry in entries if entry.version == number]
-    held = sorted(alias for alias, holder in aliases.items() if holder == number)
-    tags = dict(sorted(versions[number].tags.items()))
-    if arguments.json:
-        decided = [{"entry": entry.number, "kind": entry.kind, "reason": entry.reason} for entry in own]
-        return _json({"version": number, "aliases": held, "tags": tags, "decisions": decided})
-    print(f"# {model.name} version {number}" + f" ({', '.join(held)})" * bool(held) + "\n")
-    print("\n".join(table(("", ""), tags.items())))
-    for entry in own:
-        print(f"\nEntry {entry.number}, {entry.when}, {entry.by}: {entry.kind}. {entry.reason}")
-
-
 def run_compare(arguments: argparse.Namespace) -> None:
     from hymunet.registry.promote import compare
 
-    name, policy = _name_and_policy(arguments)
-    _say(arguments, compare(name, policy, arguments.version, arguments.against))
+    name, policy, rescore = _asked(arguments)
+    _say(arguments, compare(name, policy, arguments.version, arguments.against, rescore))
 
 
 def run_promote(arguments: argparse.Namespace) -> None:
+    from hymunet.registry.notify import notifier
     from hymunet.registry.promote import promote
 
     reason = arguments.reason.strip() if arguments.reason else None
@@ -107,46 +91,35 @@ def run_promote(arguments: argparse.Namespace) -> None:
         raise ValueError("--regardless needs --reason WHY: it stays in the ledger")
     if reason and not arguments.regardless:
         raise ValueError("--reason belongs to --regardless: else the gates' figures are the reason")
-    name, policy = _name_and_policy(arguments)
-    decision = promote(name, policy, arguments.version, reason, arguments.dry_run)
-    _say(arguments, decision)
-    if not decision.promoted:
-        raise ValueError(f"not promoted: {decision.reason}")
+    name, policy, rescore = _asked(arguments)
+    tell = notifier(arguments.notify)
+    _concluded(arguments, promote(name, policy, arguments.version, reason, arguments.dry_run, rescore), tell)
+
+
+def run_approve(arguments: argparse.Namespace) -> None:
+    from hymunet.registry.notify import notifier
+    from hymunet.registry.promote import approve
+
+    if not (reason := arguments.reason.strip()):
+        raise ValueError("--reason is empty; say why it may become the champion")
+    name, policy, rescore = _asked(arguments)
+    tell = notifier(arguments.notify)
+    _concluded(arguments, approve(name, policy, reason, arguments.version, arguments.dry_run, rescore), tell)
 
 
 def run_rollback(arguments: argparse.Namespace) -> None:
+    from hymunet.registry.notify import notifier
     from hymunet.registry.promote import rollback
 
-    name = _name(arguments)
+    name, tell = name_of(arguments), notifier(arguments.notify)
     lost, gained = rollback(name, arguments.to, arguments.reason, arguments.dry_run)
+    if not arguments.dry_run:
+        event = {"event": "rollback", "model": name, "version": gained, "against": lost, "reason": arguments.reason}
+        _warn(tell(event))
     if arguments.json:
-        return _json({"model": name, "lost": lost, "champion": gained, "dry_run": arguments.dry_run})
+        return print_json({"model": name, "lost": lost, "champion": gained, "dry_run": arguments.dry_run})
     would = "would be" if arguments.dry_run else "is"
     print(f"{name}: version {gained} {would} champion again, version {lost} no longer")
-
-
-def run_history(arguments: argparse.Namespace) -> None:
-    from hymunet.registry import decision
-    from hymunet.registry.promote import opened
-
-    with opened(_name(arguments)) as model:
-        entries, state = model.ledger.entries(), model.ledger.state()
-    found = decision.history(entries, state)
-    if arguments.json:
-        return _json(found)
-    rows = [
-        (
-            str(row["number"]),
-            row["when"],
-            row["by"],
-            row["kind"] if row["holds"] else f"{row['kind']} (void: came second)",
-            row["version"],
-            row["against"] or "-",
-            row["reason"] or "no reason given",
-        )
-        for row in found
-    ]
-    print("\n".join(decision.table(("entry", "when", "by", "kind", "version", "champion then", "reason"), rows)))
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
@@ -155,9 +128,9 @@ def run_verify(arguments: argparse.Namespace) -> None:
     from hymunet.registry.verify import verify
     from hymunet.registry.words import counted
 
-    found = verify(_name(arguments), arguments.dry_run)
+    found = verify(name_of(arguments), arguments.dry_run)
     if arguments.json:
-        _json(asdict(found))
+        print_json(asdict(found))
     else:
         champion = f"version {found.champion} is champion" if found.champion else "no champion"
         print(f"{found.model}: {champion}, {counted(found.entries, 'entry', 'entries')} in the ledger")
@@ -167,36 +140,64 @@ def run_verify(arguments: argparse.Namespace) -> None:
         raise ValueError("the registry is not in order")
 
 
+def run_sign(arguments: argparse.Namespace) -> None:
+    from hymunet.registry.sign import sign
+
+    name = name_of(arguments)
+    version, key = sign(name, arguments.version, arguments.dry_run)
+    if arguments.json:
+        return print_json({"model": name, "version": version, "public_key": key, "dry_run": arguments.dry_run})
+    print(f"{name} version {version} {'would be' if arguments.dry_run else 'is'} signed; for promote.signed_by: {key}")
+
+
+def run_copy(arguments: argparse.Namespace) -> None:
+    from hymunet.registry.sign import copy
+
+    name = name_of(arguments)
+    version, there = copy(name, arguments.to, arguments.version, arguments.dry_run)
+    if arguments.json:
+        other = {"to": arguments.to, "version_there": there, "dry_run": arguments.dry_run}
+        return print_json({"model": name, "version": version, **other})
+    would = "would be" if arguments.dry_run else "is"
+    number = f" as version {there}" if there else ""
+    print(f"{name} version {version} {would} the challenger of {arguments.to}{number}")
+
+
+def _concluded(arguments: argparse.Namespace, decision: Any, tell: Callable[[Any], str | None]) -> None:
+    from hymunet.registry.decision import record
+
+    _say(arguments, decision)
+    if not arguments.dry_run and decision.kind != "none":
+        _warn(tell({"event": decision.kind, **record(decision)}))
+    if decision.kind == "refuse":
+        raise ValueError(f"not promoted: {decision.reason}")
+
+
+def _warn(problem: str | None) -> None:
+    """On standard error: what was decided stands."""
+    if problem:
+        print(f"hymunet models: {problem}", file=sys.stderr)
+
+
 def _say(arguments: argparse.Namespace, decision: Any) -> None:
     from hymunet.registry.decision import markdown, record
 
     if arguments.json:
-        return _json(record(decision))
+        return print_json(record(decision))
     print(markdown(decision))
 
 
-def _name(arguments: argparse.Namespace) -> str:
+def _asked(arguments: argparse.Namespace) -> tuple[str, Any, Any]:
+    """The model's name, the policy, and whether and from where the champion is scored again."""
+    from functools import partial
+
     from hymunet import params
 
-    return arguments.name or params.load(arguments.params, "register", changes=arguments.set).register.model_name
+    loaded = params.load(arguments.params, "prepare", "register", "promote", changes=arguments.set)
+    way = loaded.prepare.masks_on
+    rescore = None
+    if arguments.rescore:
+        from hymunet.registry.rescore import rescored
 
-
-def _name_and_policy(arguments: argparse.Namespace) -> tuple[str, Any]:
-    from hymunet import params
-
-    loaded = params.load(arguments.params, "register", "promote", changes=arguments.set)
-    return arguments.name or loaded.register.model_name, loaded.promote
-
-
-def _numbers(tags: dict[str, str]) -> dict[str, float] | None:
-    if "test.dice" not in tags:
-        return None
-    return {key: float(tags[f"test.dice{end}"]) for key, end in (("mean", ""), ("low", ".low"), ("high", ".high"))}
-
-
-def _estimate(dice: dict[str, float] | None) -> str:
-    return f"{dice['mean']:.4f} ({dice['low']:.4f} to {dice['high']:.4f})" if dice else "-"
-
-
-def _json(content: Any) -> None:
-    print(json.dumps(content, indent=2))
+        rescore = partial(rescored, raw=arguments.rescore, masks_on=None if way == "auto" else way)
+    return arguments.name or loaded.register.model_name, loaded.promote, rescore

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from hymunet.registry.decide import Decision
 from hymunet.registry.ledger import Entry, State
-from hymunet.registry.promote import Decision
 
 HEADLINES = {
     "promote": "version {version} becomes champion",
     "override": "version {version} becomes champion without regard to the gates",
     "refuse": "version {version} is not promoted",
+    "request": "version {version} waits for approval by a second person",
     "none": "version {version} is the champion already",
 }
 

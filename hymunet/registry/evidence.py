@@ -5,13 +5,15 @@ import hashlib
 import io
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hymunet.evaluation.slices import COLUMNS
 from hymunet.registry import grounds
+from hymunet.registry.seal import Seal
 
 PARTS = {  # of a version's folder, and where each lies in it
     "weights": "artifacts/model/model.safetensors",
@@ -26,12 +28,17 @@ PARTS = {  # of a version's folder, and where each lies in it
 
 @dataclass(frozen=True)
 class Scores:
-    """Per test image, in the order of ids: Dice, pixels of the true mask, pixels of it that were found."""
+    """Per test image, in the order of ids: Dice, pixels of the true mask, pixels of it that were found.
+
+    native: Dice at the image's own size, None where one of them is not known. rows: what slices are made by.
+    """
 
     ids: tuple[str, ...]
     dice: np.ndarray
     truth: np.ndarray
     found: np.ndarray
+    native: np.ndarray | None = None
+    rows: tuple[Mapping[str, float | None], ...] = ()
 
     @property
     def missed(self) -> int:
@@ -42,7 +49,24 @@ class Scores:
         """The same images in another order."""
         place = {id: row for row, id in enumerate(self.ids)}
         rows = [place[id] for id in ids]
-        return Scores(ids, self.dice[rows], self.truth[rows], self.found[rows])
+        native = None if self.native is None else self.native[rows]
+        own = tuple(self.rows[row] for row in rows) if self.rows else ()
+        return Scores(ids, self.dice[rows], self.truth[rows], self.found[rows], native, own)
+
+    def at_own_size(self) -> "Scores":
+        """With the Dice at the images' own size."""
+        assert self.native is not None
+        return replace(self, dice=self.native)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one image. p95: 95th percentile of the time, in seconds. peak: of memory, in bytes, weights included; None
+    where the system does not tell it.
+    """
+
+    p95: float
+    peak: float | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +84,8 @@ class Evidence:
 
     model, metrics, verdict: the records. images: id -> where it was. hashes: part -> SHA-256 of the file. test_images:
     recomputed from the files' hashes, as evaluate computes it: over the test images without those that it left out.
+    cost: as measured beside the other version's; unmeasured: why it was not. rescored: metrics and scores are of the
+    other version's test images. seal: of all files, None where they were not looked at.
     """
 
     version: str
@@ -73,6 +99,10 @@ class Evidence:
     test_images: str = ""
     hashes: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    cost: Cost | None = None
+    unmeasured: str = ""
+    rescored: bool = False
+    seal: Seal | None = None
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -107,7 +137,7 @@ def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
     images: dict[str, Image] = {}
     test_images = ""
     try:
-        scores = _scores(content["scores"]) if "scores" in content else None
+        scores = scores_of(content["scores"]) if "scores" in content else None
     except (KeyError, ValueError) as error:
         missing.append(f"{PARTS['scores']} is damaged: {error}")
     try:
@@ -119,7 +149,9 @@ def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
         version=version,
         commit=tags.get("hymunet.git_commit", ""),
         lock=tags.get("hymunet.dvc_lock_sha256", ""),
-        **records,
+        model=records["model"],
+        metrics=records["metrics"],
+        verdict=records["verdict"],
         scores=scores,
         images=images,
         test_images=test_images,
@@ -128,7 +160,8 @@ def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
     )
 
 
-def _scores(table: bytes) -> Scores:
+def scores_of(table: bytes) -> Scores:
+    """Of per_image.csv. KeyError or ValueError for what is none."""
     rows = _rows(table)
     truth = [float(row["true_positive"]) + float(row["false_negative"]) for row in rows]
     found = [float(row["true_positive"]) for row in rows]
@@ -136,7 +169,10 @@ def _scores(table: bytes) -> Scores:
     ids = tuple(row["id"] for row in rows)
     if not ids or len(set(ids)) != len(ids) or not ((dice >= 0) & (dice <= 1)).all():
         raise ValueError("no rows, an id twice, or a Dice outside 0 to 1")
-    return Scores(ids, dice, np.array(truth), np.array(found))
+    native = [_number(row.get("native_dice")) for row in rows]
+    at_own_size = None if None in native else np.array(native, np.float64)
+    facts = tuple({name: _number(row[name]) for name in COLUMNS.values() if name in row} for row in rows)
+    return Scores(ids, dice, np.array(truth), np.array(found), at_own_size, facts)
 
 
 def _left_out(metrics: Mapping[str, Any]) -> Collection[str]:
@@ -154,6 +190,10 @@ def _images(split: bytes, files: bytes, left_out: Collection[str]) -> tuple[dict
         if image.part == "test" and id not in left_out
     )
     return images, hashlib.sha256(json.dumps(tested).encode()).hexdigest()
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
 
 
 def _rows(table: bytes) -> list[dict[str, str]]:

@@ -12,14 +12,17 @@ from hymunet import atomic, evidence, metrics
 from hymunet.commit import git_commit
 from hymunet.mlflow_store.address import RUN_KEY_TAG
 from hymunet.mlflow_store.experiment import experiment_id
-from hymunet.registry import grounds, package
+from hymunet.registry import grounds, package, seal
 from hymunet.registry.card import card
 from hymunet.registry.client import CHALLENGER, public_uri, registry
+from hymunet.registry.sbom import sbom
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CONTENT_TAG = "hymunet.content"
+CARD, SBOM = "card.md", "sbom.json"
+DESCRIBED = 5000  # characters that MLflow's tables have for a description
 
 
 @dataclass(frozen=True)
@@ -177,25 +180,38 @@ def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path)
     """Artifacts first, the version with all its tags last: whatever fails before leaves no version."""
     from mlflow.entities import Metric
 
+    key = seal.signing_key()
     run_id = _run(client, candidate.info["run_key"])
     folder = f"model-{candidate.content[:12]}"
     text = card(name, candidate.info, candidate.metrics, candidate.split, _origin(candidate, root))
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / folder
         save(candidate, path)
-        (path / "card.md").write_text(text, encoding="utf-8")
+        (path / CARD).write_text(text, encoding="utf-8")
+        needed = [line for line in (path / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line]
+        (path / SBOM).write_text(sbom(name, candidate.content, needed), encoding="utf-8")
         for file, content in candidate.grounds.items():
             (path / grounds.FOLDER).mkdir(exist_ok=True)
             (path / grounds.FOLDER / file).write_bytes(content)
+        shutil.copytree(candidate.evaluation, path / "evaluation")
+        manifest = seal.manifest(path)
+        (path / seal.MANIFEST).write_bytes(manifest)
         client.log_artifacts(run_id, str(path), folder)
-    client.log_artifacts(run_id, str(candidate.evaluation), f"{folder}/evaluation")
     test = candidate.metrics["test"]
     client.log_batch(run_id, metrics=[Metric(f"test/{score}", test[score]["mean"], 0, 0) for score in metrics.SCORES])
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Segmentation of medical images. For research use only.")
     source = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
-    created = client.create_model_version(name, source, run_id, tags=tags(candidate, root), description=text)
+    own = tags(candidate, root) | {seal.MANIFEST_TAG: hashlib.sha256(manifest).hexdigest()}
+    own |= {seal.SIGNATURE_TAG: seal.signature(manifest, key)} if key else {}
+    created = client.create_model_version(name, source, run_id, tags=own, description=_short(text))
     return str(created.version)
+
+
+def _short(text: str) -> str:
+    return (
+        text if len(text) <= DESCRIBED else text[: DESCRIBED - 60].rpartition("\n")[0] + f"\n\nThe rest is in {CARD}.\n"
+    )
 
 
 def _run(client: "MlflowClient", run_key: str) -> str:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from hymunet.registry import gates
+from hymunet.registry import single
 from hymunet.registry.client import CHAMPION
-from hymunet.registry.fetch import evidence_of
-from hymunet.registry.promote import by_hand, opened
+from hymunet.registry.fetch import fetched
+from hymunet.registry.gate import Missing
+from hymunet.registry.model import by_hand, opened
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ def verify(name: str, dry_run: bool = False) -> Examined:
 
 def _records(model, version) -> list[Finding]:  # type: ignore[no-untyped-def]
     try:
-        gate = gates.one_making(evidence_of(model.client, version))
-    except gates.Missing as error:
+        with fetched(model.client, version, whole=True) as (evidence, _):
+            if evidence.seal and evidence.seal.problems:
+                return [Finding(f"version {version.version}: {problem}", None) for problem in evidence.seal.problems]
+            gate = single.one_making(evidence)
+    except Missing as error:
         return [Finding(f"version {version.version}: {error}; register it again and promote that", None)]
     return [] if gate.passed else [Finding(f"version {version.version}: {gate.figure}; {gate.why}", None)]

@@ -1,11 +1,18 @@
+import itertools
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hymunet import params
+from hymunet import cli, params
 from hymunet.evaluation.evaluate import evaluate
 from hymunet.registry import client
+from hymunet.registry.client import CHALLENGER, CHAMPION
+from tests.support.scored_versions import TAGS, images_tested, write_version
+
+ROOT = Path(__file__).resolve().parents[3]
+NAMES = (f"candidate-{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +38,52 @@ def registry(registry_home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{registry_home}/mlflow.db")
     with client.registry() as opened:
         yield opened
+
+
+@pytest.fixture
+def name(registry):
+    chosen = next(NAMES)
+    registry.create_registered_model(chosen)
+    return chosen
+
+
+@pytest.fixture
+def add(registry, name, tmp_path):
+    """Registers a version with these Dice scores as the challenger; returns its number."""
+
+    def add(dice, **how):
+        folder = tmp_path / "version"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_version(folder, np.asarray(dice), **how)
+        run = registry.create_run("0").info
+        registry.log_artifacts(run.run_id, str(folder), "model")
+        tags = {**TAGS, "hymunet.test_images_sha256": images_tested(folder), "test.dice": f"{np.mean(dice):.6f}"}
+        tags |= {"test.dice.low": "0.1", "test.dice.high": "0.9"}
+        version = registry.create_model_version(name, f"{run.artifact_uri}/model", run.run_id, tags=tags).version
+        registry.set_registered_model_alias(name, CHALLENGER, version)
+        return str(version)
+
+    return add
+
+
+@pytest.fixture
+def champion(registry, name):
+    return lambda: str(registry.get_registered_model(name).aliases.get(CHAMPION))
+
+
+@pytest.fixture
+def command(name, capsys, tmp_path):
+    """Runs `hymunet models ACTION …` on this model; returns exit code, output and the error."""
+    parameters = tmp_path / "params.yaml"
+    text = (ROOT / "profiles/paper.yaml").read_text()
+    for key in ("max_slower", "max_larger"):  # these versions hold no weights that run
+        text = text.replace(f"{key}: 1.5", f"{key}: null")
+    parameters.write_text(text)
+
+    def command(action, *arguments):
+        named = [] if "--name" in arguments else ["--name", name]
+        code = cli.main(["models", action, *arguments, *named, "--params", str(parameters)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hymunet.registry import evidence, gates
-from hymunet.registry.evidence import Evidence, Image, Scores
-from tests.support.scored_versions import COMMIT, LOCK, POLICY, TAGS, write_version
+from hymunet.registry import evidence, gates, pair
+from hymunet.registry.evidence import Cost, Evidence, Image, Scores
+from tests.support.scored_versions import COMMIT, LOCK, POLICY, TAGS, sha256, write_version
 
 SUPERIOR = POLICY.model_copy(update={"rule": "superiority"})
 BASE = np.random.default_rng(0).uniform(0.7, 0.95, 120)
@@ -39,6 +39,25 @@ def small_worse(dice):
     return np.where(np.arange(120) < 40, dice - 0.05, dice + 0.05)
 
 
+def hair_worse(dice):
+    return np.where(np.arange(120) % 4 == 1, dice - 0.035, dice + 0.05)
+
+
+def calibration(error):
+    return {"calibration": {"band": {"ece": error}}}
+
+
+def shifts(**drops):
+    return {"shifts": [{"shift": name, "difference": {"mean": -drop}} for name, drop in drops.items()]}
+
+
+def without_column(folder, name):
+    """And the record of it, so that nothing else is amiss."""
+    table = folder / "evaluation/per_image.csv"
+    table.write_text(table.read_text().replace(name, "other", 1))
+    changed(folder, "evaluation/metrics.json", per_image_sha256=sha256(table.read_bytes()))
+
+
 def with_zeros(dice, count):
     return np.where(np.arange(120) % 40 < count, 0.0, dice)
 
@@ -51,13 +70,18 @@ DEFECTS = {
     "worse": (BASE - 0.02, {}, None, {}, {"Dice"}),
     "worse by less than the margin, for sure": (BASE - 0.005, {}, None, {}, set()),
     "better on average, worse on small lesions": (small_worse(BASE), {}, None, {}, {"small lesions"}),
+    "better on average, worse where there is hair": (hair_worse(BASE), {}, None, {}, {"slices"}),
+    "slices that cannot be made": (BETTER, {}, lambda f: without_column(f, "hair"), {}, {"slices"}),
+    "probabilities that mean nothing": (BETTER, {"record": calibration(0.11)}, None, {}, {"calibration"}),
+    "an evaluation without calibration": (BETTER, {"record": {"calibration": None}}, None, {}, {"calibration"}),
+    "better on the model's grid, worse at the images' own size": (BETTER, {"native": BASE - 0.02}, None, {}, {"Dice"}),
     "more lesions missed": (with_zeros(BETTER + 0.03, 1), {}, None, {}, {"lesions missed"}),
     "below the floor": (
         np.full(120, 0.4),
         {},
         None,
         {},
-        {"Dice floor", "Dice", *(f"{s} lesions" for s in gates.SIZES)},
+        {"Dice floor", "Dice", *(f"{s} lesions" for s in pair.SIZES), "slices"},
     ),
     "a training image among the test images": (
         *(BETTER, {"files": ["image s0003", *(f"image t{n:04}" for n in range(1, 120))]}, None, {}),
@@ -141,7 +165,7 @@ def test_the_first_champion_passes_the_gates_that_need_no_other(champion):
     verdict = gates.judge(champion, None, SUPERIOR, 0)
     assert verdict.passed
     assert verdict.difference is None
-    assert len(verdict.gates) == 7
+    assert len(verdict.gates) == 10
 
 
 def test_two_versions_that_left_out_the_same_images_are_compared_on_the_others(tmp_path):
@@ -151,7 +175,7 @@ def test_two_versions_that_left_out_the_same_images_are_compared_on_the_others(t
     verdict = gates.judge(two, one, POLICY, 0)
     assert verdict.failed == []
     figures = {gate.name: gate.figure for gate in verdict.gates}
-    assert (figures["images left out"], figures["same test images"]) == ("2 of 120", "118 images")
+    assert (figures["images left out"], figures["same test images"]) == ("2 of 120", "118 images at their own size")
 
 
 def test_a_champion_whose_scores_were_changed_compares_with_nothing(champion, tmp_path):
@@ -170,6 +194,68 @@ def test_a_bound_is_what_the_parameters_say(champion, tmp_path, key, value, gate
     assert gate in {gate.name for gate in gates.judge(challenger, champion, POLICY, 0).failed}
     loose = POLICY.model_copy(update={key: value})
     assert gate not in {gate.name for gate in gates.judge(challenger, champion, loose, 0).failed}
+
+
+@pytest.mark.parametrize(
+    ("bound", "record", "passed", "figure"),
+    [
+        (None, {}, True, "not looked at"),
+        (0.1, {}, False, "not known"),
+        (0.1, shifts(blur=0.09, hair=0.02), True, "-0.0900 (blur)"),
+        (0.1, shifts(blur=0.02, hair=0.12), False, "-0.1200 (hair)"),
+        (0.1, {"shifts": []}, False, "not known"),
+    ],
+)
+def test_behaviour_is_the_largest_loss_under_a_change(champion, tmp_path, bound, record, passed, figure):
+    write_version(tmp_path, BETTER, record=record)
+    policy = POLICY.model_copy(update={"max_shift_drop": bound})
+    verdict = gates.judge(evidence.read("2", TAGS, tmp_path), champion, policy, 0)
+    assert {gate.name for gate in verdict.failed} == (set() if passed else {"behaviour"})
+    assert next(gate for gate in verdict.gates if gate.name == "behaviour").figure == figure
+
+
+COSTLY = POLICY.model_copy(update={"max_slower": 1.5, "max_larger": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (Cost(0.14, 3e8), set()),
+        (Cost(0.16, 3e8), {"latency"}),
+        (Cost(0.1, 3.1e8), {"memory"}),
+        (Cost(0.1, None), {"memory"}),
+        (None, {"latency", "memory"}),
+    ],
+)
+def test_too_slow_too_large_or_not_measured_is_refused(champion, tmp_path, cost, expected):
+    write_version(tmp_path, BETTER)
+    challenger = replace(evidence.read("2", TAGS, tmp_path), cost=cost, unmeasured="" if cost else "does not load")
+    verdict = gates.judge(challenger, replace(champion, cost=Cost(0.1, 2e8)), COSTLY, 0)
+    assert {gate.name for gate in verdict.failed} == expected
+    figures = {gate.name: gate.figure for gate in verdict.gates}
+    assert figures["latency"] == ("not measured" if cost is None else f"{1e3 * cost.p95:.1f} ms, champion 100.0 ms")
+
+
+def test_images_that_the_champion_was_trained_with_do_not_count(champion, tmp_path):
+    """As after scoring it on another split's test images: on them it is at home."""
+    write_version(tmp_path, BETTER)
+    challenger = evidence.read("2", TAGS, tmp_path)
+    ids = challenger.scores.ids
+
+    def trained_on(count):
+        seen = {f"old{n}": Image("x", "train", challenger.images[ids[n]].sha256) for n in range(count)}
+        return replace(champion, images=seen, rescored=True)
+
+    verdict = gates.judge(challenger, trained_on(90), POLICY, 0)
+    assert verdict.passed
+    assert next(gate.figure for gate in verdict.gates if gate.name == SAME) == (
+        "30 images at their own size (90 more left out: the champion was trained with them), the champion scored again"
+    )
+    refused = gates.judge(challenger, trained_on(101), POLICY, 0).failed
+    assert [gate.name for gate in refused] == [SAME]
+    assert "was trained with all but 19 of the 120 test images" in refused[0].why
+    unknown = gates.judge(challenger, replace(champion, images={}, rescored=True), POLICY, 0).failed
+    assert [gate.name for gate in unknown] == [SAME]
 
 
 def test_near_duplicates_count_as_one_draw(champion, tmp_path):
@@ -200,7 +286,7 @@ def test_a_set_that_has_decided_asks_for_more_each_time_and_then_no_more(champio
     assert lows[0] > lows[1] > lows[2]
     assert "use of the test images" in {gate.name for gate in verdicts[20].failed}
     assert "use of the test images" not in {gate.name for gate in verdicts[19].failed}
-    shares = np.array([gates.share(decided) for decided in range(10_000)])
+    shares = np.array([pair.share(decided) for decided in range(10_000)])
     assert shares[0] == 1
     assert 1.999 < shares.sum() < 2, "all errors and all margins together are those of two first decisions"
 
@@ -225,7 +311,7 @@ def scored(version, ids, dice):
 
 
 def passes(challenger, champion, decided=0):
-    return gates.Pair.of(challenger, champion, decided).better(SUPERIOR).passed
+    return pair.Pair.of(challenger, champion, decided).better(SUPERIOR).passed
 
 
 def test_of_a_hundred_models_equal_but_for_noise_five_at_most_are_called_superior_on_fresh_images():
@@ -255,5 +341,5 @@ def test_what_is_truly_better_is_called_superior():
 
 
 def test_thirds_by_the_size_of_the_lesion():
-    found = gates.thirds(np.array([5, 1, 9, 1, 7, 3]))
+    found = pair.thirds(np.array([5, 1, 9, 1, 7, 3]))
     assert [rows.tolist() for rows in found] == [[1, 3], [5, 0], [4, 2]]

@@ -1,56 +1,19 @@
 """Promotion and rollback on a real registry, with versions that hold what is read of them."""
 
-import itertools
 import json
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hymunet import cli
 from hymunet.registry.client import CHALLENGER, CHAMPION
 from hymunet.registry.ledger import SUFFIX
 from hymunet.registry.promote import compare, promote, rollback
 from hymunet.registry.verify import verify
-from tests.support.scored_versions import POLICY, TAGS, images_tested, write_version
+from tests.support.scored_versions import POLICY
 
-ROOT = Path(__file__).resolve().parents[3]
 BASE = np.random.default_rng(0).uniform(0.7, 0.9, 30)
-NAMES = (f"candidate-{number}" for number in itertools.count())
 ASKED = "the figure was wanted for a trial"
-
-
-@pytest.fixture
-def name(registry):
-    chosen = next(NAMES)
-    registry.create_registered_model(chosen)
-    return chosen
-
-
-@pytest.fixture
-def add(registry, name, tmp_path):
-    """Registers a version with these Dice scores as the challenger; returns its number."""
-
-    def add(dice, **how):
-        folder = tmp_path / "version"
-        shutil.rmtree(folder, ignore_errors=True)
-        write_version(folder, np.asarray(dice), **how)
-        run = registry.create_run("0").info
-        registry.log_artifacts(run.run_id, str(folder), "model")
-        tags = {**TAGS, "hymunet.test_images_sha256": images_tested(folder), "test.dice": f"{np.mean(dice):.6f}"}
-        tags |= {"test.dice.low": "0.1", "test.dice.high": "0.9"}
-        version = registry.create_model_version(name, f"{run.artifact_uri}/model", run.run_id, tags=tags).version
-        registry.set_registered_model_alias(name, CHALLENGER, version)
-        return str(version)
-
-    return add
-
-
-@pytest.fixture
-def champion(registry, name):
-    return lambda: str(registry.get_registered_model(name).aliases.get(CHAMPION))
 
 
 @pytest.fixture
@@ -115,7 +78,7 @@ def test_other_test_images_are_refused_however_good_the_scores(name, add, champi
     add(BASE + 0.05, prefix="other")
     decision = promote(name, POLICY)
     assert (decision.kind, champion()) == ("refuse", "1")
-    assert gate(decision, "same test images").why == "version 2 and version 1 were tested on other images"
+    assert gate(decision, "same test images").why.startswith("version 2 and version 1 were tested on other images")
 
 
 def test_rollback_walks_back_through_the_champions(name, three, champion):
@@ -268,20 +231,6 @@ def test_after_the_champion_was_deleted_the_last_one_left_is_what_a_challenger_m
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def command(name, capsys, tmp_path):
-    """Runs `hymunet models ACTION …` on this model; returns exit code, output and the error."""
-    parameters = tmp_path / "params.yaml"
-    shutil.copy(ROOT / "profiles/paper.yaml", parameters)
-
-    def command(action, *arguments):
-        code = cli.main(["models", action, *arguments, "--name", name, "--params", str(parameters)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return command
 
 
 def test_the_command_promotes_refuses_and_lists(name, add, command, champion):

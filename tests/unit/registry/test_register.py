@@ -1,5 +1,6 @@
 """Registration: one version per content, complete about itself, loadable anywhere by code and safetensors alone."""
 
+import base64
 import json
 import os
 import shutil
@@ -9,10 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
+from hymunet.registry import seal
+from hymunet.registry.fetch import fetched
 from hymunet.registry.register import lock_hash, register
+from hymunet.registry.sign import sign
+from hymunet.registry.single import signature
+from hymunet.registry.verify import verify
 
 
 def run(name, project):
@@ -136,6 +144,47 @@ def test_asking_again_changes_what_is_not_so_any_more_and_nothing_else(registry,
     alias = registry.get_model_version_by_alias("asked-again", "challenger")
     assert int(alias.version) == challenger
     registry.delete_registered_model("asked-again")
+
+
+def test_a_version_lists_its_files_and_software_and_is_signed(registry, registry_home, project, tmp_path, monkeypatch):
+    unsigned = run("sealed", project)
+    key = Ed25519PrivateKey.generate()
+    file = tmp_path / "key.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    monkeypatch.setenv(seal.KEY, str(file))
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+    def gate():
+        version = registry.get_model_version("sealed", str(unsigned.version))
+        with fetched(registry, version, whole=True) as (evidence, folder):
+            names = set(json.loads((folder / seal.MANIFEST).read_text()))
+            return signature(evidence, [public]), names, (folder / "sbom.json").read_text()
+
+    judged, names, software = gate()
+    assert (judged.passed, judged.figure) == (False, "unsigned")
+    assert sign("sealed", dry_run=True) == ("1", public)
+    assert not gate()[0].passed
+    assert sign("sealed") == ("1", public)
+    assert gate()[0].passed
+    assert {"evaluation/per_image.csv", "card.md", "sbom.json", "code/hymunet/inference.py", "MLmodel"} <= names
+    assert "artifacts/model/model.safetensors" in names
+    listed = {component["name"] for component in json.loads(software)["components"]}
+    assert {"torch", "safetensors", "mlflow"} <= listed
+
+    record = project / "reports/evaluation/metrics.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "threshold": 0.45}))
+    signed = registry.get_model_version("sealed", str(run("sealed", project).version))
+    with fetched(registry, signed, whole=True) as (evidence, _):
+        assert evidence.seal == seal.Seal((), public), "with a key there, what is registered is signed"
+
+    registry.set_registered_model_alias("sealed", "champion", "1")
+    (code,) = registry_home.glob(f"mlruns/*/*/artifacts/model-{unsigned.content[:12]}/code/hymunet/inference.py")
+    code.write_bytes(code.read_bytes().replace(b"BATCH_SIZE = 16", b"BATCH_SIZE = 17"))
+    assert gate()[0].figure == "code/hymunet/inference.py was changed"
+    (found,) = verify("sealed").findings
+    assert (found.text, found.mended) == ("version 1: code/hymunet/inference.py was changed", None)
+    with pytest.raises(ValueError, match="version 1 is not signed: code/hymunet/inference.py was changed"):
+        sign("sealed", "1")
 
 
 FRESH = """

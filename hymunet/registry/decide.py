@@ -1,0 +1,104 @@
+"""What the gates say of one version against another one, with all that they need fetched, measured and scored."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hymunet import params
+from hymunet.registry import gates
+from hymunet.registry.evidence import Evidence
+from hymunet.registry.fetch import fetched
+from hymunet.registry.gate import Gate
+from hymunet.registry.ledger import Entry
+from hymunet.registry.model import Model
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+# Scores a champion, of whom there are evidence and a folder, on the test images of the challenger's evidence.
+Rescore = Callable[[Evidence, Path, Evidence], Evidence]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """kind: promote, override, refuse, request (it waits for approval), or none where it is the champion already.
+
+    against: the champion it was compared with, or empty. gates: each with figure and threshold. entry: in the ledger.
+    """
+
+    model: str
+    kind: str
+    version: str
+    against: str
+    reason: str
+    gates: tuple[Gate, ...] = ()
+    difference: dict[str, float] | None = None
+    decided_before: int = 0
+    entry: int | None = None
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the alias `champion` names the challenger now (or, of a rehearsal, would)."""
+        return self.kind not in ("refuse", "request")
+
+
+def decide(
+    model: Model,
+    versions: dict[str, "ModelVersion"],
+    challenger: str,
+    champion: str | None,
+    policy: params.Promote,
+    regardless: str | None = None,
+    rescore: Rescore | None = None,
+) -> Decision:
+    """Nothing is recorded. regardless: why it is to be champion whatever the gates say."""
+    decided = decided_before(model.ledger.entries(), images_of(versions[challenger]), challenger, champion or "")
+    with ExitStack() as stack:
+        found = [
+            stack.enter_context(fetched(model.client, versions[one], bool(policy.signed_by)))
+            for one in (challenger, champion)
+            if one
+        ]
+        pair = [evidence for evidence, _ in found]
+        if champion:
+            pair = _measured(pair, [folder for _, folder in found], policy)
+            if rescore and pair[0].metrics.get("test_images_sha256") != pair[1].metrics.get("test_images_sha256"):
+                pair[1] = rescore(pair[1], found[1][1], pair[0])
+        verdict = gates.judge(pair[0], pair[1] if champion else None, policy, decided)
+    failed = "; ".join(f"{gate.name} {gate.figure}, {gate.threshold}" for gate in verdict.failed)
+    against = f"version {champion}" if champion else "no champion"
+    if regardless is not None:
+        kind, reason = "override", f"version {challenger} against {against}, whatever the gates say: {regardless}"
+        reason += f" (not passed: {failed})" if failed else ""
+    else:
+        kind = "promote" if verdict.passed else "refuse"
+        reason = f"version {challenger} against {against}: " + (failed or f"passed all {len(verdict.gates)} gates")
+    return Decision(model.name, kind, challenger, champion or "", reason, verdict.gates, verdict.difference, decided)
+
+
+def decided_before(entries: list[Entry], images: str, challenger: str, champion: str) -> int:
+    """How many other pairs of versions these test images have decided on."""
+    pairs = {(entry.version, entry.against) for entry in entries if entry.images and entry.images == images}
+    return len(pairs - {(challenger, champion)})
+
+
+def images_of(version: "ModelVersion") -> str:
+    return version.tags.get("hymunet.test_images_sha256", "")
+
+
+def _measured(pair: list[Evidence], folders: list[Path], policy: params.Promote) -> list[Evidence]:
+    """With what both cost on this machine, where the policy asks for it; where one does not run, why."""
+    if policy.max_slower is None and policy.max_larger is None:
+        return pair
+    try:
+        from hymunet.inference import Segmenter
+        from hymunet.registry.cost import measure
+
+        places = [(folder / "artifacts/model", folder / "evaluation") for folder in folders]
+        found = measure([Segmenter.as_tested(model, evaluation, "cpu") for model, evaluation in places])
+    except ValueError as error:
+        return [replace(one, unmeasured=str(error)) for one in pair]
+    return [replace(one, cost=cost) for one, cost in zip(pair, found, strict=True)]

@@ -1,0 +1,103 @@
+"""One page of a registered model, for people without the command: versions with their intervals, and every decision.
+
+It needs nothing but itself: no script, no picture and no font from elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from hymunet.registry.ledger import Entry, State
+
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
+th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #8884; vertical-align: top }
+.failed { font-weight: 600 } .void { opacity: .55 } svg { display: block } summary { cursor: pointer }
+"""
+WIDTH, HEIGHT = 240, 16  # of an interval's picture, in pixels
+
+
+def page(
+    name: str, versions: Mapping[str, Any], aliases: Mapping[str, str], entries: Sequence[Entry], state: State
+) -> str:
+    """HTML. versions: number -> MLflow's version, the newest first; entries: the ledger, the oldest first."""
+    dice = {number: _dice(version.tags) for number, version in versions.items()}
+    known = [value for found in dice.values() if found for value in found]
+    span = (min(known), max(known)) if known else (0.0, 1.0)
+    rows = "\n".join(_version(number, version, dice[number], span, aliases) for number, version in versions.items())
+    decided = "\n".join(_entry(entry, entry.number in state.void) for entry in reversed(entries))
+    champion = f"Version {escape(state.champion)} is champion." if state.champion else "There is no champion."
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{escape(name)}</title><style>{STYLE}</style></head><body>
+<h1>{escape(name)}</h1>
+<p>{champion} For research use only; not a medical device.</p>
+<h2>Versions</h2>
+<table><thead><tr><th>version</th><th>test Dice, 95 % interval</th><th>{span[0]:.3f} to {span[1]:.3f}</th>
+<th>registered</th><th>commit</th></tr></thead><tbody>
+{rows}
+</tbody></table>
+<h2>Decisions</h2>
+{decided or "<p>None yet.</p>"}
+</body></html>
+"""
+
+
+def _dice(tags: Mapping[str, str]) -> tuple[float, float, float] | None:
+    """Low, mean, high."""
+    try:
+        low, mean, high = (float(tags[f"test.dice{end}"]) for end in (".low", "", ".high"))
+    except (KeyError, ValueError):
+        return None
+    return low, mean, high
+
+
+def _version(
+    number: str,
+    version: Any,
+    dice: tuple[float, float, float] | None,
+    span: tuple[float, float],
+    aliases: Mapping[str, str],
+) -> str:
+    held = ", ".join(sorted(alias for alias, holder in aliases.items() if holder == number))
+    shown = f"{dice[1]:.4f} ({dice[0]:.4f} to {dice[2]:.4f})" if dice else "not known"
+    when = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="minutes")
+    cells = [
+        f"{escape(number)}{f' <b>{escape(held)}</b>' if held else ''}",
+        shown,
+        _interval(dice, span) if dice else "",
+        when,
+        f"<code>{escape(version.tags.get('hymunet.git_commit', '')[:12])}</code>",
+    ]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _interval(dice: tuple[float, float, float], span: tuple[float, float]) -> str:
+    scale = (WIDTH - 12) / (span[1] - span[0] or 1.0)
+    low, mean, high = (6 + scale * (value - span[0]) for value in dice)
+    middle = HEIGHT / 2
+    return (
+        f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{dice[0]:.4f} to {dice[2]:.4f}">'
+        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}" stroke="currentColor" stroke-width="2"/>'
+        f'<circle cx="{mean:.1f}" cy="{middle}" r="4" fill="currentColor"/></svg>'
+    )
+
+
+def _entry(entry: Entry, void: bool) -> str:
+    head = f"{entry.number}. {entry.kind}: version {entry.version}" + (
+        f", the champion then was {entry.against}" if entry.against else ""
+    )
+    gates = "\n".join(
+        f'<tr class="{"" if gate["passed"] else "failed"}"><td>{"passed" if gate["passed"] else "failed"}</td>'
+        f"{''.join(f'<td>{escape(str(gate[key]))}</td>' for key in ('name', 'figure', 'threshold', 'why'))}</tr>"
+        for gate in entry.decision.get("gates", [])
+    )
+    table = f"<table><tbody>{gates}</tbody></table>" if gates else ""
+    note = " (void: another decision came first)" if void else ""
+    return (
+        f'<details class="{"void" if void else ""}"><summary>{escape(head)}{note}, {escape(entry.when)}, '
+        f"{escape(entry.by)}</summary><p>{escape(entry.reason or 'no reason given')}</p>{table}</details>"
+    )

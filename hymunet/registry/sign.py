@@ -1,0 +1,68 @@
+"""A version that is in the registry already, signed; and copied to another model, as from staging to production."""
+
+from typing import TYPE_CHECKING
+
+from hymunet.registry import seal
+from hymunet.registry.client import CHALLENGER, CHAMPION
+from hymunet.registry.fetch import fetched
+from hymunet.registry.model import Model, opened
+from hymunet.registry.promote import REASON_TAG
+from hymunet.registry.register import CONTENT_TAG
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def sign(name: str, version: str | None = None, dry_run: bool = False) -> tuple[str, str]:
+    """Signs a version, by default the challenger, once all its files are as its manifest says.
+
+    Returns its number and the public key. ValueError without a key, a manifest, or where a file differs.
+    """
+    if (key := seal.signing_key()) is None:
+        raise ValueError(f"name a private key's file in {seal.KEY}; make one with: {seal.HOW_TO_MAKE_ONE}")
+    with opened(name) as model:
+        found = _version(model, version or model.aliases().get(CHALLENGER))
+        with fetched(model.client, found, whole=True) as (evidence, folder):
+            if evidence.seal is None or evidence.seal.problems is None:
+                raise ValueError(f"{name} version {found.version} has no {seal.MANIFEST}; register it again")
+            if evidence.seal.problems:
+                raise ValueError(f"{name} version {found.version} is not signed: {'; '.join(evidence.seal.problems)}")
+            content = (folder / seal.MANIFEST).read_bytes()
+        tag = seal.signature(content, key)
+        if not dry_run:
+            model.client.set_model_version_tag(name, str(found.version), seal.SIGNATURE_TAG, tag)
+        return str(found.version), seal.signer(content, tag)
+
+
+def copy(name: str, to: str, version: str | None = None, dry_run: bool = False) -> tuple[str, str | None]:
+    """Makes a version, by default the champion, the challenger of the model `to`, which is made if it is not there.
+
+    Returns its number here and there; the same content is copied once. In a rehearsal the second is None where it
+    would be made. Artifacts stay where they are.
+    """
+    if to == name:
+        raise ValueError(f"{to} cannot be copied to itself")
+    with opened(name) as model:
+        client = model.client
+        found = _version(model, version or model.aliases().get(CHAMPION))
+        content = found.tags.get(CONTENT_TAG, "")
+        there = client.search_model_versions(f"name = '{to}' and tags.`{CONTENT_TAG}` = '{content}'") if content else []
+        number = str(there[0].version) if there else None
+        if not dry_run:
+            if number is None:
+                if not client.search_registered_models(f"name = '{to}'"):
+                    client.create_registered_model(to, description=f"Copies of versions of {name}.")
+                tags = {key: value for key, value in found.tags.items() if key != REASON_TAG}
+                source, run = f"models:/{name}/{found.version}", found.run_id
+                copied = client.create_model_version(to, source, run, tags=tags, description=found.description)
+                number = str(copied.version)
+            client.set_registered_model_alias(to, CHALLENGER, number)
+        return str(found.version), number
+
+
+def _version(model: Model, number: str | None) -> "ModelVersion":
+    versions = model.versions()
+    if number is None or number not in versions:
+        wanted = f"version {number}" if number else "such version; name one"
+        raise ValueError(f"{model.name} has no {wanted}; see: hymunet models list")
+    return versions[number]
