@@ -51,7 +51,7 @@ def measure(folder: Path, size: int, batch: int, rounds: int, threads: int) -> d
 
     from hymunet import models
     from hymunet.models.layers.state_space import SS2D
-    from hymunet.serving.export import Portable
+    from hymunet.portable.export import Portable
 
     torch.set_num_threads(threads)
     file = exported(folder, size)
@@ -100,7 +100,7 @@ def exported(folder: Path, size: int) -> Path:
     import torch
 
     from hymunet import models
-    from hymunet.serving import export
+    from hymunet.portable import export
 
     file = folder / f"model{size}.onnx"
     if not file.exists():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet.evaluation import commands as evaluation_commands
+from hymunet.portable import commands as portable_commands
 from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
 from hymunet.registry import commands as registry_commands
@@ -82,8 +83,10 @@ def parser() -> argparse.ArgumentParser:
     text = "the registry: list and compare versions, promote one, go back, read and check the ledger"
     registry_commands.add(verb("models", None, text), with_params)
 
-    export = with_model(verb("export", run_export, "write the model as one ONNX file, checked against the model"))
-    export.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")
+    text = "write the model as one ONNX file, images of any size to masks, checked against the model"
+    portable_commands.add_export(with_model(verb("export", None, text)))
+    text = "pack a trained model to come with the package: float16 weights, description, card"
+    portable_commands.add_bundle(with_model(verb("bundle", None, text)))
 
     serve = verb("serve", run_serve, "answer HTTP requests with masks, and show a page to try the model on")
     serve.add_argument("--model", default=MODEL, help=f"{source}; an alias is followed")
@@ -151,19 +154,6 @@ def run_show_augment(arguments: argparse.Namespace) -> None:
     data = TrainingData(arguments.prepared, arguments.split)
     write_sheet(data, Recipe.of(train), train.seed, arguments.images, arguments.epochs, arguments.output)
     print(f"{arguments.output}: {arguments.images} images, as they are and in {arguments.epochs} epochs")
-
-
-def run_export(arguments: argparse.Namespace) -> None:
-    from hymunet.serving import export
-
-    export.check(arguments.output)
-
-    from hymunet.registry.load import open_segmenter
-
-    segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
-    difference = export.export(segmenter, arguments.output)
-    print(f"{arguments.output}: ONNX Runtime agrees with the model to {difference:.1e}")
-    print(f"its metadata name the threshold {segmenter.threshold:g} ({authority})")
 
 
 def run_serve(arguments: argparse.Namespace) -> None:

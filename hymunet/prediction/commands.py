@@ -16,7 +16,8 @@ def add(predict: argparse.ArgumentParser) -> None:
     predict.formatter_class = argparse.RawDescriptionHelpFormatter
     predict.add_argument("sources", nargs="+", metavar="SOURCE", help="images; see below")
     predict.add_argument("--output", type=Path, required=True, help="folder for results and predictions.csv")
-    where = f"a trained model's folder, models:/NAME@ALIAS or /VERSION ({MODEL}); again: an ensemble"
+    where = f"a trained model's folder, models:/NAME@ALIAS or /VERSION, FILE.onnx (needs no torch), or bundled ({MODEL}"
+    where += " where there is one, else bundled); again: an ensemble"
     predict.add_argument("--model", action="append", help=where)
     tested = "of the model: whose threshold and flips are used (a version's own; reports/evaluation where it is)"
     predict.add_argument("--evaluation", type=Path, help=tested)
@@ -28,7 +29,7 @@ def add(predict: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from hymunet.prediction import results, sources
+    from hymunet.prediction import bundled, results, sources
 
     wanted = results.kinds(arguments.save)
     entries = sources.entries(arguments.sources, arguments.output)
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     from hymunet.prediction.open import open_models
     from hymunet.prediction.run import Run
 
-    model = open_models(arguments.model or [MODEL], arguments.evaluation, arguments.precision)
+    default = MODEL if Path(MODEL).exists() or not bundled.FOLDER.exists() else bundled.NAME
+    model = open_models(arguments.model or [default], arguments.evaluation, arguments.precision)
     outcome = Run(model, arguments.output, wanted).over(entries)
     already = f", {outcome.skipped} were there already" if outcome.skipped else ""
     print(f"{outcome.written} images segmented{already}: {arguments.output}/predictions.csv")

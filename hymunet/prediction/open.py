@@ -1,19 +1,25 @@
 """`--model` -> a model to predict with. torch is imported for those that need it."""
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hymunet.prediction import bundled
 from hymunet.prediction.ensemble import Ensemble
+from hymunet.prediction.onnx_file import ENDING, OnnxModel
 
 if TYPE_CHECKING:
+    from hymunet.inference import Segmenter
     from hymunet.precision import Precision
     from hymunet.prediction.model import Model
 
 
 def open_models(places: Sequence[str], evaluation: Path | None = None, precision: "Precision" = "float32") -> Ensemble:
-    """places: trained models' folders, models:/NAME@ALIAS or models:/NAME/VERSION. evaluation: of a single model.
+    """places: trained models' folders, models:/NAME@ALIAS, models:/NAME/VERSION, FILE.onnx or `bundled`.
+
+    evaluation: of one model, whose threshold and flips count.
 
     Raises ValueError when one is missing, damaged, or named twice.
     """
@@ -26,8 +32,31 @@ def open_models(places: Sequence[str], evaluation: Path | None = None, precision
 
 
 def _open(place: str, evaluation: Path | None, precision: "Precision") -> "Model":
+    if place.lower().endswith(ENDING):
+        return _onnx(place, evaluation, precision)
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError(
+            f"torch is not installed; --model {place} needs it: pip install 'hymunet[torch]'; or FILE.onnx"
+        )
     from hymunet.prediction.segmenter import TorchModel
     from hymunet.registry.load import open_segmenter
 
-    segmenter, decides = open_segmenter(place, evaluation)
+    if place == bundled.NAME:
+        segmenter, decides = _bundled(), "the bundled model, as it was packed"
+    else:
+        segmenter, decides = open_segmenter(place, evaluation)
     return TorchModel(replace(segmenter, precision=precision), decides)
+
+
+def _bundled() -> "Segmenter":
+    from hymunet.inference import DECIDES, Segmenter
+
+    segmenter = Segmenter.load(bundled.folder())
+    return replace(segmenter, **{name: segmenter.info[name] for name in DECIDES if name in segmenter.info})
+
+
+def _onnx(place: str, evaluation: Path | None, precision: "Precision") -> "Model":
+    if evaluation is not None or precision == "bf16":
+        option = "--precision bf16" if evaluation is None else "--evaluation"
+        raise ValueError(f"{option} does not go with {place}: threshold and precision are in the file; export it anew")
+    return OnnxModel(Path(place))

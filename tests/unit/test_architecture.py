@@ -12,7 +12,7 @@ FLOORS = [
     {"components"},
     {"hymunet/cli"},
     {"hymunet/clean"},
-    {"hymunet/serving", "hymunet/study"},
+    {"hymunet/serving", "hymunet/study", "hymunet/portable"},
     {"hymunet/prediction"},
     {"hymunet/registry"},
     {"hymunet/evaluation"},

@@ -17,7 +17,7 @@ from hymunet.data.feed import augment
 from hymunet.models import catalogue
 from hymunet.models.layers.resampling import Bilinear
 from hymunet.models.protocols import SparesDecay, draws, scans
-from hymunet.serving.export import Portable
+from hymunet.portable.export import Portable, write_core
 from hymunet.training.state import optimizer_tensors, parameter_groups, restore_optimizer
 
 NAMES = catalogue.names()
@@ -314,23 +314,13 @@ def test_as_onnx_it_computes_the_same_for_any_batch(form, tmp_path):
     pytest.importorskip("onnxscript", reason="ONNX is an extra: pip install hymunet[export]")
     onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX is an extra: pip install hymunet[export]")
     model = build(form).eval()
-    for layer in scans(model):
-        layer.backend = "export"
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     with torch.no_grad():
         expected = Portable(model)(torch.from_numpy(pixels)).numpy()
-    torch.onnx.export(
-        Portable(model).eval(),
-        (torch.from_numpy(pixels[:2]),),
-        tmp_path / "model.onnx",
-        input_names=["images"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-        dynamo=True,
-        verbose=False,
-    )
+    write_core(Portable(model), SIZE, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 3):
-        (found,) = session.run(None, {"images": pixels[:count]})
+        (found,) = session.run(None, {"pixels": pixels[:count]})
         np.testing.assert_allclose(found, expected[:count], atol=1e-4)
 
 

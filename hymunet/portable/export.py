@@ -1,0 +1,157 @@
+"""The model as one ONNX file, from images of any size to masks at that size, checked against the model itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hymunet import atomic
+from hymunet.images import normalise
+from hymunet.inference import FLIPS, Segmenter, tempered
+from hymunet.models.protocols import scans
+from hymunet.ops.selective_scan import choose_backend
+from hymunet.portable.agreement import Agreement, compare
+from hymunet.prediction.onnx_file import WEIGHTS_KEY
+from hymunet.prediction.ours import USE
+from hymunet.prediction.segmenter import TorchModel
+
+CORE = ("pixels", "small")
+
+
+class Portable(nn.Module):
+    """uint8 RGB (B, S, S, 3) -> probability of lesion, float32 (B, S, S), as Segmenter.probabilities."""
+
+    def __init__(self, model: nn.Module, temperature: float = 1.0, flips: bool = False) -> None:
+        super().__init__()
+        self.model, self.temperature, self.flips = model, temperature, flips
+
+    def forward(self, images: Tensor) -> Tensor:
+        batch = normalise(images)
+        if not self.flips:
+            logits = self.model(batch)
+            return torch.sigmoid(logits if self.temperature == 1 else logits / self.temperature)[:, 0]
+        count = batch.shape[0]
+        found = torch.sigmoid(self.model(torch.cat([batch.flip(axes) if axes else batch for axes in FLIPS])))[:, 0]
+        parts = [found[place * count : (place + 1) * count].flip(axes) for place, axes in enumerate(FLIPS)]
+        return tempered(sum(parts[1:], parts[0]) / len(FLIPS), self.temperature)
+
+
+def check(output: Path) -> None:
+    """Raises ValueError, before any work, for a file that cannot be written or is not ours to replace."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"{package} is not installed; the ONNX tools are an extra: pip install hymunet[export]")
+    if output.is_dir():
+        raise ValueError(f"{output}: is a folder; name the file to write, such as {output / 'model.onnx'}")
+    if output.exists() and not _ours(output):
+        raise ValueError(f"{output}: exists, and was not written by this command; name another file")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(output.parent, os.W_OK):
+        raise ValueError(f"{output.parent}: is not writable; name a file elsewhere")
+
+
+def export(segmenter: Segmenter, output: Path, images: Iterable[np.ndarray] | None = None) -> Agreement:
+    """Writes the ONNX file, for any batch of images of one size, any size; returns how far both agree.
+
+    segmenter: on the CPU. images: uint8 RGB (H, W, 3) of any sizes on which both are compared; drawn ones by default.
+    Raises ValueError, and writes nothing, when ONNX Runtime does not agree with the model.
+    """
+    check(output)
+    import onnx
+
+    from hymunet.portable import graph
+
+    size = segmenter.image_size
+    model = TorchModel(segmenter, "")
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-") as folder:
+        partial = Path(folder) / output.name
+        write_core(Portable(segmenter.model, segmenter.temperature, segmenter.flips), size, partial)
+        whole = graph.around(onnx.load(partial), size, segmenter.threshold)
+        graph.describe(whole, facts(segmenter))
+        onnx.save(whole, partial)
+        agreement = compare(model, partial, drawn(size) if images is None else images)
+        agreement.require(str(output), strict=images is not None)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(output)
+    atomic.sync(output.parent)
+    return agreement
+
+
+def facts(segmenter: Segmenter) -> dict[str, str]:
+    """What the graph does not say, in the file's metadata."""
+    return {
+        "input": "images, uint8 (batch, height, width, 3) of any size, 0 to 255",
+        "colours": "RGB",
+        "output": "mask uint8 (batch, height, width) of 0 and 1, probability float32 of that shape, confidence (batch)",
+        "image_size": str(segmenter.image_size),
+        "threshold": repr(segmenter.threshold),
+        "flips": f"{segmenter.flips}, averaged inside".lower(),
+        "temperature": f"{segmenter.temperature!r}, applied",
+        "run_key": str(segmenter.info.get("run_key", "unknown")),
+        WEIGHTS_KEY: segmenter.info["weights_sha256"],
+        "use": USE,
+    }
+
+
+def drawn(size: int) -> Iterator[np.ndarray]:
+    """Images that shrink, grow, halve and stay, to compare on where no real ones are given."""
+    import cv2
+
+    from hymunet.data.acquire.synthetic import draw
+
+    for number, (height, width) in enumerate(((3, 4), (0.7, 0.9), (2, 2), (1, 1), (1.5, 0.5))):
+        image = draw(number, 2 * size, 0)[0]
+        yield cv2.resize(image, (max(1, round(width * size)), max(1, round(height * size))))
+
+
+def _ours(path: Path) -> bool:
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception:  # whatever protobuf makes of a file of another kind
+        return False
+    return any(entry.key == WEIGHTS_KEY for entry in model.metadata_props)
+
+
+@contextmanager
+def _scans_to_export(model: nn.Module) -> Iterator[None]:
+    """By the kernel's operator, which is translated; where it was not built, spelled out, which computes longer."""
+    before = [(layer, layer.backend) for layer in scans(model)]
+    for layer, _ in before:
+        layer.backend = choose_backend("auto", "cpu", torch.float32, layer.states)
+    try:
+        yield
+    finally:
+        for layer, backend in before:
+            layer.backend = backend
+
+
+def write_core(model: Portable, size: int, path: Path) -> None:
+    """The model's own graph: `pixels` uint8 (batch, size, size, 3) -> `small` float32 (batch, size, size)."""
+    from hymunet.portable.scan import translations
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that we do not use
+    with torch.no_grad(), _scans_to_export(model):
+        torch.onnx.export(
+            model.eval(),
+            (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
+            path,
+            input_names=[CORE[0]],
+            output_names=[CORE[1]],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+            custom_translation_table=translations(),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )

@@ -1,0 +1,59 @@
+"""A file that `hymunet export` wrote, in ONNX Runtime and without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hymunet import images
+from hymunet.processors import threads_wanted
+
+WEIGHTS_KEY = "weights_sha256"
+ENDING = ".onnx"
+_INPUT, _OUTPUTS = "images", ["mask", "probability", "confidence"]
+
+
+class OnnxModel:
+    """Takes images at their own size. Raises ValueError for a file that is missing, damaged or of another kind."""
+
+    def __init__(self, path: Path) -> None:
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise ValueError("onnxruntime is not installed; FILE.onnx needs it: pip install 'hymunet[onnx]'")
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; write one with hymunet export")
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads_wanted()
+        settings.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common base
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path}: not a readable ONNX model ({reason}); export it again") from None
+        told = self.session.get_modelmeta().custom_metadata_map
+        names = [one.name for one in (*self.session.get_inputs(), *self.session.get_outputs())]
+        if WEIGHTS_KEY not in told or names != [_INPUT, *_OUTPUTS]:
+            raise ValueError(f"{path}: was not written by hymunet export, or by an earlier one; export the model again")
+        self.threshold, self.flips = float(told["threshold"]), told["flips"].startswith("true")
+        self.decides = f"as {path} says"
+        self.facts = {key: told.get(key, "") for key in (WEIGHTS_KEY, "threshold", "flips", "temperature", "format")}
+        self.facts["runtime"] = "onnx"
+
+    def run(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """uint8 RGB (H, W, 3) -> mask uint8 (H, W) of 0 and 1, probabilities float32 (H, W), confidence."""
+        mask, probability, confidence = self.session.run(_OUTPUTS, {_INPUT: image[None]})
+        return mask[0], probability[0], float(confidence[0])
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        images.check(image)
+        return np.ascontiguousarray(image)
+
+    def compute(self, prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [self.session.run(["probability"], {_INPUT: image[None]})[0][0] for image in prepared]
+
+    def finish(self, computed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        return computed

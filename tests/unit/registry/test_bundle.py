@@ -1,0 +1,66 @@
+"""The model that comes with the package: half the bytes, the same masks but at the threshold, and a card."""
+
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from hymunet import cli
+from hymunet.data.acquire.synthetic import draw
+from hymunet.inference import Segmenter
+from hymunet.prediction import bundled
+from tests.support.versions import untrained
+
+WORDS = ("--training", "forty drawn images", "--scores", "Dice 0.5 on them", "--licence", "CC0")
+
+
+def test_a_packed_model_predicts_as_the_one_it_was_made_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "package")
+    source = untrained(tmp_path / "model", 32, seed=0)
+    weights = json.loads((source / "model.json").read_text())["weights_sha256"]
+    tested = {"threshold": 0.47, "flips": True, "temperature": 1.2, "weights_sha256": weights}
+    (tmp_path / "metrics.json").write_text(json.dumps(tested))
+    cv2.imwrite("a.png", draw(0, 80, 7)[0])
+    assert cli.main(["predict", "a.png", "--model", "bundled", "--output", "out"]) == 1
+    assert "this package comes without a model" in capsys.readouterr().err
+    assert cli.main(["bundle", "--model", str(source), "--evaluation", ".", *WORDS]) == 0
+
+    content = (tmp_path / "package/model.safetensors").read_bytes()
+    assert len(content) < 0.55 * (source / "model.safetensors").stat().st_size
+    card = (tmp_path / "package/CARD.md").read_text()
+    for said in (*WORDS[1::2], "not a medical device", hashlib.sha256(content).hexdigest(), weights):
+        assert said in card
+    assert cli.main(["predict", "a.png", "--save", "mask,probability", "--output", "out"]) == 0
+    assert "exceeds 0.47, averaged over flips (the bundled model" in capsys.readouterr().out
+    segmenter = Segmenter.load(source, threshold=0.47, flips=True, temperature=1.2)
+    (expected,) = segmenter.masks([cv2.imread("a.png", cv2.IMREAD_COLOR_RGB)])
+    found, probability = (cv2.imread(f"out/a_{kind}.png", 0) for kind in ("mask", "probability"))
+    assert (np.abs(probability / 255 - 0.47)[found != 255 * expected] < 0.01).all()
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path, capsys):
+    import torch
+
+    from hymunet import models
+
+    source = untrained(tmp_path / "model", 32, seed=0)
+    model, info = models.load(source)
+    with torch.no_grad():
+        next(model.parameters()).flatten()[0] = 1e6
+    models.save(model, {key: info[key] for key in ("model", "image_size", "threshold")}, source)
+    assert cli.main(["bundle", "--model", str(source), *WORDS, "--output", str(tmp_path / "out")]) == 1
+    assert "values beyond float16's 65504" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not bundled.FOLDER.exists(), reason="this checkout comes without a model")
+def test_the_packages_own_model_is_whole():
+    info = json.loads((bundled.folder() / "model.json").read_text())
+    content = (bundled.folder() / "model.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == info["weights_sha256"]
+    assert info["weights_sha256"] in (bundled.folder() / bundled.CARD).read_text()
+    assert len(content) < 6e6
+    assert Segmenter.load(bundled.folder(), device="cpu").image_size == info["image_size"]
