@@ -2,9 +2,9 @@
 
     python -m benchmarks.onnx [--size 128] [--batch 1] [--rounds 30] [--threads N] [--folder DIR] [--json FILE]
 
-The file is the one that `hymunet export` writes, pixels to probabilities; weights are random, which costs the same. The
-export takes a minute or more; with --folder it is kept and found again. The three take turns, and medians are printed;
-with `--threads 1` of processor time, which a busy machine hardly disturbs.
+The file is the one that `hymunet export` writes, images to masks; images are of the model's own size and weights are
+random, which costs the same. With --folder the export is kept and found again. The three take turns, and medians are
+printed; with `--threads 1` of processor time, which a busy machine hardly disturbs.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(folder: Path, size: int, batch: int, rounds: int, threads: int) -> d
     runs: dict[str, Callable[[], np.ndarray]] = {
         "torch, kernel": lambda: in_torch("cpu"),
         "torch, stock operators": lambda: in_torch("export"),
-        "onnxruntime": lambda: session.run(None, {"images": images})[0],
+        "onnxruntime": lambda: session.run(["probability"], {"images": images})[0],
     }
     results = {name: run() for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -100,6 +100,7 @@ def exported(folder: Path, size: int) -> Path:
     import torch
 
     from hymunet import models
+    from hymunet.inference import Segmenter
     from hymunet.portable import export
 
     file = folder / f"model{size}.onnx"
@@ -109,7 +110,7 @@ def exported(folder: Path, size: int) -> Path:
         model = models.build(models.section(section), size)
         (folder / "model").mkdir(parents=True, exist_ok=True)
         models.save(model, {"model": section, "image_size": size, "threshold": 0.5}, folder / "model")
-        export.export(folder / "model", file)
+        export.export(Segmenter.load(folder / "model", device="cpu"), file)
     return file
 
 
