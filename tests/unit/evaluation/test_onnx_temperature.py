@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hymunet.inference import Segmenter
-from hymunet.serving.export import export
+from hymunet.portable.export import export
 
 SIZE = 32
 
@@ -22,7 +22,7 @@ def test_logits_are_divided_by_the_temperature(tmp_path):
     with torch.inference_mode():
         inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
         logits = model(inputs)[:, 0].double().numpy()
-    (found,) = session.run(None, {"images": images})
+    (found,) = session.run(["probability"], {"images": images})
     assert found == pytest.approx(1 / (1 + np.exp(-logits / temperature)), abs=1e-5)
     assert found == pytest.approx(segmenter.probabilities(images), abs=1e-5)
     said = session.get_modelmeta().custom_metadata_map
