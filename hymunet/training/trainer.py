@@ -136,6 +136,8 @@ class Session:
                 except Exception:
                     if self.interrupts.received is None:
                         raise
+                    if learner.ranks.count > 1:  # a rank that was told, too, may have gone already: none waits for it
+                        sys.exit(self.interrupts.exit_code)
                     break  # torch's C++ compiler got the signal too and died of it: the step was not taken
                 self._look(readout, bar)
                 if learner.progress.step % learner.schedule.steps_per_epoch == 0:
