@@ -1,8 +1,8 @@
 """Kills a training again and again, and compares every byte with the training that nobody touched.
 
-`python -m tests.chaos.kill_training --kills 200` (make chaos N=200). Some blows are SIGKILL at a moment drawn
+`python -m tests.chaos.kill_training --kills 200` (make chaos N=200). Some faults are SIGKILL at a moment drawn
 uniformly from the run's time; the others strike inside the writing of a checkpoint, at every kind of step of it:
-SIGKILL, or a full disk. After each blow the checkpoints are read by a second reader, written here, that shares no code
+SIGKILL, or a full disk. After each fault the checkpoints are read by a second reader, written here, that shares no code
 with the product; the resumed run must start from the very checkpoint that this reader calls the newest. A killed run is
 resumed, and killed again, until one life lasts to the end; then weights, description, history, curves and pictures are
 compared byte by byte, and the journal point by point, and the next run begins.
@@ -41,7 +41,7 @@ class Report:
     """What came out; `bad` lists every broken promise, in words."""
 
     images: str = ""
-    blows: Counter = field(default_factory=Counter)
+    faults: Counter = field(default_factory=Counter)
     completed: int = 0
     resumed: int = 0
     steps_lost: list[int] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         return {
             **asdict(self),
-            "blows": dict(sorted(self.blows.items())),
+            "faults": dict(sorted(self.faults.items())),
             "steps_lost": max(self.steps_lost, default=0),
         }
 
@@ -160,12 +160,12 @@ def chaos(kills: int, inputs: Inputs, folder: Path, seed: int) -> Report:
     reference, points = contents(quiet / "out"), journal_points(quiet / "journal")
     assert len(reference) >= 5, reference
 
-    with tqdm(total=kills, unit="blow", desc="chaos") as bar:
-        while report.blows.total() < kills:
+    with tqdm(total=kills, unit="fault", desc="chaos") as bar:
+        while report.faults.total() < kills:
             hurt = _fresh(folder / "hurt")
-            while not _one_life(hurt, inputs, source, duration, report, report.blows.total() < kills):
-                bar.update(report.blows.total() - bar.n)
-            bar.update(report.blows.total() - bar.n)
+            while not _one_life(hurt, inputs, source, duration, report, report.faults.total() < kills):
+                bar.update(report.faults.total() - bar.n)
+            bar.update(report.faults.total() - bar.n)
             report.completed += 1
             differing = {name for name, digest in reference.items() if contents(hurt / "out").get(name) != digest}
             report.bad += [f"{name} differs from the run that nobody touched" for name in sorted(differing)]
@@ -196,9 +196,9 @@ def _one_life(
         report.bad.append(f"hung for {TIMEOUT:.0f} s after {misfortune}")
         return True
     if code == -signal.SIGKILL:
-        report.blows[kind if misfortune is None else f"{kind}: {misfortune.point}"] += 1
+        report.faults[kind if misfortune is None else f"{kind}: {misfortune.point}"] += 1
     elif misfortune and misfortune.full and "no checkpoint at step" in life.log.read_text():
-        report.blows[f"full disk: {misfortune.point}"] += 1
+        report.faults[f"full disk: {misfortune.point}"] += 1
         life.log.write_text("")
     elif code != 0:
         report.bad.append(f"exit code {code}: {life.log.read_text()[-500:]}")

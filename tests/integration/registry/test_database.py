@@ -150,7 +150,7 @@ def test_programs_that_open_it_first_at_once_find_one_database(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
-KILLED = {  # the program, the file it writes, and how large that is when the blow falls
+KILLED = {  # the program, the file it writes, and how large that is when the fault falls
     "ours, as it begins": ("from hymunet.mlflow_store.database import *; ready('sqlite:///mlflow.db')", ".new", 0),
     "ours, in the middle": (
         "from hymunet.mlflow_store.database import *; ready('sqlite:///mlflow.db')",

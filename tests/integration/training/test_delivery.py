@@ -212,11 +212,11 @@ def test_a_server_that_never_answers_costs_the_training_nothing_and_delivery_fol
 def test_a_server_killed_in_the_middle_of_requests_and_back(postgresql, tmp_path, monkeypatch):
     """SIGKILL while it works, SIGSTOP for longer than a client waits; deliverer, server and database are the real ones.
 
-    Each blow falls a few milliseconds after a request has come in; the next one waits until the server has been back
+    Each fault falls a few milliseconds after a request has come in; the next one waits until the server has been back
     for some requests. The training writes on until the last is over.
     """
     running = start_mlflow(postgresql.create_database("killed_mlflow"), tmp_path)
-    source, blows = random.Random(0), ThreadPoolExecutor(1)
+    source, faults = random.Random(0), ThreadPoolExecutor(1)
     falling: list[Future[None]] = []
     plan = iter([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL])
     requests_until_blow = 3
@@ -236,7 +236,7 @@ def test_a_server_killed_in_the_middle_of_requests_and_back(postgresql, tmp_path
         if not falling or falling[-1].done():
             requests_until_blow -= 1
             if requests_until_blow == 0 and (kind := next(plan, None)) is not None:
-                falling.append(blows.submit(strike, kind))
+                falling.append(faults.submit(strike, kind))
                 requests_until_blow = source.randint(2, 4)
         return HEALTHY
 
@@ -253,8 +253,8 @@ def test_a_server_killed_in_the_middle_of_requests_and_back(postgresql, tmp_path
                         journal.metrics(step, {"validation_dice": step / 1000, "epoch_loss": 0.5})
                     step += 1
                     time.sleep(0.02)
-                for blow in falling:
-                    blow.result()
+                for fault in falling:
+                    fault.result()
                 journal.finish("FINISHED")
             assert proxy.cut > 0
         runs, points = delivered(running.uri, folder.name)
@@ -262,5 +262,5 @@ def test_a_server_killed_in_the_middle_of_requests_and_back(postgresql, tmp_path
         assert points == expected_points(range(step))
         assert runs[0].info.status == "FINISHED"
     finally:
-        blows.shutdown()
+        faults.shutdown()
         running.server.stop()

@@ -114,7 +114,7 @@ def kill_one(process):
     loaders(process)[-1].send_signal(signal.SIGKILL)
 
 
-BLOWS = {  # what happens, with how many ranks -> exit codes, what is said
+FAULTS = {  # what happens, with how many ranks -> exit codes, what is said
     "it fills up": (fill, 1, {74}, "found no room in /dev/shm, which something else has filled; give the container"),
     "it fills up, with two ranks": (fill, 2, {70, 74}, "found no room in /dev/shm"),
     "one is killed": (kill_one, 1, {74}, "a loader process was killed"),
@@ -122,9 +122,9 @@ BLOWS = {  # what happens, with how many ranks -> exit codes, what is said
 
 
 @needs_namespaces
-@pytest.mark.parametrize("blow", BLOWS)
-def test_nothing_waits_without_bound(inputs, tmp_path, blow):
-    act, ranks, codes, words = BLOWS[blow]
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_waits_without_bound(inputs, tmp_path, fault):
+    act, ranks, codes, words = FAULTS[fault]
     process = start(tmp_path / "run", inputs, "64m", ranks, epochs=2000, workers=2)
     assert process.stdout is not None
     while not process.stdout.readline().startswith("epoch 2/"):
