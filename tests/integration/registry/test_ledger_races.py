@@ -125,17 +125,27 @@ def race(uri, where, promoters, rounds):
     assert set(json.loads((where / "seen.json").read_text())) <= set(found["versions"]), "a champion at every moment"
 
 
+def ready(where, number):
+    """When that promoter was ready to begin."""
+    while not (where / f"ready-{number}").exists():
+        time.sleep(0.005)
+    return time.monotonic()
+
+
 def kills(uri, where, times):
     import mlflow  # noqa: F401
 
     done(set_up, uri, where)
     choice, moved = random.Random(5), 0
+    first = begin(work, uri, where, times, 1)
+    span = -ready(where, times)
+    first.join(300)
+    span += time.monotonic()  # of one append, on this machine and as busy as it is
     for number in range(times):
         before = done(look, uri, where)
         victim = begin(work, uri, where, number, 10_000)
-        while not (where / f"ready-{number}").exists():
-            time.sleep(0.005)
-        time.sleep(choice.uniform(0, 0.4))
+        ready(where, number)
+        time.sleep(choice.uniform(0, 4 * span))
         os.kill(victim.pid, signal.SIGKILL)
         victim.join(60)
         after = done(look, uri, where)
