@@ -1,7 +1,6 @@
 """The `hymunet` command. Heavy libraries are imported by the verb that needs them, so that `--help` answers at once."""
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from hymunet.portable import commands as portable_commands
 from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
 from hymunet.registry import commands as registry_commands
+from hymunet.serving import commands as serving_commands
 from hymunet.study import commands as study_commands
 
 MODEL, EVALUATION = "artifacts/model", "reports/evaluation"
@@ -85,21 +85,16 @@ def parser() -> argparse.ArgumentParser:
 
     text = "write the model as one ONNX file, images of any size to masks, checked against the model"
     portable_commands.add_export(with_model(verb("export", None, text)))
+    text = "a model by every form and runtime there is here, on test images: milliseconds, megabytes, Dice"
+    portable_commands.add_benchmark(with_model(verb("benchmark", None, text)))
     text = "pack a trained model to come with the package: float16 weights, description, card"
     portable_commands.add_bundle(with_model(verb("bundle", None, text)))
 
-    serve = verb("serve", run_serve, "answer HTTP requests with masks, and show a page to try the model on")
-    serve.add_argument("--model", default=MODEL, help=f"{source}; an alias is followed")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
-    serve.add_argument("--port", type=int, default=8000, help="port to listen on (8000); 0 takes a free one")
-    serve.add_argument("--queue", type=int, default=64, help="requests at once, beyond which it says 429 (64)")
-    serve.add_argument("--batch", type=int, default=8, help="images that the model sees at once, at most (8)")
-    serve.add_argument("--max-bytes", type=int, default=20 * 2**20, help="of an upload (20 MiB)")
-    serve.add_argument("--max-pixels", type=int, default=50_000_000, help="of an image (50,000,000)")
-    serve.add_argument("--upload-seconds", type=float, default=30, help="for an upload, then 408 (30)")
-    serve.add_argument("--seconds", type=float, default=30, help="for an answer, then 503 (30)")
-    serve.add_argument("--follow-seconds", type=float, default=10, help="between looks at a registry's alias (10)")
-    serve.add_argument("--drain-seconds", type=float, default=5, help="of answering still after SIGTERM (5)")
+    serving_commands.add_serve(
+        verb("serve", None, "answer HTTP requests with masks, and show a page to try the model on")
+    )
+    text = "print what a cluster needs to run `serve`: image by digest, model by version and hash"
+    serving_commands.add_deploy(verb("deploy", None, text))
 
     deliver = verb("deliver", run_deliver, "send metrics that MLflow has not got yet from the training journals")
     deliver.add_argument(
@@ -154,24 +149,6 @@ def run_show_augment(arguments: argparse.Namespace) -> None:
     data = TrainingData(arguments.prepared, arguments.split)
     write_sheet(data, Recipe.of(train), train.seed, arguments.images, arguments.epochs, arguments.output)
     print(f"{arguments.output}: {arguments.images} images, as they are and in {arguments.epochs} epochs")
-
-
-def run_serve(arguments: argparse.Namespace) -> None:
-    needed = dict.fromkeys(("fastapi", "PIL", "prometheus_client", "python_multipart", "uvicorn"), "serve")
-    if arguments.model.startswith("models:"):
-        needed["mlflow"] = "serve,train"
-    for name, extra in needed.items():
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed; serving needs it: pip install hymunet[{extra}]")
-
-    from hymunet.serving.limits import Limits
-    from hymunet.serving.server import serve
-
-    limits = Limits(**{field: getattr(arguments, field) for field in Limits.__dataclass_fields__})
-    if arguments.follow_seconds <= 0 or arguments.drain_seconds < 0:
-        raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0")
-    places = (arguments.host, arguments.port, arguments.follow_seconds, arguments.drain_seconds)
-    serve(arguments.model, *places, limits)
 
 
 def run_deliver(arguments: argparse.Namespace) -> int:

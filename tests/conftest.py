@@ -7,9 +7,9 @@ import pytest
 from hypothesis import settings
 
 from tests.support.servers import mlflow_server, postgresql, s3_server
-from tests.support.small_project import finished_training
+from tests.support.small_project import finished_training, unet_project
 
-__all__ = ["finished_training", "mlflow_server", "postgresql", "s3_server"]
+__all__ = ["finished_training", "mlflow_server", "postgresql", "s3_server", "unet_project"]
 
 settings.register_profile("ci", derandomize=True)  # new cases are for people to meet, not for a merge to stumble over
 if os.environ.get("CI"):

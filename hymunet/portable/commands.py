@@ -1,6 +1,7 @@
-"""`hymunet export` and `hymunet bundle`. Heavy libraries are imported when they run."""
+"""`hymunet export`, `benchmark` and `bundle`. Heavy libraries are imported when they run."""
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,23 @@ def add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("--output", type=Path, required=True, metavar="FILE.onnx")
     real = "images (as predict takes them) on which file and model are compared; Dice must agree within 1e-4"
     export.add_argument("--check", action="append", default=[], metavar="SOURCE", help=real)
+    smaller = "float16 (weights) or int8 (layers, calibrated on the training images of --prepared): written where "
+    smaller += "the Dice lost on its validation images is known to be below 0.005"
+    export.add_argument("--format", choices=("float32", "float16", "int8"), default="float32", help=smaller)
+    _add_prepared(export)
     export.set_defaults(run=run_export)
+
+
+def add_benchmark(benchmark: argparse.ArgumentParser) -> None:
+    _add_prepared(benchmark)
+    benchmark.add_argument("--images", type=int, metavar="N", help="of the test part, at most (all)")
+    benchmark.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
+    benchmark.set_defaults(run=run_benchmark)
+
+
+def _add_prepared(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--prepared", type=Path, default=Path("data/prepared"), help="prepared images (data/prepared)")
+    verb.add_argument("--split", type=Path, default=Path("data/split/split.csv"), help="(data/split/split.csv)")
 
 
 def add_bundle(bundle: argparse.ArgumentParser) -> None:
@@ -28,31 +45,63 @@ def add_bundle(bundle: argparse.ArgumentParser) -> None:
 
 
 def run_bundle(arguments: argparse.Namespace) -> None:
+    from hymunet.portable import export
     from hymunet.prediction import bundled
     from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
     target = arguments.output or bundled.FOLDER
+    export.require_packages()
     size = bundled.pack(segmenter, target, arguments.training, arguments.licence, arguments.scores)
-    print(f"{target}: {size / 1e6:.1f} MB, threshold {segmenter.threshold:g} ({authority}); read its {bundled.CARD}")
+    export.export_packed(target)
+    print(f"{target}: {size / 1e6:.1f} MB, and as much again as ONNX; read its {bundled.CARD}")
+    print(f"lesion where the probability exceeds {segmenter.threshold:g} ({authority})")
 
 
 def run_export(arguments: argparse.Namespace) -> None:
     from hymunet.portable import export
 
     export.check(arguments.output)
+    if arguments.format != "float32" and arguments.check:
+        raise ValueError(f"--check compares float32 files; {arguments.format} is judged on the images of --prepared")
     pictures = images_of(arguments.check) if arguments.check else None
 
     from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
-    found = export.export(segmenter, arguments.output, pictures)
-    kind = "images" if arguments.check else "drawn images (--check takes real ones)"
-    print(
-        f"{arguments.output}: on {found.images} {kind} ONNX Runtime agrees with the model to {found.probability:.1e} "
-        f"of a probability; {found.differing} pixels differ, all at the threshold; Dice {found.dice:.6f}"
-    )
+    if arguments.format == "float32":
+        found = export.export(segmenter, arguments.output, pictures)
+        kind = "images" if arguments.check else "drawn images (--check takes real ones)"
+        print(
+            f"{arguments.output}: on {found.images} {kind} ONNX Runtime agrees with the model to "
+            f"{found.probability:.1e} of a probability; {found.differing} pixels differ, all at the threshold; "
+            f"Dice {found.dice:.6f}"
+        )
+    else:
+        from hymunet.portable.prepared import open_images
+
+        images = open_images(segmenter, arguments.prepared, arguments.split, "validation")
+        row = export.export_smaller(segmenter, arguments.output, arguments.format, images)
+        print(f"{arguments.output}: {row.told}")
     print(f"lesion where the probability exceeds {segmenter.threshold:g} ({authority})")
+
+
+def run_benchmark(arguments: argparse.Namespace) -> None:
+    if arguments.images is not None and arguments.images < 1:
+        raise ValueError(f"--images {arguments.images} must be at least 1")
+    from hymunet.portable import benchmark
+    from hymunet.portable.prepared import open_images
+    from hymunet.registry.load import open_segmenter
+
+    segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
+    images = open_images(segmenter, arguments.prepared, arguments.split, "test", arguments.images)
+    record = benchmark.benchmark(segmenter, images)
+    print(benchmark.table(record))
+    print(f"over {record['images']} test images, {record['threads']} threads, one image at a time ({authority})")
+    if arguments.json:
+        from hymunet import atomic
+
+        atomic.write(arguments.json, json.dumps(record, indent=1) + "\n")
 
 
 def images_of(sources: Sequence[str]) -> Iterator["np.ndarray"]:

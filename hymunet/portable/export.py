@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,9 +21,17 @@ from hymunet.inference import FLIPS, Segmenter, tempered
 from hymunet.models.protocols import scans
 from hymunet.ops.selective_scan import choose_backend
 from hymunet.portable.agreement import Agreement, compare
-from hymunet.prediction.onnx_file import WEIGHTS_KEY
+from hymunet.portable.measure import Row, measure
+from hymunet.portable.reduce import reduce
+from hymunet.prediction import bundled
+from hymunet.prediction.ensemble import Ensemble
+from hymunet.prediction.onnx_file import WEIGHTS_KEY, OnnxModel
+from hymunet.prediction.open import bundled_segmenter
 from hymunet.prediction.ours import USE
 from hymunet.prediction.segmenter import TorchModel
+
+if TYPE_CHECKING:
+    from hymunet.portable.prepared import Images
 
 CORE = ("pixels", "small")
 
@@ -45,11 +54,16 @@ class Portable(nn.Module):
         return tempered(sum(parts[1:], parts[0]) / len(FLIPS), self.temperature)
 
 
-def check(output: Path) -> None:
-    """Raises ValueError, before any work, for a file that cannot be written or is not ours to replace."""
+def require_packages() -> None:
+    """Raises ValueError where one is missing."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise ValueError(f"{package} is not installed; the ONNX tools are an extra: pip install hymunet[export]")
+
+
+def check(output: Path) -> None:
+    """Raises ValueError, before any work, for a file that cannot be written or is not ours to replace."""
+    require_packages()
     if output.is_dir():
         raise ValueError(f"{output}: is a folder; name the file to write, such as {output / 'model.onnx'}")
     if output.exists() and not _ours(output):
@@ -65,26 +79,66 @@ def export(segmenter: Segmenter, output: Path, images: Iterable[np.ndarray] | No
     segmenter: on the CPU. images: uint8 RGB (H, W, 3) of any sizes on which both are compared; drawn ones by default.
     Raises ValueError, and writes nothing, when ONNX Runtime does not agree with the model.
     """
+    with _placed(output) as partial:
+        write(segmenter, partial)
+        pictures = drawn(segmenter.image_size) if images is None else images
+        agreement = compare(TorchModel(segmenter, ""), partial, pictures)
+        agreement.require(str(output), strict=images is not None)
+    return agreement
+
+
+def export_smaller(segmenter: Segmenter, output: Path, form: str, images: Images) -> Row:
+    """Writes the file as float16 or int8; returns what that costs in Dice.
+
+    Raises ValueError, and writes nothing, when it may cost more than measure.MARGIN.
+    """
+    with _placed(output) as partial:
+        write(segmenter, partial)
+        reduce(partial, form, images.calibration())
+        models = {"float32": Ensemble([TorchModel(segmenter, "")]), form: Ensemble([OnnxModel(partial)])}
+        row = measure(models, images.pairs(), images.groups)[1]
+        row.require(str(output))
+    return row
+
+
+def export_packed(folder: Path) -> None:
+    """A packed model's ONNX file, beside it. Its weights are float16 already, so nothing is lost by that form.
+
+    Raises ValueError, and leaves no file, when ONNX Runtime does not agree with the packed model.
+    """
+    segmenter = bundled_segmenter(folder)
+    segmenter.model.cpu()
+    output = folder / bundled.GRAPH
+    with _placed(output) as partial:
+        write(segmenter, partial)
+        reduce(partial, "float16", ())
+        compare(TorchModel(segmenter, ""), partial, drawn(segmenter.image_size)).require(str(output), strict=False)
+
+
+@contextmanager
+def _placed(output: Path) -> Iterator[Path]:
+    """A path to write to; what lies there at the end takes the place of `output`, unless something was raised."""
     check(output)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-") as folder:
+        partial = Path(folder) / output.name
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(output)
+    atomic.sync(output.parent)
+
+
+def write(segmenter: Segmenter, path: Path) -> None:
+    """The float32 file, compared with nothing."""
     import onnx
 
     from hymunet.portable import graph
 
     size = segmenter.image_size
-    model = TorchModel(segmenter, "")
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-") as folder:
-        partial = Path(folder) / output.name
-        write_core(Portable(segmenter.model, segmenter.temperature, segmenter.flips), size, partial)
-        whole = graph.around(onnx.load(partial), size, segmenter.threshold)
-        graph.describe(whole, facts(segmenter))
-        onnx.save(whole, partial)
-        agreement = compare(model, partial, drawn(size) if images is None else images)
-        agreement.require(str(output), strict=images is not None)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(output)
-    atomic.sync(output.parent)
-    return agreement
+    write_core(Portable(segmenter.model, segmenter.temperature, segmenter.flips), size, path)
+    whole = graph.around(onnx.load(path), size, segmenter.threshold)
+    graph.describe(whole, facts(segmenter))
+    onnx.save(whole, path)
 
 
 def facts(segmenter: Segmenter) -> dict[str, str]:

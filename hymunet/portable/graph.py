@@ -29,6 +29,9 @@ def around(core: onnx.ModelProto, size: int, threshold: float) -> onnx.ModelProt
     )
     first = compose.merge_models(before, core, [("shrunk", "pixels")], outputs=["sides", "small"])
     whole = compose.merge_models(first, after, [("sides", "size"), ("small", "found")], outputs=list(OUTPUTS))
+    versions = {entry.domain: entry.version for entry in whole.opset_import}  # merging repeats them
+    del whole.opset_import[:]
+    whole.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in versions.items())
     onnx.checker.check_model(whole)
     return whole
 

@@ -1,4 +1,4 @@
-"""The model that comes with the package: weights in float16, their description, and a card."""
+"""The model that comes with the package: weights in float16, their description, a card, and the same as ONNX."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ NAME = "bundled"
 FOLDER = Path(__file__).parents[1] / NAME
 CARD = "CARD.md"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+GRAPH = "model.onnx"  # for where torch is not installed
 
 
 def folder() -> Path:

@@ -51,6 +51,8 @@ def _open(place: str, evaluation: Path | None, precision: "Precision") -> "Model
     if place.lower().endswith(ENDING):
         return _onnx(place, evaluation, precision)
     if importlib.util.find_spec("torch") is None:
+        if place == bundled.NAME and evaluation is None:
+            return OnnxModel(bundled.folder() / bundled.GRAPH)
         raise ValueError(
             f"torch is not installed; --model {place} needs it: pip install 'hymunet[torch]'; or FILE.onnx"
         )
@@ -58,16 +60,17 @@ def _open(place: str, evaluation: Path | None, precision: "Precision") -> "Model
     from hymunet.registry.load import open_segmenter
 
     if place == bundled.NAME:
-        segmenter, decides = _bundled(), "the bundled model, as it was packed"
+        segmenter, decides = bundled_segmenter(), "the bundled model, as it was packed"
     else:
         segmenter, decides = open_segmenter(place, evaluation)
     return TorchModel(replace(segmenter, precision=precision), decides)
 
 
-def _bundled() -> "Segmenter":
+def bundled_segmenter(folder: Path | None = None) -> "Segmenter":
+    """A packed model, as it was packed; by default the package's own."""
     from hymunet.inference import DECIDES, Segmenter
 
-    segmenter = Segmenter.load(bundled.folder())
+    segmenter = Segmenter.load(folder or bundled.folder())
     return replace(segmenter, **{name: segmenter.info[name] for name in DECIDES if name in segmenter.info})
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,7 +114,7 @@ def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None =
 
     app = FastAPI(
         title="HyM-UNet",
-        version=version("hymunet"),
+        version=_version(),
         description="Segments medical images. For research use; not a medical device.",
         lifespan=lifespan,
         docs_url=None,  # both pages fetch scripts from the network
@@ -126,6 +126,14 @@ def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None =
     _watches(app, service)
     _shows(app)
     return app
+
+
+def _version() -> str:
+    """In the project's images the sources lie in a folder, and nothing is installed."""
+    try:
+        return version("hymunet")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _answers(app: FastAPI, service: Service) -> None:

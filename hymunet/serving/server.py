@@ -58,11 +58,25 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(model: str, host: str, port: int, follow_seconds: float, drain_seconds: float, limits: Limits) -> None:
-    """Until a signal. Raises ValueError when the model cannot be loaded, OSError when the port cannot be had."""
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    follow_seconds: float,
+    drain_seconds: float,
+    limits: Limits,
+    weights_sha256: str | None = None,
+) -> None:
+    """Until a signal. Raises ValueError when the model cannot be loaded or is not of the weights that are asked for,
+    OSError when the port cannot be had.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     app = create_app(model, follow_seconds, limits, os.environ.get(KEY, ""))
     service = app.state.service
+    weights = service.follower.loaded.weights
+    if weights_sha256 not in (None, weights):
+        service.close()
+        raise ValueError(f"{model}: its weights are {weights}, not {weights_sha256} as asked for; nothing is served")
     config = uvicorn.Config(
         app,
         http=Protocol,

@@ -5,7 +5,9 @@ Forty drawn images at 32 pixels and a HyM-UNet that has learnt from them for a f
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,16 @@ MODEL = {"name": "hymunet", "size": "small", "drop_path": 0.0}
 def finished_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's root. Read it, copy it, do not write into it."""
     return build(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def unet_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/prepared, data/split and artifacts/model of a U-Net, which has no scan and so exports in seconds."""
+    root = tmp_path_factory.mktemp("unet")
+    images, masks, hashes = write_data(root / "data")
+    info = {"run_key": "unet", **hashes}
+    train(images[:20], masks[:20], 30, info, root / "artifacts/model", {"name": "unet", "size": "small"})
+    return root
 
 
 def build(root: Path, steps: int = 30) -> Path:
@@ -71,7 +83,14 @@ def write_data(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     return np.stack(images), np.stack(masks) // 255, {"data_sha256": data_hash, "split_sha256": split_hash}
 
 
-def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str], folder: Path) -> None:
+def train(
+    images: np.ndarray,
+    masks: np.ndarray,
+    steps: int,
+    info: dict[str, str],
+    folder: Path,
+    section: Mapping[str, Any] = MODEL,
+) -> None:
     import torch
 
     from hymunet import models
@@ -79,7 +98,7 @@ def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str
     from hymunet.losses import HybridLoss
 
     torch.manual_seed(0)
-    model = models.build(models.section(MODEL), SIZE)
+    model = models.build(models.section(dict(section)), SIZE)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
     loss = HybridLoss((1, 1, 0.5), 1.0, 2)
     inputs, truth = normalise(torch.from_numpy(images)), torch.from_numpy(masks)[:, None].float()
@@ -88,5 +107,5 @@ def train(images: np.ndarray, masks: np.ndarray, steps: int, info: dict[str, str
         optimizer.zero_grad()
         loss(model(inputs[chosen]), truth[chosen]).backward()
         optimizer.step()
-    description = {"model": MODEL, "image_size": SIZE, "threshold": 0.5, "epoch": 1, "validation_dice": 0.5}
+    description = {"model": dict(section), "image_size": SIZE, "threshold": 0.5, "epoch": 1, "validation_dice": 0.5}
     models.save(model, {**description, **info}, folder)

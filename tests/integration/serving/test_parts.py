@@ -1,6 +1,7 @@
 """The parts of serving by themselves: Accept, batches, limits, the command."""
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import socket
 
@@ -12,6 +13,7 @@ from hymunet.inference import Segmenter
 from hymunet.serving.answer import wanted
 from hymunet.serving.batching import Batcher
 from hymunet.serving.limits import Admission, Limits, Refused
+from tests.support.serving import running
 from tests.support.versions import untrained
 
 
@@ -135,3 +137,10 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, capsys, model, mi
     error = capsys.readouterr().err
     assert missing in error
     assert f"pip install {remedy}" in error
+
+
+def test_it_starts_from_sources_that_are_not_installed(model, monkeypatch):
+    """As in the project's images, where they lie in /app."""
+    monkeypatch.setattr(importlib.metadata.Distribution, "discover", lambda **_: iter(()))
+    with running(model) as server:
+        assert server.get("/openapi.json").json()["info"]["version"] == "unknown"

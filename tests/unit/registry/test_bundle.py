@@ -1,6 +1,7 @@
-"""The model that comes with the package: half the bytes, the same masks but at the threshold, and a card."""
+"""The model that comes with the package: half the bytes, the same masks but at the threshold, a card, and as ONNX."""
 
 import hashlib
+import importlib.util
 import json
 
 import cv2
@@ -11,6 +12,7 @@ from hymunet import cli
 from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
 from hymunet.prediction import bundled
+from hymunet.prediction.onnx_file import OnnxModel
 from tests.support.versions import untrained
 
 WORDS = ("--training", "forty drawn images", "--scores", "Dice 0.5 on them", "--licence", "CC0")
@@ -40,6 +42,13 @@ def test_a_packed_model_predicts_as_the_one_it_was_made_from(tmp_path, monkeypat
     found, probability = (cv2.imread(f"out/a_{kind}.png", 0) for kind in ("mask", "probability"))
     assert (np.abs(probability / 255 - 0.47)[found != 255 * expected] < 0.01).all()
 
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else there(name))
+    assert cli.main(["predict", "a.png", "--save", "mask,probability", "--output", "onnx"]) == 0
+    without, _ = (cv2.imread(f"onnx/a_{kind}.png", 0) for kind in ("mask", "probability"))
+    assert (np.abs(probability / 255 - 0.47)[without != found] < 0.01).all()
+    assert (tmp_path / "package/model.onnx").stat().st_size < 1.3 * len(content)
+
 
 def test_what_float16_cannot_hold_is_refused(tmp_path, capsys):
     import torch
@@ -62,5 +71,7 @@ def test_the_packages_own_model_is_whole():
     content = (bundled.folder() / "model.safetensors").read_bytes()
     assert hashlib.sha256(content).hexdigest() == info["weights_sha256"]
     assert info["weights_sha256"] in (bundled.folder() / bundled.CARD).read_text()
-    assert len(content) < 6e6
+    graph = OnnxModel(bundled.folder() / bundled.GRAPH)
+    assert graph.facts["weights_sha256"] == info["weights_sha256"]
+    assert len(content) < 11e6
     assert Segmenter.load(bundled.folder(), device="cpu").image_size == info["image_size"]

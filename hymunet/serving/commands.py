@@ -1,0 +1,67 @@
+"""`hymunet serve` and `deploy`: options, and what is checked first. Heavy libraries are imported when they run."""
+
+import argparse
+import importlib.util
+
+MODEL = "artifacts/model"
+
+
+def add_serve(serve: argparse.ArgumentParser) -> None:
+    where = f"a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION ({MODEL}); an alias is followed"
+    serve.add_argument("--model", default=MODEL, help=where)
+    pinned = "of a folder or a version: serve no other weights than these"
+    serve.add_argument("--weights-sha256", metavar="HASH", help=pinned)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on (8000); 0 takes a free one")
+    serve.add_argument("--queue", type=int, default=64, help="requests at once, beyond which it says 429 (64)")
+    serve.add_argument("--batch", type=int, default=8, help="images that the model sees at once, at most (8)")
+    serve.add_argument("--max-bytes", type=int, default=20 * 2**20, help="of an upload (20 MiB)")
+    serve.add_argument("--max-pixels", type=int, default=50_000_000, help="of an image (50,000,000)")
+    serve.add_argument("--upload-seconds", type=float, default=30, help="for an upload, then 408 (30)")
+    serve.add_argument("--seconds", type=float, default=30, help="for an answer, then 503 (30)")
+    serve.add_argument("--follow-seconds", type=float, default=10, help="between looks at a registry's alias (10)")
+    serve.add_argument("--drain-seconds", type=float, default=5, help="of answering still after SIGTERM (5)")
+    serve.set_defaults(run=run_serve)
+
+
+def add_deploy(deploy: argparse.ArgumentParser) -> None:
+    deploy.add_argument("--kserve", action="store_true", required=True, help="a KServe InferenceService, YAML")
+    deploy.add_argument("--model", required=True, metavar="ADDRESS", help="models:/NAME@ALIAS or models:/NAME/VERSION")
+    image = "an image with hymunet[serve,train], by its digest"
+    deploy.add_argument("--image", required=True, metavar="REPOSITORY@sha256:DIGEST", help=image)
+    deploy.add_argument("--name", default="hymunet", help="of the service (hymunet)")
+    secret = "Kubernetes Secret whose entry `key` clients must send"
+    deploy.add_argument("--key-secret", default="", metavar="SECRET", help=secret)
+    deploy.set_defaults(run=run_deploy)
+
+
+def run_serve(arguments: argparse.Namespace) -> None:
+    _require_packages(arguments.model)
+    if arguments.weights_sha256 and "@" in arguments.model:
+        raise ValueError(f"--weights-sha256 does not go with {arguments.model}, which moves; name a version")
+
+    from hymunet.serving.limits import Limits
+    from hymunet.serving.server import serve
+
+    limits = Limits(**{field: getattr(arguments, field) for field in Limits.__dataclass_fields__})
+    if arguments.follow_seconds <= 0 or arguments.drain_seconds < 0:
+        raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0")
+    places = (arguments.host, arguments.port, arguments.follow_seconds, arguments.drain_seconds)
+    serve(arguments.model, *places, limits, arguments.weights_sha256)
+
+
+def run_deploy(arguments: argparse.Namespace) -> None:
+    _require_packages(arguments.model)
+
+    from hymunet.serving.deploy import kserve
+
+    print(kserve(arguments.model, arguments.image, arguments.name, arguments.key_secret), end="")
+
+
+def _require_packages(model: str) -> None:
+    needed = dict.fromkeys(("fastapi", "PIL", "prometheus_client", "python_multipart", "uvicorn"), "serve")
+    if model.startswith("models:"):
+        needed["mlflow"] = "serve,train"
+    for name, extra in needed.items():
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"{name} is not installed; serving needs it: pip install hymunet[{extra}]")
