@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hymunet import __version__
 from hymunet.evaluation import commands as evaluation_commands
 from hymunet.portable import commands as portable_commands
 from hymunet.prediction import commands as prediction_commands
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="hymunet", description="Medical image segmentation with HyM-UNet. Research use only."
     )
+    top.add_argument("--version", action="version", version=f"hymunet {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:

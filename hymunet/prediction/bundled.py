@@ -17,6 +17,7 @@ NAME = "bundled"
 FOLDER = Path(__file__).parents[1] / NAME
 CARD = "CARD.md"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+STATISTICS = ("running_mean", "running_var")  # of batch norms: few, and a variance may be beyond float16
 GRAPH = "model.onnx"  # for where torch is not installed
 
 
@@ -28,7 +29,7 @@ def folder() -> Path:
 
 
 def pack(segmenter: Segmenter, target: Path, training: str, licence: str, scores: str) -> int:
-    """Writes a model's folder with float16 weights and a card; returns the bytes of the weights.
+    """Writes a model's folder, weights in float16 but for statistics, and a card; returns the bytes of the weights.
 
     It decides as the segmenter does: its threshold is the model's own, flips and temperature stand in the description.
     training, licence, scores: for the card, a sentence each. Raises ValueError for a weight that float16 cannot hold.
@@ -39,7 +40,7 @@ def pack(segmenter: Segmenter, target: Path, training: str, licence: str, scores
     weights: dict[str, Any] = {}
     for name, tensor in segmenter.model.state_dict().items():
         small = tensor.detach().cpu().contiguous()
-        if small.is_floating_point():
+        if small.is_floating_point() and not name.endswith(STATISTICS):
             small = small.to(torch.float16)
             if not small.isfinite().all():
                 raise ValueError(f"{name} holds values beyond float16's 65504; this model cannot be bundled")
@@ -70,7 +71,7 @@ For research use; not a medical device.
 - **Training**: {training}
 - **Scores**: {scores}
 - **Licence**: {licence}
-- **Weights**: float16, {size / 1e6:.1f} MB, SHA-256 `{info["weights_sha256"]}`,
+- **Weights**: float16, statistics of batch norms float32, {size / 1e6:.1f} MB, SHA-256 `{info["weights_sha256"]}`,
   from float32 weights of SHA-256 `{info["packed_from_sha256"]}`.
 - **Data** SHA-256 `{info.get("data_sha256", "unknown")}`, **split** `{info.get("split_sha256", "unknown")}`,
   **run** `{info.get("run_key", "unknown")}`. Packed {datetime.now(UTC):%Y-%m-%d}.

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from hymunet import images
+from hymunet import __version__, images
 from hymunet.processors import processors
 from hymunet.serving import intake, samples
 from hymunet.serving.answer import Answer, Output, wanted
@@ -114,7 +113,7 @@ def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None =
 
     app = FastAPI(
         title="HyM-UNet",
-        version=_version(),
+        version=__version__,
         description="Segments medical images. For research use; not a medical device.",
         lifespan=lifespan,
         docs_url=None,  # both pages fetch scripts from the network
@@ -126,14 +125,6 @@ def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None =
     _watches(app, service)
     _shows(app)
     return app
-
-
-def _version() -> str:
-    """In the project's images the sources lie in a folder, and nothing is installed."""
-    try:
-        return version("hymunet")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _answers(app: FastAPI, service: Service) -> None:

@@ -1,0 +1,93 @@
+"""What a contributor meets first agrees with what is there: workflows, links, make targets, the version."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+import hymunet
+
+ROOT = Path(__file__).resolve().parents[2]
+YAMLS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(".github/**/*.yml"))
+WORKFLOWS = [name for name in YAMLS if "/workflows/" in name]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "studies/*.md", "components/*/README.md", ".github/*.md")
+    for path in ROOT.glob(pattern)
+)
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:)([^)\s]+)\)")
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def read(name: str):
+    return YAML(typ="safe").load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def slug(heading: str) -> str:
+    """The address that a heading gets: lower case, words joined by hyphens, no other signs."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def broken(page: str, text: str) -> list[str]:
+    """Links of a page, relative to it, that lead nowhere."""
+    found = []
+    for target in LINK.findall(text):
+        path, _, part = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        if not file.exists():
+            found.append(target)
+        elif part and file.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            if part not in map(slug, headings):
+                found.append(target)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    assert broken(page, (ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def test_the_check_sees_links_that_lead_nowhere():
+    text = "[a](README.md) [b](nothing.md) [c](docs/data.md#sources) [d](docs/data.md#nowhere) [e](https://example.org/x)"
+    assert broken("README.md", text) == ["nothing.md", "docs/data.md#nowhere"]
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_forms_and_workflows_are_read(name):
+    content = read(name)
+    assert content["name"]
+    if name in WORKFLOWS:
+        assert content["permissions"] == {"contents": "read"}, "a workflow asks for no more than a job of it needs"
+        assert all(job["runs-on"] for job in content["jobs"].values())
+    else:
+        assert all(part["attributes"]["label"] for part in content["body"])
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflows_call_targets_that_there_are(name):
+    for job in read(name)["jobs"].values():
+        choices = job.get("strategy", {}).get("matrix", {}).get("target", [])
+        called = {word for step in job["steps"] for word in re.findall(r"\bmake ([a-z-]+)", step.get("run", ""))}
+        assert called | set(choices) <= TARGETS
+
+
+def test_pages_name_targets_that_there_are():
+    for page in ("README.md", "CONTRIBUTING.md", ".github/pull_request_template.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b", text)) <= TARGETS, page
+
+
+def test_the_version_is_the_same_wherever_it_is_said():
+    assert f"version: {hymunet.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert hymunet.__version__ in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    told = subprocess.run(["hymunet", "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert told.split() == ["hymunet", hymunet.__version__]
+
+
+def test_the_development_container_is_described():
+    content = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    assert "make setup" in content["postCreateCommand"]
