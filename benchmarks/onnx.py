@@ -46,12 +46,12 @@ def main() -> int:
 def measure(folder: Path, size: int, batch: int, rounds: int, threads: int) -> dict[str, Any]:
     """Ratios of median times to torch's with the kernel; torch's own milliseconds per image stand beside them."""
     import numpy as np
-    import onnxruntime
     import torch
 
     from hymunet import models
     from hymunet.models.layers.state_space import SS2D
     from hymunet.portable.export import Portable
+    from hymunet.prediction.onnx_file import runtime
 
     torch.set_num_threads(threads)
     file = exported(folder, size)
@@ -59,6 +59,7 @@ def measure(folder: Path, size: int, batch: int, rounds: int, threads: int) -> d
     scans = [module for module in model.modules() if isinstance(module, SS2D)]
     portable = Portable(model).eval()
     images = np.random.default_rng(1).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    onnxruntime = runtime()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])

@@ -18,7 +18,7 @@ from hymunet.portable.prepared import Images
 from hymunet.portable.reduce import FORMS, reduce
 from hymunet.precision import computes_in_bfloat16
 from hymunet.prediction.ensemble import Ensemble
-from hymunet.prediction.onnx_file import OnnxModel
+from hymunet.prediction.onnx_file import OnnxModel, runtime
 from hymunet.prediction.segmenter import TorchModel
 from hymunet.processors import threads_wanted
 
@@ -26,8 +26,6 @@ from hymunet.processors import threads_wanted
 def benchmark(segmenter: Segmenter, images: Images) -> dict[str, Any]:
     """segmenter: on the CPU. Each image by each form, one at a time, from pixels to the mask at the image's size."""
     require_packages()
-    import onnxruntime
-
     torch.set_num_threads(threads_wanted())
     megabytes = {name: _weights(segmenter) for name in ("torch float32", "torch bf16")}
     models = {"torch float32": Ensemble([TorchModel(segmenter, "")])}
@@ -52,7 +50,7 @@ def benchmark(segmenter: Segmenter, images: Images) -> dict[str, Any]:
         "threads": threads_wanted(),
         "machine": platform.machine(),
         "torch": torch.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": runtime().__version__,
         "margin": MARGIN,
         "rows": [_record(row, megabytes[row.form]) for row in rows],
     }

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hymunet.prediction.onnx_file import runtime
+
 if TYPE_CHECKING:
     import onnx
 
@@ -55,6 +57,8 @@ def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
     images: uint8 RGB (H, W, 3), of the training set. The scans and what lies around the network stay in float32.
     """
     import onnx
+
+    runtime()
     from onnxruntime import quantization
 
     from hymunet.portable.graph import describe

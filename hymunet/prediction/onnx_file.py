@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -16,16 +18,24 @@ ENDING = ".onnx"
 _INPUT, _OUTPUTS = "images", ["mask", "probability", "confidence"]
 
 
+def runtime() -> ModuleType:
+    """ONNX Runtime, its telemetry off: version 1.32 opens at its import a store of events in the home folder, to be sent
+    to its makers. ValueError where it is not installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ValueError("onnxruntime is not installed; FILE.onnx needs it: pip install 'hymunet[onnx]'")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 class OnnxModel:
     """Takes images at their own size. Raises ValueError for a file that is missing, damaged or of another kind."""
 
     def __init__(self, path: Path) -> None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ValueError("onnxruntime is not installed; FILE.onnx needs it: pip install 'hymunet[onnx]'")
+        onnxruntime = runtime()
         if not path.is_file():
             raise ValueError(f"{path}: no such file; write one with hymunet export")
-        import onnxruntime
-
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads_wanted()
         settings.log_severity_level = 3
