@@ -19,8 +19,9 @@ _INPUT, _OUTPUTS = "images", ["mask", "probability", "confidence"]
 
 
 def runtime() -> ModuleType:
-    """ONNX Runtime, its telemetry off: version 1.32 opens at its import a store of events in the home folder, to be sent
-    to its makers. ValueError where it is not installed."""
+    """ONNX Runtime, its telemetry off: at its import, version 1.32 opens a store of events in the home folder, which
+    are sent to its makers. Raises ValueError where it is not installed.
+    """
     if importlib.util.find_spec("onnxruntime") is None:
         raise ValueError("onnxruntime is not installed; FILE.onnx needs it: pip install 'hymunet[onnx]'")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

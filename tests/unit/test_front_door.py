@@ -52,7 +52,9 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_check_sees_links_that_lead_nowhere():
-    text = "[a](README.md) [b](nothing.md) [c](docs/data.md#sources) [d](docs/data.md#nowhere) [e](https://example.org/x)"
+    text = (
+        "[a](README.md) [b](nothing.md) [c](docs/data.md#sources) [d](docs/data.md#nowhere) [e](https://example.org/x)"
+    )
     assert broken("README.md", text) == ["nothing.md", "docs/data.md#nowhere"]
 
 
