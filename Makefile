@@ -10,7 +10,7 @@ WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models results study test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture clean
+.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ demo: $(VENV)/.all ## the whole pipeline on images that it draws itself, in buil
 	tar -cf - --exclude __pycache__ dvc.yaml params.yaml .dvcignore profiles components hymunet | tar -xf - -C $(DEMO)
 	cd $(DEMO) && { [ -d .dvc ] || dvc init --no-scm --quiet; } && hymunet profile demo && dvc repro && hymunet summary
 	@echo "all of it is in $(DEMO): try hymunet predict there, or look at reports/evaluation/report.html"
+
+quick: $(VENV)/.dev ## a minute: the linter, and the tests of the rules that every change meets
+	ruff check . && ruff format --check .
+	OMP_NUM_THREADS=1 python -m pytest -q -n $(WORKERS) tests/unit/test_architecture.py tests/unit/test_front_door.py tests/unit/test_text.py \
+	  tests/unit/test_params.py tests/unit/test_overrides.py tests/unit/test_evidence.py tests/unit/test_formats.py tests/unit/test_images.py \
+	  tests/unit/test_losses.py tests/unit/test_metrics.py tests/unit/evaluation/test_measure.py tests/unit/training/test_learner.py
 
 test: $(VENV)/.dev ## every test that needs neither GPU nor containers, WORKERS=2 at a time; what this machine lacks is skipped by name
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile

@@ -68,6 +68,7 @@ def test_then_only_what_failed_is_tried_again_and_mended_it_is_done(study: Study
     assert {name: done for name, done in study.epochs().items() if name in WHOLE} == {n: epochs[n] for n in WHOLE}
 
 
+@pytest.mark.slow
 def test_a_cell_that_was_stopped_killed_and_closed_has_the_bytes_of_one_that_was_not(study: Study) -> None:
     """And a runner that is killed takes its cells along; tests that were closed are opened on the same weights."""
     name = next(name for name, log in study.logs().items() if "goes on at step" in log)

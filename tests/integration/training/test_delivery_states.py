@@ -137,6 +137,7 @@ def test_a_run_that_is_deleted_while_its_training_tells_of_itself_is_followed_by
     assert steps_of(store, noted_run(folder)) == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_database_that_was_deleted_between_two_trainings_gets_all_of_both(tmp_path):
     uri, folders = f"sqlite:///{tmp_path}/mlflow.db", [tmp_path / "journal" / f"key-{name}" for name in ("one", "two")]
     command = [sys.executable, "-m", "hymunet.training.tracking.worker"]

@@ -37,7 +37,9 @@ def test_two_ranks_are_started_and_train_what_torchruns_train(inputs: Inputs, wh
     assert written(tmp_path) == written(whole)
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_every_rank_and_the_next_call_ends_with_the_same_bytes(
     inputs: Inputs, whole: Path, tmp_path: Path, number: int, expected: int
 ) -> None:

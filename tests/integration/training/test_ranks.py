@@ -59,7 +59,13 @@ def test_ranks_train_what_one_process_trains(inputs, one_rank, tmp_path, ranks):
 
 @pytest.mark.parametrize(
     ("name", "sync_batch_norm", "ema_decay"),
-    [("unet", False, 0.0), ("hymunet", False, 0.0), ("unet", False, 0.9), ("unet", True, 0.0), ("unet", True, 0.9)],
+    [
+        ("unet", False, 0.9),
+        ("unet", True, 0.9),
+        pytest.param("unet", False, 0.0, marks=pytest.mark.slow),
+        pytest.param("unet", True, 0.0, marks=pytest.mark.slow),
+        pytest.param("hymunet", False, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_the_score_is_that_of_the_model_that_is_published(inputs, tmp_path, name, sync_batch_norm, ema_decay):
     """Each rank normalises with statistics of its own, unless they are synchronised; one model is scored."""

@@ -77,7 +77,7 @@ ROOMS = {  # KiB of /dev/shm, ranks -> what is said
 
 @needs_namespaces
 @pytest.mark.parametrize(
-    "room", [pytest.param(room, marks=pytest.mark.slow) if room == "for all" else room for room in ROOMS]
+    "room", [room if room == "for fewer batches" else pytest.param(room, marks=pytest.mark.slow) for room in ROOMS]
 )
 def test_a_training_takes_what_fits_says_so_and_ends_the_same(inputs, whole, tmp_path, room):
     kib, ranks, words = ROOMS[room]
@@ -122,7 +122,9 @@ FAULTS = {  # what happens, with how many ranks -> exit codes, what is said
 
 
 @needs_namespaces
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.slow) if "two" in fault else fault for fault in FAULTS]
+)
 def test_nothing_waits_without_bound(inputs, tmp_path, fault):
     act, ranks, codes, words = FAULTS[fault]
     process = start(tmp_path / "run", inputs, "64m", ranks, epochs=2000, workers=2)

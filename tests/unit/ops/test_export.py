@@ -94,7 +94,7 @@ def onnx_errors(folder: Path, sizes: list[tuple[int, int]], symbolic: bool) -> l
     return errors
 
 
-@pytest.mark.parametrize("size", [(6, 5), (24, 24)])
+@pytest.mark.parametrize("size", [(6, 5), pytest.param((24, 24), marks=pytest.mark.slow)])
 def test_onnx_gives_the_same_map(tmp_path: Path, size: tuple[int, int]) -> None:
     assert max(onnx_errors(tmp_path, [size], symbolic=False)) < 1e-5
 

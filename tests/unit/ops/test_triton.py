@@ -27,10 +27,15 @@ IN_RELAY = {"BACKWARD_PROGRAMS": 7, "HANDOVER": 0}
     ("shape", "dtype", "settings", "segments", "shares"),
     [
         ((1, 3, 5, 3, 3, 3), "float16", {}, 1, 1),  # everything padded: states, rank, channels, the one chunk
-        ((1, 8, 2, 32, 8, 6), "bfloat16", {}, 1, 2),  # nothing padded, three tiles of ranks, states shared
-        ((1, 5, 7, 2, 2, 1), "float32", ALL_AT_ONCE, 5, 1),  # segments, the last chunk cut
+        pytest.param(
+            (1, 8, 2, 32, 8, 6), "bfloat16", {}, 1, 2, marks=pytest.mark.slow
+        ),  # nothing padded, three tiles of ranks, states shared
+        pytest.param(
+            (1, 5, 7, 2, 2, 1), "float32", ALL_AT_ONCE, 5, 1, marks=pytest.mark.slow
+        ),  # segments, the last chunk cut
         ((1, 5, 7, 34, 2, 1), "bfloat16", IN_RELAY, 5, 1),
-        ((1, 6, 5, 34, 2, 18), "bfloat16", {}, 1, 1),  # ranks enough for the matrix units, the last tile padded
+        # ranks enough for the matrix units, the last tile padded
+        pytest.param((1, 6, 5, 34, 2, 18), "bfloat16", {}, 1, 1, marks=pytest.mark.slow),
     ],
 )
 def test_agrees_with_the_reference(

@@ -46,7 +46,12 @@ def test_steps_of_many_ranks_come_from_the_matrix_units() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "relay", "exact"),
-    [("aligned", False, False), ("padded", True, False), ("padded", False, True), ("many ranks", True, False)],
+    [
+        ("aligned", False, False),
+        ("padded", False, True),
+        pytest.param("padded", True, False, marks=pytest.mark.slow),
+        pytest.param("many ranks", True, False, marks=pytest.mark.slow),
+    ],
 )
 def test_the_backward_compiles(shape: str, relay: bool, exact: bool) -> None:
     types = {} if exact else BFLOAT16

@@ -130,7 +130,12 @@ HAPPENED = {  # since the model was registered -> its version now, the challenge
 }
 
 
-@pytest.mark.parametrize("case", HAPPENED)
+OFTEN = ("nothing", "the version was deleted", "the record was lost")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in OFTEN else pytest.param(case, marks=pytest.mark.slow) for case in HAPPENED]
+)
 def test_asking_again_changes_what_is_not_so_any_more_and_nothing_else(registry, project, case):
     happens, version, challenger, written = HAPPENED[case]
     record = project / "reports/registration/registration.json"

@@ -64,7 +64,9 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", ["workers", *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "workers")]
+)
 def test_stopped_in_the_middle_of_epochs_and_continued_it_ends_the_same(inputs, tmp_path, variant):
     changes = VARIANTS[variant]
     assert run(inputs, tmp_path / "whole", **changes) == 0
