@@ -6,7 +6,6 @@ name. Depths other than 8 bits are scaled by what they hold, since a 16-bit file
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -16,46 +15,56 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from hymunet.formats import HEAD, as_png, kind
+from hymunet.formats import netpbm
+from hymunet.formats.extra import as_png
+from hymunet.formats.kinds import HEAD, kind
+from hymunet.formats.orientation import cropped, orientation, turned, turned_back
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 PAGED = ("tif", "webp", "gif", "avif")  # which may hold further pictures behind the first
-_PNM_LARGEST = re.compile(rb"P[2356]\s+(?:#[^\n]*\s+)*\d+\s+(?:#[^\n]*\s+)*\d+\s+(?:#[^\n]*\s+)*(\d+)\s")
 DEPTHS = (8, 10, 12, 14, 16)  # bits a pixel that cameras and scanners write into 16-bit files
 
 
 def read(path: Path) -> np.ndarray:
-    """An image file of any kind -> uint8 RGB (H, W, 3), turned as its EXIF says; ValueError naming a bad one."""
+    """An image file of any kind -> uint8 RGB (H, W, 3), turned as the file says; ValueError naming a bad one."""
     return rgb(path.read_bytes(), str(path))
 
 
-def rgb(content: bytes, what: str, orientation: int = 0) -> np.ndarray:
+def rgb(content: bytes, what: str, flag: int = 0) -> np.ndarray:
     """The bytes of an image file -> uint8 RGB (H, W, 3); alpha is left out.
 
-    orientation: 0 turns the image as its EXIF says, cv2.IMREAD_IGNORE_ORIENTATION leaves the pixels as stored.
+    flag: 0 turns the image as its EXIF, or AVIF's own boxes, say; cv2.IMREAD_IGNORE_ORIENTATION leaves the pixels as
+    stored.
     Raises ValueError, calling the file `what`, for an empty, truncated, damaged or unknown one, and for one of several
     pictures.
     """
     content = as_png(content, what)
     whole(content, what)
-    if (largest := _PNM_LARGEST.match(content)) and int(largest[1]) < 255:  # OpenCV takes these numbers as they are
-        raise ValueError(f"{what} holds values of 0 to {int(largest[1])}, as its head says; convert it to PNG")
-    pixels = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | orientation, what)
+    if picture := netpbm.read(content, what):
+        pixels = picture.pixels if picture.largest == netpbm.LARGEST else picture.eight_bits()
+        return eight_bits(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2), what)
+    pixels = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH, flag == 0, what)
     if pixels is None:  # 32-bit greys, which OpenCV does not turn into colours
-        pixels = _colours(decode(content, cv2.IMREAD_UNCHANGED, what))
+        pixels = _decoded(content, cv2.IMREAD_UNCHANGED, flag == 0, what)
+        if pixels is None:
+            raise _no_image(what)
+        pixels = _colours(pixels)
     return eight_bits(pixels, what)
 
 
 def decode(content: bytes, flags: int, what: str) -> np.ndarray:
-    """cv2.imdecode that refuses what is empty, truncated, damaged, no image or several: ValueError naming `what`."""
+    """cv2.imdecode that refuses what is empty, truncated, damaged, no image or several: ValueError naming `what`.
+
+    Turned as `rgb` turns; IMREAD_UNCHANGED and IMREAD_IGNORE_ORIENTATION leave the pixels as stored.
+    """
     content = as_png(content, what)
     whole(content, what)
-    pixels = _decoded(content, flags, what)
+    pixels = _decoded(content, flags, not flags & cv2.IMREAD_IGNORE_ORIENTATION, what)
     if pixels is None:
-        raise ValueError(f"{what} is not an image that can be decoded")
+        raise _no_image(what)
     return pixels
 
 
@@ -67,6 +76,8 @@ def whole(content: bytes, what: str) -> None:
         raise ValueError(f"{what} is a truncated or damaged JPEG ({reason}); replace it by a whole copy")
     if content.startswith(PNG) and (reason := _png_damage(content)):
         raise ValueError(f"{what} is a truncated or damaged PNG ({reason}); replace it by a whole copy")
+    if cropped(content):
+        raise ValueError(f"{what} is an AVIF that says which part of it is to be shown; save that part as a file")
 
 
 def eight_bits(pixels: np.ndarray, what: str) -> np.ndarray:
@@ -112,22 +123,26 @@ def check(image: object) -> None:
         raise ValueError(f"an image must have pixels; this one is {image.shape[1]}×{image.shape[0]}")
 
 
-def _decoded(content: bytes, flags: int, what: str) -> np.ndarray | None:
+def _decoded(content: bytes, flags: int, shown: bool, what: str) -> np.ndarray | None:
+    """shown: turned as the file says; else as stored."""
     logging = cv2.utils.logging  # the error raised here names the file, OpenCV's own lines do not
     logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    form = kind(content[:HEAD])
     try:
-        several = _several(content)
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        several = _several(content, form)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise ValueError(f"{what} cannot be decoded ({str(error).splitlines()[0]})") from None
     if several:
         raise ValueError(f"{what} holds several pictures (pages or an animation); save the one that is meant")
-    return pixels
+    if pixels is None or shown == (form == "tif"):  # OpenCV turns TIFF whatever the flags say
+        return pixels
+    number = orientation(content)
+    return turned(pixels, number) if shown else turned_back(pixels, number)
 
 
-def _several(content: bytes) -> bool:
+def _several(content: bytes, form: str | None) -> bool:
     """True when another picture of the same size follows the first; a small preview, or the same again, is none."""
-    form = kind(content[:HEAD])
     if form == "png":
         return b"acTL" in content[: content.find(b"IDAT")]
     if form not in PAGED:
@@ -142,6 +157,10 @@ def _several(content: bytes) -> bool:
 def _colours(pixels: np.ndarray) -> np.ndarray:
     """As OpenCV stores it, grey or BGR with or without alpha -> RGB."""
     return np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels[..., 2::-1]
+
+
+def _no_image(what: str) -> ValueError:
+    return ValueError(f"{what} is not an image that can be decoded")
 
 
 def _jpeg_damage(content: bytes) -> str:

@@ -11,7 +11,8 @@ from PIL import Image
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.prepare.decode import decode_pair
 from hymunet.data.prepare.masks import read_mask
-from hymunet.formats import as_png, is_heic
+from hymunet.formats.extra import as_png
+from hymunet.formats.kinds import is_heic
 from hymunet.images import rgb
 
 IMAGE, MASK = draw(3, 64, seed=1)

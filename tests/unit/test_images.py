@@ -43,6 +43,20 @@ def several(kind, second, **options):
     return pillow(SCENE, kind, save_all=True, append_images=[Image.fromarray(second)], **options)
 
 
+def netpbm(number, pixels, largest):
+    """As the specification says: P1 to P3 in text, P4 to P6 binary; in bitmaps 1 is black."""
+    scaled = np.rint(pixels / max(pixels.max(), 1) * largest if pixels.dtype == bool else pixels * (largest / 255))
+    scaled = scaled.astype(int)
+    head = b"P%d %d %d%s\n" % (number, *pixels.shape[1::-1], b"" if number in (1, 4) else b" %d" % largest)
+    if number in (1, 4):
+        scaled = 1 - scaled
+    if number <= 3:
+        return head + b"\n".join(b" ".join(b"%d" % value for value in row.ravel()) for row in scaled) + b"\n"
+    if number == 4:
+        return head + np.packbits(scaled.astype(np.uint8), axis=1).tobytes()
+    return head + scaled.astype(">u2" if largest > 255 else np.uint8).tobytes()
+
+
 DEEP = GREY.astype(np.uint16)
 BGR = SCENE[..., ::-1]
 READ = {  # the file's bytes, the picture in it, the tolerance
@@ -83,6 +97,24 @@ READ = {  # the file's bytes, the picture in it, the tolerance
     "ppm, 12 bits": (
         b"P6 %d %d 4095\n" % SCENE.shape[1::-1] + (SCENE.astype(np.uint16) << 4).astype(">u2").tobytes(),
         SCENE,
+        0,
+    ),
+    **{
+        f"{name}, {words}, up to {largest}": (netpbm(number, of, largest), picture, 255 // (2 * min(largest, 255)) + 1)
+        for name, numbers, of, picture in (("pgm", (5, 2), GREY, GREY_SCENE), ("ppm", (6, 3), SCENE, SCENE))
+        for words, number in zip(("binary", "in text"), numbers, strict=True)
+        for largest in (1, 15, 100, 254, 255, 1023, 4095, 40000, 65535)
+    },
+    "pbm": (netpbm(4, GREY > 99, 1), np.where(GREY_SCENE > 99, 255, 0), 0),
+    "pbm in text": (netpbm(1, GREY > 99, 1), np.where(GREY_SCENE > 99, 255, 0), 0),
+    "pbm in text without spaces": (
+        netpbm(1, GREY > 99, 1).replace(b" ", b"").replace(b"P18096", b"P1 80 96"),
+        np.where(GREY_SCENE > 99, 255, 0),
+        0,
+    ),
+    "pgm with comments": (
+        netpbm(5, GREY, 255).replace(b"P5 80", b"P5 # made by 2 5 9\n# 7\n80 # wide\r"),
+        GREY_SCENE,
         0,
     ),
     "tiff, with a preview": (several("TIFF", SCENE[::8, ::8].copy()), SCENE, 0),
@@ -151,8 +183,16 @@ REFUSED = {
         f"{kind.lower()}, several": (several(kind, SCENE[::-1].copy()), "holds several pictures .* save the one")
         for kind in ("TIFF", "GIF", "PNG", "WEBP", "AVIF")
     },
-    "ppm, up to 100": (b"P6 2 2 100\n" + bytes(range(12)), "holds values of 0 to 100"),
-    "pgm with a comment, up to 15": (b"P5\n# made by x\n2 2\n15\n" + bytes(range(4)), "holds values of 0 to 15"),
+    "pgm, cut": (netpbm(5, GREY, 255)[:-9], r"is a truncated PGM \(it ends early, 7,671 of 7,680\)"),
+    "pgm, 16 bits, cut": (netpbm(5, GREY, 4095)[:9000], "is a truncated PGM"),
+    "pgm in text, cut": (netpbm(2, GREY, 255)[:9000], "is a truncated PGM"),
+    "pbm, cut": (netpbm(4, GREY > 99, 1)[:300], "is a truncated PBM"),
+    "ppm, its head alone": (b"P6\n80 96\n", r"is a damaged PPM \(its head is not whole\)"),
+    "ppm of no width": (b"P6 0 9 255\n", "is a PPM of 0×9 pixels"),
+    "pgm of 17 bits": (b"P5 1 1 70000\n1234", "with values to 70000; sides .* values within 65535"),
+    "pgm, above its own largest": (b"P5 2 1 15\n\x0f\x10", "holds 16 and says its largest value is 15"),
+    "pgm in text, no numbers": (b"P2 2 1 15\n1 x", r"is a damaged PGM \(not numbers alone\)"),
+    "pgm, several": (2 * netpbm(5, GREY, 255), "holds several pictures"),
     "tiff, 32 bits, too high": (pillow(np.eye(9, dtype=np.int32) << 20, "TIFF"), "must be in 0..65535"),
 }
 

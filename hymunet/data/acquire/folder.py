@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hymunet import formats
-from hymunet.data.acquire.pairs import READ, UNREAD, described, leftover
+from hymunet.data.acquire.pairs import UNREAD, described, leftover
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
+from hymunet.formats.kinds import HEAD, READ
+from hymunet.formats.kinds import kind as kind_of
 
 _IMAGE = re.compile(rf"(?i)\.({READ}|{UNREAD})$")
 _OLDER = re.compile(rf"(?i)\.({READ}|{UNREAD})[^a-z0-9]")  # x.jpg_original, x.png.bak: somebody's copies of before
@@ -122,7 +123,7 @@ def _names(folder: Path, found: list[str]) -> dict[str, str]:
         if not (folder / name).is_file():
             continue
         with (folder / name).open("rb") as file:
-            ending = formats.kind(file.read(formats.HEAD))
+            ending = kind_of(file.read(HEAD))
         says = _LETTERS.fullmatch(path.suffix)
         packed = f"{name.removesuffix(path.suffix) if says else name}.{ending}"
         if ending and packed not in taken and not (says and ending == "tif"):

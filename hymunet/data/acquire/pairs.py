@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm|pnm|heic|heif|hif|dcm|dicom"
+from hymunet.formats.kinds import NAMED
+
 UNREAD = "nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
 # Of a Mac, Windows, a NAS, a notebook, version control, a DICOM disc; and ISIC's own superpixels, among its images.
 _LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
@@ -94,7 +95,7 @@ def _pair(id: str, images: list[Place], masks: list[Place]) -> Pair:
             problem = f"no {kind}"
         elif len(places) > 1:
             problem = f"{len(places)} {kind}s of this name: {', '.join(sorted(name for _, name in places)[:4])}"
-        elif not re.search(rf"\.({READ})$", places[0][1], re.IGNORECASE):
+        elif not NAMED.search(places[0][1]):
             problem = f"{kind} {places[0][1]} is of a kind that is not read; convert it to PNG"
         if problem:
             break

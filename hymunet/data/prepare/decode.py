@@ -9,7 +9,8 @@ import numpy as np
 from hymunet.data.prepare.jpeg import decode_rgb
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
-from hymunet.data.prepare.orientation import FLAGS, SHOWN, STORED, orientation
+from hymunet.data.prepare.orientation import FLAGS, SHOWN, STORED
+from hymunet.formats.orientation import UPRIGHT, orientation
 from hymunet.images import JPEG, decode, resize, rgb
 
 REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes that much less
@@ -36,7 +37,7 @@ class Prepared:
 
 
 def decode_pair(image: bytes, mask: bytes, threshold: int, size: int, masks_on: str | None = None) -> Prepared:
-    """threshold: as in `masks.read_mask`. masks_on: what masks are drawn on where an image's EXIF turns it and the mask
+    """threshold: as in `masks.read_mask`. masks_on: what masks are drawn on where an image's file turns it and the mask
     fits both ways, the image as SHOWN or the pixels as STORED; None: such an image is refused.
 
     Raises ValueError saying what is wrong with the pair.
@@ -54,17 +55,17 @@ def decode_pair(image: bytes, mask: bytes, threshold: int, size: int, masks_on: 
 
 
 def _turned_alike(image: bytes, mask: bytes) -> bool:
-    """True where EXIF turns both the same way, so that they belong together as stored.
+    """True where their files turn both the same way, so that they belong together as stored.
 
-    Raises ValueError where it turns the mask alone, or otherwise: nothing tells how the two lie on each other.
+    Raises ValueError where the mask is turned alone, or otherwise: nothing tells how the two lie on each other.
     """
     turned = orientation(mask)
-    if turned != 1 and turned != orientation(image):
+    if turned not in (UPRIGHT, orientation(image)):
         raise ValueError(
-            f"mask is turned by its EXIF (orientation {turned}) and the image otherwise (orientation "
-            f"{orientation(image)}); save the mask upright, without EXIF"
+            f"mask is turned by its EXIF or its AVIF boxes (orientation {turned}) and the image otherwise "
+            f"(orientation {orientation(image)}); save the mask upright, without them"
         )
-    return turned != 1
+    return turned != UPRIGHT
 
 
 def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | None = None) -> np.ndarray:
@@ -78,7 +79,7 @@ def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | Non
     reduced = tuple(-(-side // factor) for side in mask.shape)
     turned = orientation(content)
     fitting = []
-    for flag in [FLAGS[masks_on or SHOWN]] if turned == 1 else FLAGS.values():
+    for flag in [FLAGS[masks_on or SHOWN]] if turned == UPRIGHT else FLAGS.values():
         if factor == 1:
             pixels = rgb(content, "image", flag)
         else:
@@ -92,8 +93,8 @@ def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | Non
         return fitting[0]
     if masks_on is None:
         raise ValueError(
-            f"image is turned by its EXIF (orientation {turned}) and the mask fits both ways; say what masks are drawn "
-            f"on with prepare.masks_on ({SHOWN} or {STORED}), or save the image upright, without EXIF"
+            f"image is turned by its EXIF or its AVIF boxes (orientation {turned}) and the mask fits both ways; say "
+            f"what masks are drawn on with prepare.masks_on ({SHOWN} or {STORED}), or save the image upright"
         )
     return fitting[list(FLAGS).index(masks_on)]
 

@@ -6,7 +6,7 @@ The same pixels as OpenCV's (its decoder is libjpeg-turbo too), sooner.
 import numpy as np
 import simplejpeg
 
-from hymunet.data.prepare.orientation import orientation
+from hymunet.formats.orientation import orientation
 
 
 def decode_rgb(content: bytes, shape: tuple[int, ...], factor: int) -> np.ndarray | None:

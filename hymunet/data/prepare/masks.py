@@ -1,8 +1,8 @@
 """Mask files as people have them -> 0 and 1, or the reason why that cannot be told.
 
 A mask says lesion or not, in whatever container. Two values say it: 0 and 1, 0 and 255 or the container's largest, or
-black and another colour; in JPEG, and along smoothed edges, two plain peaks do. A third value (a void ring, another
-class) makes it another thing, which no threshold can turn into a mask: it is refused with the values found.
+black and another colour; in JPEG and its like, and along smoothed edges, two plain peaks do. A third value (a void
+ring, another class) makes it another thing, which no threshold can turn into a mask: it is refused with what was found.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,15 @@ import cv2
 import numpy as np
 
 from hymunet.data.prepare.png import decode_grey
-from hymunet.images import JPEG, decode
+from hymunet.formats import netpbm
+from hymunet.formats.kinds import HEAD, kind
+from hymunet.images import decode
 
 LARGEST = (1, 255, 65535, 2**31 - 1, 2**32 - 1)  # what stands for lesion beside 0
 BETWEEN = 0.1  # of all pixels may lie between the two peaks: edges that were smoothed or compressed
 ONE_VALUE = 0.6  # of what lies between: a value above that is a third one, and no edge
 FEW = 16  # pixels between the peaks that decide nothing
+LOSSY = ("jpg", "avif", "heic", "jp2")  # kinds of files that may hold other values than were drawn, as WebP may
 LOSSY_PEAK, LOSSY_VALUE = 63, 12  # how far a JPEG's values stray from a peak, and from a third value
 SUSPECTS = 4  # most frequent values between the peaks that are looked at: an edge has no inside, an area has
 ALLOWED = "allowed are two values: 0 and 1, 0 and 255, or black and one colour"
@@ -28,17 +31,18 @@ def read_mask(content: bytes, threshold: int = 127) -> np.ndarray:
     threshold: what lies above it, of 255, is lesion, where edges hold values between. Raises ValueError for what cannot
     be decoded, and for what is no mask, naming the values found.
     """
-    lossy = content.startswith(JPEG) or (content[:4] == b"RIFF" and content[12:16] == b"VP8 ")
-    grey = read_plane(content, lossy)
+    lossy = kind(content[:HEAD]) in LOSSY or (content[:4] == b"RIFF" and content[12:16] == b"VP8 ")
+    picture = netpbm.read(content, "mask")
+    grey = _one_plane(picture.bgr(), lossy) if picture else read_plane(content, lossy)
     values, counts = _histogram(grey)
-    top = next((one for one in LARGEST if values[-1] <= one), None)
+    top = next((one for one in sorted({*LARGEST, picture.largest if picture else 1}) if values[-1] <= one), None)
     if values[0] < 0 or top is None or not np.isfinite(values).all():
         raise ValueError(f"mask holds {_listed(values, counts)}; {ALLOWED}")
     if values[-1] <= 1 and len(values) == 2 and values[0] == 0:  # 0 and 1, also as floating-point numbers
         return (grey > 0).astype(np.uint8) if values[-1] == 1 else _refuse(values, counts)
     if grey.dtype != np.uint8 and top > 255 and values[-1] < top and len(values) > 1:
         _refuse(values, counts)
-    scaled = values * (255 / max(top, 1))
+    scaled = values * 255 / max(top, 1)
     peak = LOSSY_PEAK if lossy else 0
     low, high = scaled <= peak, scaled >= 255 - peak
     between = ~(low | high)
@@ -47,7 +51,7 @@ def read_mask(content: bytes, threshold: int = 127) -> np.ndarray:
     middle = int(counts[between].sum())
     if middle > BETWEEN * grey.size or (middle >= FEW and _third_value(grey, values, counts, between, top, lossy)):
         _refuse(values, counts)
-    if grey.dtype == np.uint8:
+    if grey.dtype == np.uint8 and top in (1, 255):
         return np.asarray(cv2.threshold(grey, threshold if top > 1 else 0, 1, cv2.THRESH_BINARY)[1], np.uint8)
     return (grey > threshold / 255 * top).astype(np.uint8)
 

@@ -1,33 +1,22 @@
-"""Which way up an image belongs to its mask, where its EXIF asks for it to be turned.
+"""Which way up an image belongs to its mask, where its file (EXIF, or AVIF's own boxes) asks for it to be turned.
 
 Masks are drawn on the image as viewers show it, or on the pixels as stored. Where only one of them has the mask's
 shape, that decides. Where both have (upside down, mirrored, square), what the set's other pairs say does, or how well
 the mask separates colours, over all such pairs together. Else the user is asked.
 """
 
-import struct
 from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
-from hymunet.images import JPEG, PNG, rgb
+from hymunet.images import rgb
 
 SHOWN, STORED = "shown", "stored"
 FLAGS = {SHOWN: 0, STORED: cv2.IMREAD_IGNORE_ORIENTATION}
-ORIENTATION = 0x0112  # TIFF's tag
 SIDE = 128  # pixels of the longer side at which colours are compared
 SEEN = 0.05  # of the colours' variance that a mask must explain to have a say
 CLEAR = float(np.log(3))  # how many times more it explains the one way than the other, for one image
-
-
-def orientation(content: bytes) -> int:
-    """EXIF's number, 1 to 8; 1, upright, where the file says nothing that can be understood."""
-    try:
-        block = _exif(content)
-        return _entry(block) if block else 1
-    except (struct.error, IndexError):
-        return 1
 
 
 def convention(pairs: Iterable[tuple[bytes, np.ndarray]]) -> str | None:
@@ -62,38 +51,3 @@ def _explained(pixels: np.ndarray, mask: np.ndarray) -> float:
         return 0.0
     apart = ((values[inside].mean(0) - values[~inside].mean(0)) ** 2).sum()
     return float(inside.mean() * (~inside).mean() * apart / max(values.var(axis=0).sum(), 1e-9))
-
-
-def _exif(content: bytes) -> bytes | None:
-    """The TIFF block with the tags, of a JPEG, PNG, WebP or TIFF file."""
-    if content[:4] in (b"II*\0", b"MM\0*"):
-        return content
-    if content.startswith(JPEG):
-        position = 2
-        while content[position + 1] != 0xDA:  # the scan
-            marker, length = struct.unpack_from(">xBH", content, position)
-            if marker == 0xE1 and content[position + 4 : position + 10] == b"Exif\0\0":
-                return content[position + 10 : position + 2 + length]
-            position += 2 + length
-    elif content.startswith(PNG) or content[:4] == b"RIFF":
-        png = content.startswith(PNG)
-        position, kind, order = (len(PNG), b"eXIf", ">I4s") if png else (12, b"EXIF", "<4sI")
-        while position + 8 <= len(content):
-            one, other = struct.unpack_from(order, content, position)
-            length, found = (one, other) if png else (other, one)
-            if found == kind:
-                block = content[position + 8 : position + 8 + length]
-                return block.removeprefix(b"Exif\0\0")
-            position += 12 + length if png else 8 + length + length % 2
-    return None
-
-
-def _entry(tiff: bytes) -> int:
-    order = "<" if tiff[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-    (entries,) = struct.unpack_from(f"{order}H", tiff, start)
-    for index in range(entries):
-        tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * index)
-        if tag == ORIENTATION:
-            return value if 1 <= value <= 8 else 1
-    return 1

@@ -30,10 +30,12 @@ from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.manifest import write_manifest
 from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
-from hymunet.data.prepare.orientation import SHOWN, convention, orientation
+from hymunet.data.prepare.orientation import SHOWN, convention
+from hymunet.formats.kinds import kind
+from hymunet.formats.orientation import UPRIGHT, orientation
 from hymunet.processors import processors
 
-TURNED = 200  # images that EXIF turns, looked at to find out what masks are drawn on
+TURNED = 200  # images that their files turn, looked at to find out what masks are drawn on
 HEAD = 2**16  # bytes of a file that hold its EXIF
 ARRAYS = ("images", "masks", "lesions")
 _Result = tuple[dict[str, Any], bytes] | str  # facts and the mask at its own size as a file, or what is wrong
@@ -148,11 +150,11 @@ def _turned(raw: Path, source: Source, pairs: list[Pair]) -> Iterator[tuple[byte
             (name, member), (mask_name, mask_member) = pair.image, pair.mask
             try:
                 head = archives[name].read(member, HEAD)
-                if head[:2] in (b"II", b"MM"):  # TIFF may have its tags at the end
+                if kind(head) in ("tif", "avif"):  # which may say it at their end
                     head = archives[name].read(member)
-                if orientation(head) != 1:
+                if orientation(head) != UPRIGHT:
                     mask = archives[mask_name].read(mask_member)
-                    if orientation(mask) == 1:  # else they belong together as stored, which tells of no other pair
+                    if orientation(mask) == UPRIGHT:  # else they belong together as stored, telling of no other
                         yield archives[name].read(member), read_mask(mask, source.mask_threshold)
             except ValueError:
                 continue  # decoding will name it

@@ -111,6 +111,18 @@ READ = {
     "pbm": opencv(".pbm", PLAIN),
     "pgm": opencv(".pgm", PLAIN),
     "pgm, 0 and 1": b"P5 %d %d 1\n" % SHAPE[::-1] + values(np.uint8, 0, 1).tobytes(),
+    **{
+        f"pgm, 0 and {lesion} of {largest}": b"P5 %d %d %d\n" % (*SHAPE[::-1], largest)
+        + values(">u2" if largest > 255 else np.uint8, 0, lesion).tobytes()
+        for largest, lesion in ((7, 7), (15, 15), (15, 1), (100, 100), (255, 1), (4095, 4095), (4095, 255), (65535, 1))
+    },
+    "pgm in text": b"P2 %d %d 15\n" % SHAPE[::-1] + b" ".join(b"%d" % v for v in values(np.uint8, 0, 15).ravel()),
+    "pbm in text": b"P1 %d %d\n" % SHAPE[::-1] + b"".join(b"%d" % v for v in values(np.uint8, 1, 0).ravel()),
+    "ppm, black and red": b"P6 %d %d 255\n" % SHAPE[::-1] + colours(BLACK, RED).tobytes(),
+    "ppm, grey, up to 15": b"P6 %d %d 15\n" % SHAPE[::-1] + colours(BLACK, (15, 15, 15)).tobytes(),
+    "pgm, edges smoothed, up to 15": b"P5 %d %d 15\n" % SHAPE[::-1] + np.rint(SMOOTH / 17).astype(np.uint8).tobytes(),
+    **{f"avif, lossy, quality {quality}": file(PLAIN, "AVIF", quality=quality) for quality in (40, 75, 95)},
+    "jpeg 2000, lossy": file(PLAIN, "JPEG2000", irreversible=True, quality_mode="rates", quality_layers=[12]),
     "tiff, white is 0": file(PLAIN, "TIFF", tiffinfo={262: 0}),
     "tiff, 1 bit, white is 0": file(LESION, "TIFF", tiffinfo={262: 0}),
     "tiff, fax": file(LESION, "TIFF", compression="group4"),
@@ -170,6 +182,21 @@ REFUSED = {
         for kind in ("TIFF", "GIF", "PNG", "WEBP")
     },
     "two shapes": (file(np.dstack([colours(BLACK, WHITE), np.where(SPOT, 255, 0).astype(np.uint8)])), SHAPES),
+    "pgm, 0 and 7 of 15": (b"P5 %d %d 15\n" % SHAPE[::-1] + values(np.uint8, 0, 7).tobytes(), r"0 \(.*%\), 7 \("),
+    "pgm, void ring": (
+        b"P5 %d %d 15\n" % SHAPE[::-1] + values(np.uint8, 0, 15, ring=7).tobytes(),
+        r"0 \(.*%\), 7 \(.*%\), 15 \(",
+    ),
+    "pgm of 12 bits, another class": (
+        b"P5 %d %d 4095\n" % SHAPE[::-1] + values(">u2", 0, 4095, spot=2000).tobytes(),
+        r"0 \(.*%\), 2000 \(.*%\), 4095 \(",
+    ),
+    "ppm, three colours": (
+        b"P6 %d %d 255\n" % SHAPE[::-1] + colours(BLACK, RED, ring=GREY).tobytes(),
+        r"3 colours, \(0, 0, 0\), \(128, 0, 0\), \(192, 224, 224\)",
+    ),
+    "avif, ring of 128": (file(values(np.uint8, ring=128), "AVIF", quality=90), VALUES),
+    "avif, a photograph": (file(cv2.GaussianBlur(PLAIN, (0, 0), 9), "AVIF", quality=90), VALUES),
     "no image": (b"text", "mask is not an image"),
     "nothing": (b"", "mask is an empty file"),
     "cut": (file(PLAIN)[:-30], "mask is a truncated or damaged PNG"),

@@ -1,4 +1,4 @@
-"""Images that EXIF turns, with masks drawn on what viewers show or on the stored pixels: found out, or asked."""
+"""Images that EXIF or AVIF's boxes turn, with masks drawn on what is shown or on what is stored: told or asked."""
 
 import io
 
@@ -9,7 +9,10 @@ from PIL import Image
 
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.prepare.decode import decode_pair
-from hymunet.data.prepare.orientation import SHOWN, STORED, convention, orientation
+from hymunet.data.prepare.masks import read_mask
+from hymunet.data.prepare.orientation import FLAGS, SHOWN, STORED, convention
+from hymunet.formats.orientation import cropped, orientation
+from hymunet.images import rgb
 
 STORING = {  # how the shown picture lies in the file, by EXIF's number
     1: lambda a: a,
@@ -33,8 +36,9 @@ def file(pixels, number, form="JPEG"):
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = "a description before it", number
     buffer = io.BytesIO()
-    lossless = {"quality": 98, "subsampling": 0} if form == "JPEG" else {"lossless": True} if form == "WEBP" else {}
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, form, exif=exif, **lossless)
+    good = {"quality": 98, "subsampling": 0} if form == "JPEG" else {"quality": 95}
+    options = {"lossless": True} if form == "WEBP" else good if form in ("JPEG", "AVIF") else {}
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, form, exif=exif, **options)
     return buffer.getvalue()
 
 
@@ -42,14 +46,81 @@ def png(mask):
     return cv2.imencode(".png", np.ascontiguousarray(mask))[1].tobytes()
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+FORMS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("number", STORING)
-def test_the_number_is_read_from_every_kind_of_file(form, number):
-    assert orientation(file(case()[0], number, form)) == number
+def test_every_kind_of_file_is_shown_as_viewers_do_or_left_as_stored(form, number):
+    image = case(width=80)[0]
+    stored = np.ascontiguousarray(STORING[number](image))
+    content = file(stored, number, form)
+    assert orientation(content) == number
+    for way, expected in ((SHOWN, image), (STORED, stored)):
+        found = rgb(content, "x", FLAGS[way])
+        assert found.shape == expected.shape
+        assert np.abs(found.astype(int) - expected).mean() < 3, way
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("number", STORING)
+def test_a_mask_s_pixels_are_taken_as_stored_from_every_kind_of_file(form, number):
+    mask = np.ascontiguousarray(STORING[number](case(width=80)[1]))
+    found = read_mask(file(mask, number, form))
+    assert found.shape == mask.shape
+    assert np.count_nonzero(found != mask // 255) <= (60 if form in ("JPEG", "AVIF") else 0)
+
+
+DEPTHS = {
+    "1 bit": lambda grey: grey > 127,
+    "16 bits": lambda grey: grey.astype(np.uint16) * 257,
+    "32 bits": lambda grey: grey.astype(np.int32),
+    "float": lambda grey: grey.astype(np.float32),
+    "alpha": lambda grey: np.dstack([grey, grey, grey, np.full_like(grey, 255)]),
+}
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("number", [3, 6])
+def test_a_tiff_of_any_depth_is_turned_once(depth, number):
+    """OpenCV turns it by itself, whatever it is asked."""
+    mask = case(width=80)[1]
+    stored = np.ascontiguousarray(STORING[number](mask))
+    content = file(DEPTHS[depth](stored), number, "TIFF")
+    for way, expected in ((SHOWN, mask), (STORED, stored)):
+        np.testing.assert_array_equal(rgb(content, "x", FLAGS[way])[..., 0] > 127, expected > 0)
+    np.testing.assert_array_equal(read_mask(content), stored // 255)
+
+
+def boxed(content, kind, size, after=b"irot"):
+    """An AVIF whose box irot is another: of the same length, or behind a longer head."""
+    start = content.index(after) - 4
+    assert content[start + 3] == size
+    return content[: start + 4] + kind + content[start + 8 :]
+
+
+def test_an_avif_that_is_to_be_cropped_is_refused_by_name():
+    content = boxed(file(case()[0], 3, "AVIF"), b"clap", 9)
+    assert cropped(content)
+    with pytest.raises(ValueError, match="a.avif is an AVIF that says which part of it is to be shown"):
+        rgb(content, "a.avif")
+
+
+def test_an_avif_is_one_by_any_of_its_brands():
+    image = case(width=80)[0]
+    content = file(np.ascontiguousarray(image[::-1, ::-1]), 3, "AVIF")
+    assert content[8:12] == b"avif"
+    other = content[:8] + b"mif1" + content[12:]
+    assert orientation(other) == 3
+    assert np.abs(rgb(other, "x").astype(int) - image).mean() < 3
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"II*\0", b"MM\0*\0\0\0\x08"]
+    "content",
+    [
+        *(b"", b"text", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"II*\0", b"MM\0*\0\0\0\x08"),
+        *(file(case()[0], 3, "AVIF")[:length] for length in (24, 60, 100, 180, 240, 262)),
+    ],
 )
 def test_what_cannot_be_understood_is_upright(content):
     assert orientation(content) == 1
@@ -58,10 +129,11 @@ def test_what_cannot_be_understood_is_upright(content):
 @pytest.mark.parametrize("drawn_on", [SHOWN, STORED])
 @pytest.mark.parametrize("number", [number for number in STORING if number > 1])
 @pytest.mark.parametrize("width", [96, 80], ids=["square", "oblong"])
-def test_image_and_mask_come_out_the_same_way_up(number, drawn_on, width):
-    """Eight turns × two conventions × shapes: told by the shape, or by the set."""
+@pytest.mark.parametrize("form", ["JPEG", "TIFF", "AVIF"])
+def test_image_and_mask_come_out_the_same_way_up(number, drawn_on, width, form):
+    """Eight turns × two conventions × shapes × who turns: told by the shape, or by the set."""
     image, mask = case(width=width)
-    stored = file(STORING[number](image), number)
+    stored = file(STORING[number](image), number, form)
     drawn = mask if drawn_on == SHOWN else STORING[number](mask)
     way = convention([(stored, np.ascontiguousarray(drawn) // 255)])
     assert way == drawn_on
@@ -124,6 +196,6 @@ def test_a_mask_that_its_exif_turns_as_the_image_belongs_to_it_as_stored(number,
 def test_a_mask_that_its_exif_turns_otherwise_is_refused(of_image, of_mask):
     image, mask = case()
     with pytest.raises(
-        ValueError, match=rf"mask is turned by its EXIF \(orientation {of_mask}\) and the image otherwise"
+        ValueError, match=rf"mask is turned by its EXIF .*\(orientation {of_mask}\) and the image otherwise"
     ):
         decode_pair(file(image, of_image), file(mask, of_mask, "PNG"), 127, 64, SHOWN)

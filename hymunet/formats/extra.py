@@ -5,29 +5,14 @@ Both come out as a PNG without loss, so that whoever reads images needs to know 
 
 import importlib
 import io
-import re
 from typing import Any
 
 import cv2
 import numpy as np
 
+from hymunet.formats.kinds import DICOM, is_heic
+
 EXTRA = "pip install 'hymunet[formats]'"
-_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_AVIF = (b"avif", b"avis")  # OpenCV's own affair
-_BRANDS = 64  # bytes at the head, at most, in which brands are listed
-HEAD = 132  # bytes that tell the kind of a file
-_KINDS = {  # ending -> how such a file begins
-    "jpg": re.compile(rb"\xff\xd8\xff"),
-    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "bmp": re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0{3}", re.DOTALL),
-    "tif": re.compile(rb"II[*+]\0|MM\0[*+]"),
-    "webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
-    "gif": re.compile(rb"GIF8[79]a"),
-    "jp2": re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
-    "pnm": re.compile(rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s"),
-    "avif": re.compile(rb".{4}ftypavi[fs]", re.DOTALL),
-    "dcm": re.compile(rb".{128}DICM", re.DOTALL),
-}
 
 
 def as_png(content: bytes, what: str) -> bytes:
@@ -38,27 +23,13 @@ def as_png(content: bytes, what: str) -> bytes:
     """
     if is_heic(content):
         pixels = _heic(content, what)
-    elif _KINDS["dcm"].match(content):
+    elif DICOM.match(content):
         pixels = _dicom(content, what)
     else:
         return content
     done, png = cv2.imencode(".png", pixels)
     assert done
     return png.tobytes()
-
-
-def kind(head: bytes) -> str | None:
-    """The ending that a file's first HEAD bytes ask for; None where they are no image's that is read here."""
-    if is_heic(head):
-        return "heic"
-    return next((ending for ending, begins in _KINDS.items() if begins.match(head)), None)
-
-
-def is_heic(content: bytes) -> bool:
-    if content[4:8] != b"ftyp":
-        return False
-    brands = [content[place : place + 4] for place in range(8, min(int.from_bytes(content[:4], "big"), _BRANDS), 4)]
-    return any(brand in _HEIC for brand in brands) and not any(brand in _AVIF for brand in brands)
 
 
 def _heic(content: bytes, what: str) -> np.ndarray:
