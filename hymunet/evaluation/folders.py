@@ -46,14 +46,14 @@ class FolderCases:
         files = {
             f"x/{kind}/{name}": path
             for kind, place in (("images", images), ("masks", masks))
-            for name, path in _files(place).items()
+            for name, path in _files(place, f"x/{kind}").items()
         }
         return cls(files, size, f"{images} and {masks}")
 
     @classmethod
     def of_one(cls, place: Path, size: int) -> Self:
         """A folder that holds both, laid out as `data.folder` may be: images/ and masks/, or as publishers do."""
-        return cls({f"x/{name}": path for name, path in _files(place).items()}, size, str(place))
+        return cls({f"x/{name}": path for name, path in _files(place, "x").items()}, size, str(place))
 
     def __getitem__(self, position: int) -> Case:
         one = self._pairs[position]
@@ -71,9 +71,11 @@ class FolderCases:
         return self._files[place[1]].read_bytes()
 
 
-def _files(place: Path) -> dict[str, Path]:
-    """Every file below, by its name there, without what systems leave behind."""
+def _files(place: Path, under: str) -> dict[str, Path]:
+    """Every file below, by its name there, as `folder.named` has it; without what systems leave behind."""
     if not place.is_dir():
         raise ValueError(f"{place}: no such folder; name one with image files in it")
     found = (Path(path) / name for path, _, names in os.walk(place, followlinks=True) for name in names)
-    return {name: path for path in sorted(found) if not leftover(name := path.relative_to(place).as_posix())}
+    names = sorted(path.relative_to(place).as_posix() for path in found if path.is_file() or not path.exists())
+    kept = folder.named(place, [name for name in names if not leftover(name)], under)
+    return {name: place / file for file, name in kept.items()}

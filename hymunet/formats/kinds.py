@@ -4,9 +4,15 @@ OpenCV reads most of them; `netpbm` and `extra` the others.
 """
 
 import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
 
 READ = "jpg|jpeg|jpe|jfif|png|bmp|dib|tif|tiff|webp|gif|jp2|avif|pbm|pgm|ppm|pnm|heic|heif|hif|dcm|dicom"
+UNREAD = "nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
 NAMED = re.compile(rf"(?i)\.({READ})$")  # a name that says it is an image of a kind that is read
+ENDED = re.compile(rf"(?i)\.({READ}|{UNREAD})$")
+_OLDER = re.compile(rf"(?i)\.({READ}|{UNREAD})[^a-z0-9]")  # x.jpg_original, x.png.bak: somebody's copies of before
+_LETTERS = re.compile(r"\.[A-Za-z]\w{0,4}")  # an ending; not the last number of a DICOM's UID
 WORDS = "JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000, AVIF, PBM, PGM, PPM, HEIC or DICOM"
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")  # OpenCV's own affair
@@ -31,6 +37,24 @@ def kind(head: bytes) -> str | None:
     if is_heic(head) or is_avif(head):
         return "heic" if is_heic(head) else "avif"
     return next((ending for ending, begins in _KINDS.items() if begins.match(head)), None)
+
+
+def told(name: str, head: Callable[[], bytes]) -> str | None:
+    """The ending that a file's content asks for, where its name says nothing of images; None for what is no image.
+
+    head: reads its first HEAD bytes. Whole slides and their like, which are TIFFs under endings of their own, are none.
+    """
+    path = PurePosixPath(name)
+    if ENDED.search(name) or _OLDER.search(path.name):
+        return None
+    ending = kind(head())
+    return None if ending == "tif" and _LETTERS.fullmatch(path.suffix) else ending
+
+
+def stem(name: str) -> str:
+    """A path without its ending; the last number of a DICOM's UID is none."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if _LETTERS.fullmatch(path.suffix) else str(path)
 
 
 def is_heic(content: bytes) -> bool:

@@ -16,13 +16,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+from hymunet.data.acquire.pairs import described, leftover
+from hymunet.formats.kinds import HEAD, NAMED, WORDS, stem, told
 from hymunet.prediction.ours import written_by_us
 
-IMAGE = re.compile(r"(?i)\.(jpe?g|png|tiff?|bmp|webp|heic|heif|dcm)$")
 COLUMNS = ("image", "path", "file", "filename")
 STDIN = "-"
 SHOWN = 10
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError)
 LARGEST = 2**30  # bytes of an image in a ZIP
 
 
@@ -51,7 +54,7 @@ def entries(sources: Sequence[str], output: Path) -> list[Entry]:
         before = len(found)
         found += _of(source, output.resolve())
         if len(found) == before:
-            raise ValueError(f"{source}: no image in it; images end in .jpg, .png, .tif, .bmp, .webp, .heic or .dcm")
+            raise ValueError(f"{source}: no image in it; read are {WORDS}")
     _require_names_apart(found)
     return found
 
@@ -63,7 +66,7 @@ def _of(source: str, output: Path) -> Iterator[Entry]:
     elif path.is_dir():
         yield from _folder(path, output)
     elif path.exists():
-        if zipfile.is_zipfile(path) and not IMAGE.search(source):
+        if zipfile.is_zipfile(path) and not NAMED.search(source):
             yield from _zip(path)
         elif path.suffix.lower() == ".csv":
             yield from _csv(path)
@@ -72,22 +75,51 @@ def _of(source: str, output: Path) -> Iterator[Entry]:
     else:
         root = Path(*_fixed(source))
         for match in _matches(source):
-            if Path(match).is_file() and not _inside(Path(match), output) and not written_by_us(Path(match)):
-                yield _file(Path(match), Path(match).relative_to(root).as_posix())
+            path, below = Path(match), Path(match).relative_to(root).as_posix()
+            if path.is_file() and not (_inside(path, output) or leftover(below) or written_by_us(path)):
+                yield _file(path, below)
 
 
 def _file(path: Path, name: str) -> Entry:
-    return Entry(str(PurePosixPath(name).with_suffix("")), str(path), path.read_bytes)
+    return Entry(stem(name), str(path), path.read_bytes)
 
 
 def _folder(folder: Path, output: Path) -> Iterator[Entry]:
-    """Every image below it; hidden files, links to folders and our own results are left out."""
+    """Every image below it; what systems leave behind, links to folders and our own results are left out.
+
+    What else is no image is left out, too, and said.
+    """
+    others = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != "." and (Path(place) / name).resolve() != output)
         for name in sorted(files):
             path = Path(place) / name
-            if name[0] != "." and IMAGE.search(name) and not written_by_us(path):
-                yield _file(path, path.relative_to(folder).as_posix())
+            below = path.relative_to(folder).as_posix()
+            if leftover(below) or written_by_us(path):
+                continue
+            if path.exists() and not (path.is_file() and _is_image(name, lambda path=path: path.open("rb"))):  # type: ignore[misc]
+                others.append(below)
+            else:
+                yield _file(path, below)
+    _say(folder, others)
+
+
+def _is_image(name: str, opened: Callable[[], IO[bytes]]) -> bool:
+    """By its ending, else by its content, as the pipeline tells them; what cannot be opened is none."""
+
+    def head() -> bytes:
+        try:
+            with opened() as file:
+                return file.read(HEAD)
+        except UNREADABLE:
+            return b""
+
+    return bool(NAMED.search(name) or told(name, head))
+
+
+def _say(source: Path, others: list[str]) -> None:
+    if others:
+        print(f"predict: {source}: {len(others):,} files left out, no image: {described(others)}", file=sys.stderr)
 
 
 def _zip(archive: Path) -> Iterator[Entry]:
@@ -101,20 +133,24 @@ def _zip(archive: Path) -> Iterator[Entry]:
         def read() -> bytes:
             try:
                 return opened.read(member)
-            except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+            except UNREADABLE as error:
                 raise ValueError(f"{archive}: {member.filename}: cannot be unpacked ({error})") from None
 
         return read
 
+    others = []
     for member in sorted(opened.infolist(), key=lambda member: member.filename):
-        path = PurePosixPath(member.filename)
-        if member.is_dir() or not IMAGE.search(path.name) or "__MACOSX" in path.parts or path.name.startswith("._"):
+        if member.is_dir() or leftover(member.filename):
+            continue
+        if not _is_image(member.filename, lambda member=member: opened.open(member)):  # type: ignore[misc]
+            others.append(member.filename)
             continue
         shown, problem = f"{archive}: {member.filename!r}", leads_outside(member.filename)
         if member.file_size > LARGEST:
             problem = problem or f"declares {member.file_size} bytes; at most {LARGEST} are read"
-        name = "" if problem else str(path.with_suffix(""))
+        name = "" if problem else stem(member.filename)
         yield Entry(name, shown, reading(member), problem and f"{shown} {problem}")
+    _say(archive, others)
 
 
 def leads_outside(name: str) -> str:

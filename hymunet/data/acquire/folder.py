@@ -10,18 +10,14 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from hymunet.data.acquire.pairs import UNREAD, described, leftover
+from hymunet.data.acquire.pairs import described, leftover
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
-from hymunet.formats.kinds import HEAD, READ
-from hymunet.formats.kinds import kind as kind_of
+from hymunet.formats.kinds import ENDED, HEAD, stem, told
 
-_IMAGE = re.compile(rf"(?i)\.({READ}|{UNREAD})$")
-_OLDER = re.compile(rf"(?i)\.({READ}|{UNREAD})[^a-z0-9]")  # x.jpg_original, x.png.bak: somebody's copies of before
-_LETTERS = re.compile(r"\.[A-Za-z]\w{0,4}")  # an ending; not the last number of a DICOM's UID
 _WORDS = {  # how a folder's name ends, letters and figures alone
     kind: re.compile(rf"(?i)(^|[^a-z])({words})$")
     for kind, words in (
@@ -40,7 +36,7 @@ def role(name: str) -> tuple[str, str] | None:
     CVC's `Original/1.tif` is the image 1, PH2's `IMD003/IMD003_lesion/IMD003_lesion.bmp` the mask of IMD003/IMD003.
     """
     path = PurePosixPath(name)
-    if not _IMAGE.search(path.name):
+    if not ENDED.search(path.name):
         return None
     folders = path.parts[1:-1]  # without the archive's own
     if folders and folders[0].casefold() in ("images", "masks"):
@@ -68,7 +64,7 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"data.folder.path {folder}: {what} with images/ and masks/ in it")
     found = list(_files(folder))
     _refuse(folder, [name for name in found if not leftover(name)])
-    names = _names(folder, [name for name in found if not leftover(name)])
+    names = named(folder, [name for name in found if not leftover(name)])
     roles = {name: role(f"folder/{packed}") for name, packed in names.items()}
     kinds = {known[0] for known in roles.values() if known}
     if kinds != {"image", "mask"}:
@@ -77,14 +73,14 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
             f"data.folder.path {folder}: no folder of {missing} in it; expected images/ and masks/ with matching "
             f"names, found {described(roles)}"
         )
-    _say(folder, found, roles)
+    _say(folder, found, names, roles)
     for name in sorted((name for name, known in roles.items() if known), key=lambda name: names[name]):
         yield f"folder/{names[name]}", (folder / name).read_bytes()
 
 
 def _refuse(folder: Path, found: list[str]) -> None:
     """ValueError for names that lead to no content, and for those that the archive cannot hold, all of them at once."""
-    images = [name for name in found if _IMAGE.search(name)]
+    images = [name for name in found if ENDED.search(name)]
     plain = {name: unicodedata.normalize("NFC", name).casefold() for name in images}
     count = Counter(plain.values())
     kinds = {
@@ -109,30 +105,28 @@ def _refuse(folder: Path, found: list[str]) -> None:
         raise ValueError(f"{folder}: {'; '.join(problems)}; mend, rename or remove them")
 
 
-def _names(folder: Path, found: list[str]) -> dict[str, str]:
-    """File -> its name in the archive: with the ending that its content asks for, where its own says nothing of images.
+def named(folder: Path, found: Iterable[str], under: str = "folder") -> dict[str, str]:
+    """File of `folder` -> its name, with the ending that its content asks for where its own says nothing of images.
 
-    Whole slides and their like, which are TIFFs under endings of their own, are left alone.
+    Only files of images and masks are looked into, as `role` tells them below `under`.
     """
     names = {name: name for name in found}
-    taken = set(found)
-    for name in found:
-        path = PurePosixPath(name)
-        if _IMAGE.search(name) or _OLDER.search(path.name) or role(f"folder/{name}.png") is None:
+    taken = set(names)
+    for name in list(names):
+        path = folder / name
+        if ENDED.search(name) or role(f"{under}/{name}.png") is None or not path.is_file():
             continue
-        if not (folder / name).is_file():
-            continue
-        with (folder / name).open("rb") as file:
-            ending = kind_of(file.read(HEAD))
-        says = _LETTERS.fullmatch(path.suffix)
-        packed = f"{name.removesuffix(path.suffix) if says else name}.{ending}"
-        if ending and packed not in taken and not (says and ending == "tif"):
+        ending = told(name, lambda path=path: _head(path))  # type: ignore[misc]
+        packed = f"{stem(name)}.{ending}"
+        if ending and packed not in taken:
             taken.add(packed)
             names[name] = packed
-    if named := [name for name, packed in names.items() if name != packed]:
-        kinds = described(names[name] for name in named)
-        print(f"download: {folder}: {len(named):,} files told by their content: {kinds}", file=sys.stderr)
     return names
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -148,12 +142,17 @@ def _files(folder: Path) -> Iterator[str]:
         yield from ((Path(path) / file).relative_to(folder).as_posix() for file in sorted(files))
 
 
-def _say(folder: Path, found: list[str], roles: dict[str, tuple[str, str] | None]) -> None:
+def _say(folder: Path, found: list[str], names: dict[str, str], roles: dict[str, tuple[str, str] | None]) -> None:
+    if by_content := [packed for name, packed in names.items() if name != packed]:
+        print(
+            f"download: {folder}: {len(by_content):,} files told by their content: {described(by_content)}",
+            file=sys.stderr,
+        )
     systems = [name for name in found if name not in roles]
     others = [name for name, kind in roles.items() if kind is None]
-    for names, what in ((systems, "left behind by systems"), (others, "no image in a folder of images or masks")):
-        if names:
-            print(f"download: {folder}: {len(names):,} files left out, {what}: {described(names)}", file=sys.stderr)
+    for left, what in ((systems, "left behind by systems"), (others, "no image in a folder of images or masks")):
+        if left:
+            print(f"download: {folder}: {len(left):,} files left out, {what}: {described(left)}", file=sys.stderr)
 
 
 SOURCE = Source(archives=(ArchiveFile("folder.zip"),), role=role, members=members)

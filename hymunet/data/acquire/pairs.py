@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 
 from hymunet.formats.kinds import NAMED
 
-UNREAD = "nii|mha|nrrd|psd|svg|pdf|raw|cr2|cr3|nef|arw|dng|xcf|exr|jxl"
 # Of a Mac, Windows, a NAS, a notebook, version control, a DICOM disc; and ISIC's own superpixels, among its images.
 _LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
 _LEFT_FILES = re.compile(

@@ -6,17 +6,23 @@ import re
 import sys
 import zipfile
 
+import cv2
+import numpy as np
 import pytest
 
+from hymunet.data.acquire import folder
+from hymunet.evaluation.folders import FolderCases
+from hymunet.formats import kinds
 from hymunet.prediction.ours import png
 from hymunet.prediction.sources import entries
+from hymunet.serving.intake import ACCEPTED, decode
+from hymunet.serving.limits import Limits, Refused
+from tests.unit.data.test_kinds import FORMATS, IMAGE, MASK
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with images at several depths, which is the working directory."""
-    import numpy as np
-
     monkeypatch.chdir(tmp_path)
     names = ("a.jpg", "b.PNG", "sub/c.tif", "sub/deep/d.webp", "notes.txt", ".hidden.png", ".cache/e.png")
     for name in names:
@@ -121,3 +127,72 @@ def test_what_cannot_be_a_source_is_refused_before_any_work(place, case):
 def test_a_link_in_a_folder_is_no_way_round(place):
     os.symlink(place, place / "scans/loop")
     assert names("scans") == ["a", "b", "sub/c", "sub/deep/d"]
+
+
+def ways(place, files):
+    """The same files as a folder, a ZIP, a list and a pattern."""
+    for name, content in files.items():
+        (place / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "mine" / name).write_bytes(content)
+    with zipfile.ZipFile(place / "mine.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    (place / "mine/list.csv").write_text("".join(f"{line}\n" for line in ("image", *files)))
+    return ["mine", "mine.zip", "mine/list.csv", "mine/**/*[!v]"]
+
+
+@pytest.mark.parametrize("ending", kinds.READ.split("|"))
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+def test_every_kind_that_the_pipeline_reads_is_found_by_its_ending(place, ending, case):
+    assert folder.role(f"folder/images/a.{case(ending)}") == ("image", "a")
+    for source in ways(place, {f"sub/a.{case(ending)}": b"x"}):
+        assert [name.removeprefix("mine/") for name in names(source)] == ["sub/a"], source
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("name", ["1.2.840.113619.2.5", "IM0001", "IM1.IMA"])
+def test_every_kind_that_the_pipeline_reads_is_found_by_its_content(place, capsys, ending, name):
+    """Named as the pipeline names it, so that results of images that differ in a UID's last number lie apart."""
+    ways(place, {name: FORMATS[ending][0](), "notes": b"BM of all patients", "x.nii": b"n"})
+    (place / "mine/list.csv").unlink()
+    packed = folder.named(place / "mine", [name, "notes", "x.nii"], "x/images")
+    expected = [] if packed[name] == name else [packed[name].removesuffix(f".{ending}")]
+    assert expected or (ending, name) == ("tif", "IM1.IMA"), "but for whole slides"
+    for source in ("mine", "mine.zip"):
+        if not expected:
+            with pytest.raises(ValueError, match="no image in it; read are JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000"):
+                names(source)
+            continue
+        assert names(source) == expected
+        assert f"predict: {source}: 2 files left out, no image: 1 " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_kind_that_the_pipeline_reads_is_evaluated(place, ending):
+    for part in ("a", "b"):
+        (place / part).mkdir()
+    for name in (f"x.{ending}", f"y.{ending.upper()}", "1.2.840.7"):
+        (place / "a" / name).write_bytes(FORMATS[ending][0]())
+    for name in ("x.png", "y_mask.png", "1.2.840.7.png"):
+        (place / "b" / name).write_bytes(cv2.imencode(".png", MASK)[1].tobytes())
+    cases = FolderCases.of_two(place / "a", place / "b", 32)
+    assert cases.ids == ["1.2.840.7", "x", "y"]
+    for position in range(3):
+        assert np.abs(cases[position].image.astype(int) - cv2.resize(IMAGE, (32, 32), interpolation=3)).mean() < 12
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_kind_that_the_pipeline_reads_is_served_or_refused_with_the_kinds_that_are(ending):
+    content = FORMATS[ending][0]()
+    if ending in ("jpg", "png", "bmp", "tif", "webp"):
+        assert np.abs(decode(content, Limits()).astype(int) - IMAGE).mean() < 12
+        return
+    with pytest.raises(Refused, match=f"not an image that is read here: {ACCEPTED}") as refusal:
+        decode(content, Limits())
+    assert refusal.value.status == 415
+
+
+def test_a_pipe_among_the_images_is_left_out_and_said(place, capsys):
+    os.mkfifo(place / "scans/pipe.png")
+    assert names("scans") == ["a", "b", "sub/c", "sub/deep/d"]
+    assert "2 files left out, no image: 1 .txt, 1 .png, as notes.txt, pipe.png" in capsys.readouterr().err
