@@ -46,13 +46,13 @@ def rgb(content: bytes, what: str, flag: int = 0) -> np.ndarray:
     if picture := netpbm.read(content, what):
         pixels = picture.pixels if picture.largest == netpbm.LARGEST else picture.eight_bits()
         return eight_bits(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2), what)
-    pixels = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH, flag == 0, what)
-    if pixels is None:  # 32-bit greys, which OpenCV does not turn into colours
-        pixels = _decoded(content, cv2.IMREAD_UNCHANGED, flag == 0, what)
-        if pixels is None:
-            raise _no_image(what)
-        pixels = _colours(pixels)
-    return eight_bits(pixels, what)
+    found = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH, flag == 0, what)
+    if found is not None:
+        return eight_bits(found, what)
+    found = _decoded(content, cv2.IMREAD_UNCHANGED, flag == 0, what)  # 32-bit greys, which OpenCV gives no colours
+    if found is None:
+        raise _no_image(what)
+    return eight_bits(_colours(found), what)
 
 
 def decode(content: bytes, flags: int, what: str) -> np.ndarray:
