@@ -4,7 +4,6 @@ A slice has its number of images with it and an interval, and a warning where it
 and small ones differ by chance.
 """
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hymunet.evaluation.statistics import bootstrap
+from hymunet.formats import spreadsheet
 from hymunet.metrics import FAILED
 
 SMALL = 20  # images below which a slice is marked
@@ -110,17 +110,10 @@ def read_columns(path: Path, ids: Sequence[str]) -> dict[str, list[str]]:
 
     Raises ValueError for a file without `id`, with an id twice, or that knows none of the images.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            names = [name for name in reader.fieldnames or [] if name and name != "id"]
-            if "id" not in (reader.fieldnames or []) or not names:
-                raise ValueError(f"{path}: expected a column id and others, found {', '.join(reader.fieldnames or [])}")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; name a CSV with a column id") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV in UTF-8 ({error})") from None
+    columns, rows = spreadsheet.read(path, ("id",))
+    names = [name for name in columns if name and name != "id"]
+    if "id" not in columns or not names:
+        raise ValueError(f"{path}: expected a column id and others, found {', '.join(columns)}")
     by_id = {row["id"]: row for row in rows}
     if len(by_id) != len(rows):
         raise ValueError(f"{path}: an id twice among {len(rows)} rows; leave one of each")

@@ -6,7 +6,6 @@ data points anywhere else: absolute names, `..` and drives in a ZIP make an entr
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from hymunet.data.acquire.pairs import described, leftover
+from hymunet.formats import spreadsheet
 from hymunet.formats.kinds import HEAD, NAMED, WORDS, stem, told
 from hymunet.prediction.ours import written_by_us
 
@@ -162,13 +162,12 @@ def leads_outside(name: str) -> str:
 
 def _csv(path: Path) -> Iterator[Entry]:
     """Paths, relative to the list's own folder, in a column called image, path, file or filename."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-        column = next((names[name] for name in COLUMNS if name in names), None)
-        if column is None:
-            raise ValueError(f"{path}: its first line names no column {', '.join(COLUMNS)}; found {sorted(names)}")
-        listed = [row[column].strip() for row in reader if (row[column] or "").strip()]
+    columns, rows = spreadsheet.read(path, COLUMNS)
+    names = {name.strip().lower(): name for name in columns}
+    column = next((names[name] for name in COLUMNS if name in names), None)
+    if column is None:
+        raise ValueError(f"{path}: its first line names no column {', '.join(COLUMNS)}; found {sorted(names)}")
+    listed = [row[column].strip() for row in rows if row.get(column, "").strip()]
     yield from (_listed(name, path.parent) for name in listed)
 
 

@@ -90,6 +90,30 @@ def test_a_csv_names_paths_from_its_own_folder(place):
         gone.read()
 
 
+TABLES = {  # as spreadsheets write them
+    "semicolons": "id;image;Größe\n1;a.jpg;7,5\n",
+    "tabs": "image\tid\na.jpg\t1\n",
+    "a mark at its start": "\ufeffimage,id\na.jpg,1\n",
+    "old line ends": "image,id\ra.jpg,1\r",
+    "a name in capitals": " Path ,id\na.jpg,1\n",
+    "short rows": "id,image\n1,a.jpg\n2\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("table", TABLES)
+def test_a_list_is_read_as_spreadsheets_write_it(place, table, encoding):
+    (place / "scans/list.csv").write_bytes(TABLES[table].encode(encoding))
+    assert names("scans/list.csv") == ["a"]
+
+
+@pytest.mark.parametrize("text", ["image\nLäsion.jpg\n", "id,image\n1,a.jpg\n2,é.jpg\n"])
+def test_a_list_in_another_encoding_is_refused_by_its_name(place, text):
+    (place / "list.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"list.csv: not a CSV in UTF-8 \(byte 0xe. in line [23]\); save it as CSV"):
+        names("list.csv")
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"scans/a.jpg\n\nscans/sub/c.tif\r\n", ["scans/a", "scans/sub/c"]), (b"\xff\xd8\xff", ["stdin"])],
