@@ -19,7 +19,7 @@ from typing import IO
 
 from hymunet.data.acquire.pairs import described, leftover
 from hymunet.formats import spreadsheet
-from hymunet.formats.kinds import HEAD, NAMED, WORDS, stem, told
+from hymunet.formats.kinds import HEAD, NAMED, WORDS, kind, stem, told
 from hymunet.prediction.ours import written_by_us
 
 COLUMNS = ("image", "path", "file", "filename")
@@ -81,6 +81,10 @@ def _of(source: str, output: Path) -> Iterator[Entry]:
 
 
 def _file(path: Path, name: str) -> Entry:
+    if os.fsencode(path) != str(path).encode(errors="replace"):
+        shown = ascii(os.fsencode(path))[2:-1]
+        reason = f"its name is not text in UTF-8 as {sys.getfilesystemencoding()} reads it"
+        return Entry("", shown, path.read_bytes, f"{shown}: {reason}; rename it, or set PYTHONUTF8=1")
     return Entry(stem(name), str(path), path.read_bytes)
 
 
@@ -168,23 +172,21 @@ def _csv(path: Path) -> Iterator[Entry]:
     if column is None:
         raise ValueError(f"{path}: its first line names no column {', '.join(COLUMNS)}; found {sorted(names)}")
     listed = [row[column].strip() for row in rows if row.get(column, "").strip()]
-    yield from (_listed(name, path.parent) for name in listed)
+    yield from (_listed(name.encode(), path.parent) for name in listed)
 
 
 def _stdin() -> Iterator[Entry]:
     """Paths, one a line; or the bytes of one image."""
     content = sys.stdin.buffer.read()
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
+    if b"\0" in content or kind(content[:HEAD]):
         yield Entry("stdin", "the image on stdin", lambda: content)
     else:
-        yield from (_listed(line.strip(), Path()) for line in text.splitlines() if line.strip())
+        yield from (_listed(line.strip(), Path()) for line in content.splitlines() if line.strip())
 
 
-def _listed(name: str, folder: Path) -> Entry:
+def _listed(written: bytes, folder: Path) -> Entry:
+    """written: a path as the file system has it, in UTF-8 mostly, whatever the locale."""
+    name = os.fsdecode(written)
     path = folder / name
     return _file(path, PurePosixPath(name).name if leads_outside(name) else os.path.normpath(name))
 

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import subprocess
 import sys
 import zipfile
 
@@ -112,6 +113,33 @@ def test_a_list_in_another_encoding_is_refused_by_its_name(place, text):
     (place / "list.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"list.csv: not a CSV in UTF-8 \(byte 0xe. in line [23]\); save it as CSV"):
         names("list.csv")
+
+
+@pytest.mark.parametrize("way", ["folder", "pattern", "stdin", "named"])
+def test_a_name_that_is_no_text_is_reported_and_stops_nothing(place, monkeypatch, way):
+    """As of a disk from a Latin-1 machine: results and tables could not hold it."""
+    (place / "latin").mkdir()
+    for name in (b"latin/L\xe4sion.jpg", "latin/Läsion.png".encode()):
+        (place / os.fsdecode(name)).write_bytes(b"x")
+    source = {"folder": "latin", "pattern": "latin/*", "stdin": "-", "named": os.fsdecode(b"latin/L\xe4sion.jpg")}[way]
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO("latin/Läsion.png\n".encode() + b"latin/L\xe4sion.jpg"))
+    )
+    found = entries([source], place / "out")
+    assert [entry.name.removeprefix("latin/") for entry in found if not entry.problem] == ["Läsion"][: way != "named"]
+    (problem,) = (entry.problem for entry in found if entry.problem)
+    assert problem.startswith(r"latin/L\xe4sion.jpg: its name is not text in UTF-8 as utf-8 reads it; rename it")
+
+
+def test_in_a_locale_that_cannot_say_them_names_are_reported(place):
+    (place / "Läsion.png").write_bytes(b"x")
+    script = "from pathlib import Path; from hymunet.prediction.sources import entries; e, = entries(['.'], Path('o'));"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    (place / "scans").rename(place.parent / "elsewhere")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script} print(e.problem)"], env=environment, capture_output=True, text=True
+    )
+    assert r"L\xc3\xa4sion.png: its name is not text in UTF-8 as ascii reads it; rename it, or set" in done.stdout, done
 
 
 @pytest.mark.parametrize(
