@@ -143,10 +143,11 @@ def run_show_augment(arguments: argparse.Namespace) -> None:
     from hymunet import params
     from hymunet.data.feed.augment import Recipe
     from hymunet.data.feed.dataset import TrainingData
-    from hymunet.data.feed.sheet import write_sheet
+    from hymunet.data.feed.sheet import require_free, write_sheet
 
     if arguments.images < 1 or arguments.epochs < 1:
         raise ValueError(f"--images {arguments.images} and --epochs {arguments.epochs} must be at least 1")
+    require_free(arguments.output)
     train = params.load(arguments.params, "train").train
     data = TrainingData(arguments.prepared, arguments.split)
     write_sheet(data, Recipe.of(train), train.seed, arguments.images, arguments.epochs, arguments.output)
@@ -186,16 +187,22 @@ def run_summary(arguments: argparse.Namespace) -> None:
     from hymunet.registry.client import REGISTER
 
     evaluation, registration = arguments.reports / "evaluation", arguments.reports / "registration/registration.json"
-    test = evidence.read(evaluation / "metrics.json", "run the pipeline first: dvc repro")["test"]
+    metrics, again = evaluation / "metrics.json", "run the pipeline first: dvc repro"
+    record = evidence.read(metrics, again)
     version = evidence.read(registration, f"register the model: {REGISTER}")
-    registered = version.get("metrics_sha256") == evidence.sha256(evaluation / "metrics.json")
+    registered = version.get("metrics_sha256") == evidence.sha256(metrics)
     for name, label in (("dice", "Dice"), ("iou", "IoU"), ("precision", "precision"), ("hd95", "HD95, pixels")):
-        mean, low, high = (test[name][key] for key in ("mean", "low", "high"))
+        mean, low, high = (evidence.field(record, metrics, again, "test", name, key) for key in ("mean", "low", "high"))
         print(f"test {label:<14}{mean:8.4f}   (95 % CI {low:.4f} to {high:.4f})")
-    print(f"over {test['images']} images, {test['missed']} missed altogether")
+    images, missed = (evidence.field(record, metrics, again, "test", key) for key in ("images", "missed"))
+    print(f"over {images} images, {missed} missed altogether")
     print(f"report       {evaluation / 'report.html'}")
     if registered:
-        print(f"model        {version['name']} version {version['version']} in {version['registry']}")
+        name, number, where = (
+            evidence.field(version, registration, f"register the model: {REGISTER}", key)
+            for key in ("name", "version", "registry")
+        )
+        print(f"model        {name} version {number} in {where}")
     else:
         print(f"model        not registered: {registration} is of another evaluation; register this one: {REGISTER}")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,31 @@ def read(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError(f"{path}: expected a record, found {type(record).__name__}; {remedy}")
     return record
+
+
+def field(record: dict[str, Any], place: Path, remedy: str, *keys: str) -> Any:
+    """What a record holds under these keys, one below the other; ValueError naming its file where there is none."""
+    for key in keys:
+        if not isinstance(record, dict) or key not in record:
+            raise ValueError(f"{place}: holds no {'.'.join(keys)}, as a record of another kind or version; {remedy}")
+        record = record[key]
+    return record
+
+
+def require_free(folder: Path, names: Collection[str], record: str, key: str) -> None:
+    """Raises ValueError where files of these names lie in the folder and its own record, which has this key, does not:
+    they are somebody else's, and would be overwritten."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is no folder; name one with --output")
+    there = sorted(name for name in names if (folder / name).exists())
+    try:
+        ours = key in read(folder / record, "")
+    except ValueError:
+        ours = False
+    if there and not ours:
+        raise ValueError(
+            f"{folder}: holds {', '.join(there)}, not written by this command; name another folder with --output"
+        )
 
 
 def require(place: Path, record: dict[str, Any], key: str, other: Path, found: str, remedy: str) -> None:

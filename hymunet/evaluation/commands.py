@@ -6,7 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hymunet import evidence
+
 Parser = argparse.ArgumentParser
+EVALUATION = ("metrics.json", "per_image.csv", "panel.png", "report.html")
+COMPARISON = ("comparison.html", "comparison.md", "comparison.json")
 Opener = Callable[[str, Path | None], tuple[Any, str]]  # address and evaluation -> segmenter, and by whose authority
 
 
@@ -28,6 +32,7 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
 
 def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     _require("jinja2", "matplotlib", "scipy")
+    evidence.require_free(arguments.output, EVALUATION, "metrics.json", "test_images_sha256")
 
     from hymunet.evaluation import external
 
@@ -54,6 +59,7 @@ def add_compare(verb: Parser) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> None:
     _require("jinja2")
+    evidence.require_free(arguments.output, COMPARISON, "comparison.json", "verdict")
 
     from hymunet.evaluation.report import comparison
 
@@ -77,6 +83,8 @@ def add_submission(verb: Parser, opener: Opener) -> None:
 def run_submission(arguments: argparse.Namespace, opener: Opener) -> None:
     if arguments.output.suffix.lower() != ".zip":
         raise ValueError(f"{arguments.output}: name a file that ends with .zip")
+    if arguments.output.exists():
+        raise ValueError(f"{arguments.output}: exists; name another file, or remove it")
 
     from hymunet.evaluation import submission
 

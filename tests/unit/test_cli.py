@@ -177,8 +177,19 @@ def test_show_augment_draws_training_images_alone(tmp_path, capsys):
     drawn_over = (first == (0, 255, 0)).all(-1)
     assert (first[~drawn_over] == np.load(inputs.prepared / "images.npy")[0][~drawn_over]).all()
     assert (sheet[:32, 36:68] != first).any()
+    again = ["show-augment", "--params", str(strong), *where, "--images", "1", "--epochs", "1"]
+    assert cli.main(again) == 0, "a sheet of ours is replaced"
+    capsys.readouterr()
+    for name in ("photo.png", "notes.txt", "folder"):
+        (tmp_path / name).mkdir() if name == "folder" else (tmp_path / name).write_bytes(b"mine")
+        assert cli.main([*again, "--output", str(tmp_path / name)]) == 1
+        assert f"{name}: exists, and was not written by this command" in capsys.readouterr().err
+    assert (tmp_path / "photo.png").read_bytes() == b"mine"
     assert cli.main(["show-augment", "--params", str(strong), *where, "--images", "0"]) == 1
     assert "--images 0 and --epochs 7 must be at least 1" in capsys.readouterr().err
+
+
+ESTIMATES = {key: {"mean": 0.9, "low": 0.8, "high": 1.0} for key in ("dice", "iou", "precision", "hd95")}
 
 
 def test_summary_says_scores_report_and_version(tmp_path, capsys):
@@ -208,6 +219,34 @@ def test_summary_says_scores_report_and_version(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "version 3" not in said
     assert "registration.json is of another evaluation; register this one: dvc repro register" in said
+
+
+RECORDS = {  # what metrics.json and registration.json hold -> what is said
+    "empty": (
+        {},
+        {},
+        "metrics.json: holds no test.dice.mean, as a record of another kind or version; run the pipeline",
+    ),
+    "another kind": ({"test": [1]}, {}, "metrics.json: holds no test.dice.mean"),
+    "a number for an estimate": ({"test": {"dice": 0.9}}, {}, "metrics.json: holds no test.dice.mean"),
+    "no counts": ({"test": ESTIMATES}, {}, "metrics.json: holds no test.images"),
+    "no version": ({"test": {**ESTIMATES, "images": 9, "missed": 0}}, {}, "registration.json: holds no name"),
+    "no JSON": (None, {}, "metrics.json: not valid JSON"),
+    "a list": ([], {}, "metrics.json: expected a record, found list"),
+}
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_summary_of_records_that_are_none_is_one_line(case, tmp_path, capsys):
+    metrics, registration, message = RECORDS[case]
+    for folder in ("evaluation", "registration"):
+        (tmp_path / folder).mkdir()
+    text = "{" if metrics is None else json.dumps(metrics)
+    (tmp_path / "evaluation/metrics.json").write_text(text)
+    registration = {**registration, "metrics_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    (tmp_path / "registration/registration.json").write_text(json.dumps(registration))
+    assert cli.main(["summary", "--reports", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
 
 
 def fail(error):

@@ -179,3 +179,36 @@ def test_writers_of_one_file_do_not_mix(tmp_path):
         list(pool.map(lambda content: atomic.write(tmp_path / "file", content), contents * 4))
     assert (tmp_path / "file").read_text() in contents
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+FOLDERS = {  # what lies in an output folder -> what is said; None: it is written
+    "nothing": ({}, None),
+    "another's files": ({"photo.jpg": "x"}, None),
+    "ours": ({"metrics.json": '{"test_images_sha256": "a"}', "report.html": "x"}, None),
+    "a report of somebody's": ({"report.html": "x"}, "holds report.html, not written by this command; name another"),
+    "metrics of another program": (
+        {"metrics.json": '{"loss": 1}', "report.html": "x"},
+        "holds metrics.json, report.html, not written by this command",
+    ),
+    "metrics that are no JSON": ({"metrics.json": "loss: 1"}, "holds metrics.json, not written"),
+    "a list": ({"metrics.json": "[]"}, "holds metrics.json, not written"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_only_an_own_folder_is_written_into_again(case, tmp_path):
+    files, message = FOLDERS[case]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    places = (tmp_path, ("metrics.json", "report.html"), "metrics.json", "test_images_sha256")
+    if message is None:
+        evidence.require_free(*places)
+        return
+    with pytest.raises(ValueError, match=message):
+        evidence.require_free(*places)
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises(ValueError, match="x: is no folder; name one with --output"):
+        evidence.require_free(tmp_path / "x", (), "metrics.json", "y")

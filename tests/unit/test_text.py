@@ -19,7 +19,7 @@ def in_the_locale_s_encoding(tree: ast.AST) -> list[int]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
             continue
-        if ast.unparse(node.func) in ("os.open", "self._zip.open", "Image.open"):  # bytes alone
+        if ast.unparse(node.func) in ("os.open", "self._zip.open", "opened.open", "Image.open"):  # bytes alone
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         position = 0 if isinstance(node.func, ast.Attribute) else 1

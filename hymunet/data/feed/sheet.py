@@ -11,6 +11,7 @@ from hymunet.data.feed.dataset import TrainingData
 from hymunet.data.feed.on_workers import WorkerAugment
 
 CONTOUR = (0, 255, 0)
+MARK = b"hymunet show-augment"  # behind the PNG's end: tells a sheet of ours from a picture of somebody's
 GAP = 4  # pixels between the tiles
 
 
@@ -26,7 +27,13 @@ def write_sheet(data: TrainingData, recipe: Recipe, seed: int, images: int, epoc
         rows.append(_side_by_side([_outlined(*pair) for pair in pairs], axis=1))
     sheet = _side_by_side(rows, axis=0)
     encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
-    atomic.write(output, encoded.tobytes())
+    atomic.write(output, encoded.tobytes() + MARK)
+
+
+def require_free(output: Path) -> None:
+    """Raises ValueError for a file that is not a sheet of ours."""
+    if output.is_dir() or (output.exists() and not output.read_bytes().endswith(MARK)):
+        raise ValueError(f"{output}: exists, and was not written by this command; name another file with --output")
 
 
 def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
