@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hymunet.evaluation.ruler import has_ruler
+
 SIDE = 256  # pixels: larger images are looked at in this size
-TICKS = 7  # evenly spaced strokes in a line that make a ruler
-ANGLES = 24
 
 
 def appearance(image: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -23,12 +23,13 @@ def appearance(image: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     if mask.shape != image.shape[:2]:
         mask = np.asarray(cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    hair, strokes = _thin_dark_lines(image)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    hair, strokes = _thin_dark_lines(grey)
     return {
         "contrast": _contrast(lab, mask),
         "hair": hair,
-        "ruler": _is_ruler(strokes, image.shape[0]),
-        "sticker": _sticker(lab),
+        "ruler": has_ruler(grey, mask, strokes),
+        "sticker": _sticker(lab, mask),
     }
 
 
@@ -47,9 +48,8 @@ def _disc(reach: int) -> np.ndarray:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
 
 
-def _thin_dark_lines(image: np.ndarray) -> tuple[float, np.ndarray]:
+def _thin_dark_lines(grey: np.ndarray) -> tuple[float, np.ndarray]:
     """The share of the image under long ones, which are hair, and the centres (n, 2) x, y of short ones."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     side = len(grey)
     width = max(3, side // 24) | 1
     dark = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, _disc(width // 2))
@@ -63,28 +63,12 @@ def _thin_dark_lines(image: np.ndarray) -> tuple[float, np.ndarray]:
     return round(float(area[long].sum() / lines.size), 5), centres[short]
 
 
-def _is_ruler(centres: np.ndarray, side: int) -> bool:
-    """Whether enough of the points lie in one line at even distances."""
-    if not TICKS <= len(centres) <= 400:
-        return False
-    for angle in np.arange(ANGLES) * (np.pi / ANGLES):
-        along = centres @ (np.cos(angle), np.sin(angle))
-        across = centres @ (-np.sin(angle), np.cos(angle))
-        band = np.floor(across / (side / 40)).astype(int)
-        for one in np.unique(band):
-            gaps = np.diff(np.sort(along[(band == one) | (band == one + 1)]))
-            gaps = gaps[gaps > side / 100]
-            if len(gaps) < TICKS - 1:
-                continue
-            even = np.abs(gaps - np.median(gaps)) < 0.2 * np.median(gaps)
-            if even.sum() >= TICKS - 1 and even.mean() > 0.6:
-                return True
-    return False
-
-
-def _sticker(lab: np.ndarray) -> bool:
-    """Strongly blue, green or violet patches: no colour of skin or lesion."""
+def _sticker(lab: np.ndarray, mask: np.ndarray) -> bool:
+    """Strongly blue, green or violet patches, ink as well: no colour of skin or lesion, nor that of the light."""
     a, b = lab[..., 1], lab[..., 2]
-    foreign = ((b < -12) | (a < -14)) & (np.hypot(a, b) > 18) & (lab[..., 0] > 20)
+    bright = lab[..., 0] > 20
+    skin = bright & (mask == 0)
+    around = np.median(lab[skin], axis=0) if skin.any() else np.zeros(3, np.float32)
+    foreign = ((b < -12) | (a < -14)) & (np.hypot(a, b) > 18) & (np.hypot(a - around[1], b - around[2]) > 20) & bright
     solid = cv2.erode(foreign.astype(np.uint8), np.ones((3, 3), np.uint8))
     return bool(cv2.countNonZero(solid) > 0.004 * solid.size)

@@ -19,10 +19,9 @@ def distances(first: np.ndarray, second: np.ndarray) -> Distances:
     first, second: uint8 (H, W) of 0 and 1, contiguous. Distances are square roots of whole numbers, so that they are
     the same everywhere; OpenCV's transform gives float32, and its last bit depends on where the buffer lies in memory.
     """
-    contours = contour(first), contour(second)
-    if not all(map(cv2.countNonZero, contours)):
+    if not cv2.countNonZero(first) or not cv2.countNonZero(second):
         return np.empty(0), np.empty(0)
-    return (_built() or by_tree)(*contours)
+    return (_built() or by_tree)(first, second)
 
 
 def contour(mask: np.ndarray) -> np.ndarray:
@@ -31,10 +30,10 @@ def contour(mask: np.ndarray) -> np.ndarray:
 
 
 def by_tree(first: np.ndarray, second: np.ndarray) -> Distances:
-    """Between two contours without the C++ part, more slowly."""
+    """The same without the C++ part, more slowly."""
     from scipy.spatial import cKDTree
 
-    points = [np.argwhere(contour) for contour in (first, second)]
+    points = [np.argwhere(contour(mask)) for mask in (first, second)]
     trees = [cKDTree(one, balanced_tree=False) for one in points]
     return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
 
@@ -42,22 +41,18 @@ def by_tree(first: np.ndarray, second: np.ndarray) -> Distances:
 @functools.cache
 def _built() -> Callable[[np.ndarray, np.ndarray], Distances] | None:
     try:
-        function = ctypes.CDLL(str(LIBRARY)).hymunet_nearest
+        function = ctypes.CDLL(str(LIBRARY)).hymunet_distances
     except (OSError, AttributeError):
         return None
-    function.restype = None
-    function.argtypes = [*[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2]
+    function.restype = ctypes.c_int64
+    function.argtypes = [*[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 3]
 
     def compute(first: np.ndarray, second: np.ndarray) -> Distances:
-        scratch = np.empty(first.shape, np.int32)
-        a, b, room = (_address(array) for array in (first, second, scratch))
-
-        def directed(contour: np.ndarray, start: int, end: int) -> np.ndarray:
-            squared = np.empty(cv2.countNonZero(contour), np.int64)
-            function(start, end, *contour.shape, room, _address(squared))
-            return np.sqrt(squared)
-
-        return directed(first, a, b), directed(second, b, a)
+        scratch, found = np.empty(6 * first.size, np.uint8), np.empty(2 * first.size)
+        total = ctypes.c_int64()
+        places = [_address(array) for array in (first, second, scratch, found)]
+        count = function(*places[:2], *first.shape, *places[2:], ctypes.byref(total))
+        return found[:count].copy(), found[count : total.value].copy()
 
     return compute
 

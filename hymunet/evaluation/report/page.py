@@ -17,7 +17,7 @@ from hymunet.evaluation.slices import Members
 from hymunet.evaluation.thumbnails import Thumbnail
 
 HERE = Path(__file__).parent
-PAGE, GALLERY, STYLE, SCRIPT = "page.html", "gallery.html", "style.css", "script.js"
+FRAME, PAGE, GALLERY, STYLE, SCRIPT = "frame.html", "page.html", "gallery.html", "style.css", "script.js"
 SIDES = {300: 256, 1500: 192, 5000: 128}  # up to how many cases: pixels of a picture
 CASES = '<script type="application/json" id="cases">'
 
@@ -72,7 +72,13 @@ def render(template: str, **values: Any) -> str:
     )
     parts = {"style": Markup((HERE / STYLE).read_text("utf-8")), "script": Markup((HERE / SCRIPT).read_text("utf-8"))}
     return environment.get_template(template).render(
-        **parts, gallery=GALLERY, scores=names.SCORES, digits=names.digits, interval=plots.interval, **values
+        **parts,
+        frame=FRAME,
+        gallery=GALLERY,
+        scores=names.SCORES,
+        digits=names.digits,
+        interval=plots.interval,
+        **values,
     )
 
 
