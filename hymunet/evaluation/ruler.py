@@ -45,7 +45,8 @@ def _is_comb(points: np.ndarray, side: int) -> bool:
     counts, edges = np.histogram(across, bins=int(width))
     offset = across - edges[counts.argmax()] - 0.5
     from_back = np.abs(offset)
-    if abs(np.mean(np.sign(offset[from_back > 2]))) < ONE_SIDE:
+    sides = np.sign(offset[from_back > 2])
+    if abs(sides.sum()) <= ONE_SIDE * len(sides):
         return False
     if len(np.unique(along[from_back <= 1.2].astype(int))) < 0.95 * length:
         return False

@@ -58,6 +58,8 @@ def test_every_slice_has_its_number_interval_and_warning():
             ["id,age", *(f"{i:02},{i}" for i in range(30))],
             {"up to 9.66667": 10, "9.66667 to 19.3333": 10, "over 19.3333": 10, "(empty)": 10},
         ),
+        (["id;device;note", "00;A;7,5", "01;B;"], {"(empty)": 38, "A": 1, "B": 1}),
+        (["id\tdevice", "00\tA"], {"(empty)": 39, "A": 1}),
         (["id,site", *(f"{i:02},place {i % 20}" for i in range(40))], {"(others)": 18}),
     ],
 )
@@ -66,7 +68,7 @@ def test_own_columns_by_value_by_thirds_or_the_most_frequent(tmp_path, lines, ex
     path = tmp_path / "own.csv"
     path.write_text("\n".join(lines) + "\n")
     own = read_columns(path, [row["id"] for row in table])
-    (values,) = (members(table, own)[name] for name in own)
+    values = members(table, own)[next(iter(own))]
     found = {value: len(positions) for value, positions in values.items()}
     assert {value: found[value] for value in expected} == expected
     assert sum(found.values()) == 40

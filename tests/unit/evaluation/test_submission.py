@@ -176,6 +176,7 @@ WRONG = {
     "a damaged one": (["--images", "damaged"], "damaged: ISIC_0000001.jpg is a truncated or damaged JPEG"),
     "one twice": (["--images", "twice"], "ISIC_0000002 is there twice"),
     "no ZIP": (["--images", "masks", "--output", "ours.tar"], "ours.tar: name a file that ends with .zip"),
+    "a ZIP of somebody's": (["--images", "masks", "--output", "input.zip"], "input.zip: exists; name another file, or"),
 }
 
 
