@@ -46,6 +46,8 @@ def run_serve(arguments: argparse.Namespace) -> None:
     limits = Limits(**{field: getattr(arguments, field) for field in Limits.__dataclass_fields__})
     if arguments.follow_seconds <= 0 or arguments.drain_seconds < 0:
         raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0")
+    if not 0 <= arguments.port <= 65535:
+        raise ValueError(f"--port {arguments.port} must be in 0..65535 (0: one that is free)")
     places = (arguments.host, arguments.port, arguments.follow_seconds, arguments.drain_seconds)
     serve(arguments.model, *places, limits, arguments.weights_sha256)
 

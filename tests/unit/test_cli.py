@@ -221,6 +221,12 @@ def test_summary_says_scores_report_and_version(tmp_path, capsys):
     assert "registration.json is of another evaluation; register this one: dvc repro register" in said
 
 
+@pytest.mark.parametrize("port", ["-1", "65536", "99999"])
+def test_a_port_that_cannot_be_is_one_line(port, capsys):
+    assert cli.main(["serve", "--model", "none", "--port", port]) == 1
+    assert f"--port {port} must be in 0..65535" in capsys.readouterr().err
+
+
 RECORDS = {  # what metrics.json and registration.json hold -> what is said
     "empty": (
         {},
