@@ -152,6 +152,7 @@ class Promote(Section):
     max_leaked: Annotated[int, Field(ge=0)]
     max_decisions: Count
     reproducible: bool
+    contract: bool
 
 
 class Params(Section):

@@ -28,9 +28,15 @@ WORST = 5  # slices that the card names
 
 
 def card(
-    name: str, info: dict[str, Any], evaluation: dict[str, Any], split: dict[str, Any], code: dict[str, str]
+    name: str,
+    info: dict[str, Any],
+    evaluation: dict[str, Any],
+    split: dict[str, Any],
+    code: dict[str, str],
+    spent: str = "",
 ) -> str:
-    """Markdown. info: model.json; evaluation: metrics.json; split: split.json; code: where the version comes from."""
+    """Markdown. info: model.json; evaluation: metrics.json; split: split.json; code: where the version comes from;
+    spent: what its training took, in a sentence."""
     test, model, size = evaluation["test"], info["model"], info["image_size"]
     rows = "\n".join(
         f"| {NAMES[key]} | {test[key]['mean']:.4f} | {test[key]['low']:.4f} to {test[key]['high']:.4f} | "
@@ -68,6 +74,9 @@ Trained and tested on {images}; source `{evaluation["source"]}`.
 Split `{split["protocol"]}`, seed {split["seed"]}: {sizes}.
 Licence of the images: {LICENCES.get(evaluation["source"], "what their owner says")}. It binds what is made from them.
 Weights chosen by validation Dice {info["validation_dice"]:.4f} in epoch {info["epoch"]}.
+
+## Cost
+{spent or "What the training took is not known: it was not tracked."}
 
 ## Limits
 Scores hold for images like those of the test set. Other devices, people, body sites or image sizes need a test of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hymunet import params
-from hymunet.registry import gates
+from hymunet.registry import gates, single
 from hymunet.registry.evidence import Evidence
 from hymunet.registry.fetch import fetched
 from hymunet.registry.gate import Gate
@@ -58,11 +58,13 @@ def decide(
     decided = decided_before(model.ledger.entries(), images_of(versions[challenger]), challenger, champion or "")
     with ExitStack() as stack:
         found = [
-            stack.enter_context(fetched(model.client, versions[one], bool(policy.signed_by)))
-            for one in (challenger, champion)
+            stack.enter_context(fetched(model.client, versions[one], bool(policy.signed_by) or wanted))
+            for one, wanted in ((challenger, policy.contract), (champion, False))
             if one
         ]
         pair = [evidence for evidence, _ in found]
+        if policy.contract:
+            pair[0] = _run(*found[0], policy)
         if champion:
             pair = _measured(pair, [folder for _, folder in found], policy)
             if rescore and pair[0].metrics.get("test_images_sha256") != pair[1].metrics.get("test_images_sha256"):
@@ -87,6 +89,25 @@ def decided_before(entries: list[Entry], images: str, challenger: str, champion:
 
 def images_of(version: "ModelVersion") -> str:
     return version.tags.get("hymunet.test_images_sha256", "")
+
+
+def _run(version: Evidence, folder: Path, policy: params.Promote) -> Evidence:
+    """Held to its contract. Its code is run only where all files are those registered and, if asked for, signed."""
+    from hymunet.registry import contract
+
+    if version.seal is None or version.seal.problems is None:
+        return replace(version, untried="its code was not run: there is no manifest of its files; register it again")
+    if version.seal.problems:
+        return replace(version, untried=f"its code was not run: {'; '.join(version.seal.problems[:3])}")
+    signed = single.signature(version, policy.signed_by)
+    if not signed.passed:
+        return replace(version, untried=f"its code was not run: {signed.figure}")
+    if not (folder / contract.PROMISE).is_file():
+        return replace(version, untried=f"version {version.version} has no {contract.PROMISE}; register it again")
+    try:
+        return replace(version, broken=tuple(contract.broken(folder)))
+    except contract.NoEnvironment as error:
+        return replace(version, untried=str(error))
 
 
 def _measured(pair: list[Evidence], folders: list[Path], policy: params.Promote) -> list[Evidence]:

@@ -85,7 +85,8 @@ class Evidence:
     model, metrics, verdict: the records. images: id -> where it was. hashes: part -> SHA-256 of the file. test_images:
     recomputed from the files' hashes, as evaluate computes it: over the test images without those that it left out.
     cost: as measured beside the other version's; unmeasured: why it was not. rescored: metrics and scores are of the
-    other version's test images. seal: of all files, None where they were not looked at.
+    other version's test images. seal: of all files, None where they were not looked at. broken: what it does not keep
+    of its contract, None where that was not tried; untried: why.
     """
 
     version: str
@@ -103,6 +104,8 @@ class Evidence:
     unmeasured: str = ""
     rescored: bool = False
     seal: Seal | None = None
+    broken: tuple[str, ...] | None = None
+    untried: str = ""
 
     @property
     def left_out(self) -> frozenset[str]:

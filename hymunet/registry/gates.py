@@ -37,6 +37,7 @@ def judge(challenger: Evidence, champion: Evidence | None, policy: params.Promot
         "leakage": lambda: single.no_leak(challenger, policy.max_leaked),
         "reproducible": lambda: single.reproducible(challenger, policy.reproducible),
         "signature": lambda: single.signature(challenger, policy.signed_by),
+        "contract": lambda: single.contract(challenger, policy.contract),
         "Dice floor": lambda: single.floor(challenger, policy.min_dice),
         "missed": lambda: single.few_missed(challenger, policy.max_missed),
         "calibration": lambda: single.calibrated(challenger, policy.max_ece),

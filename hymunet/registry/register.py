@@ -12,10 +12,11 @@ from hymunet import atomic, evidence, metrics
 from hymunet.commit import git_commit
 from hymunet.mlflow_store.address import RUN_KEY_TAG
 from hymunet.mlflow_store.experiment import experiment_id
-from hymunet.registry import grounds, package, seal
+from hymunet.registry import contract, grounds, logged, package, seal
 from hymunet.registry.card import card
 from hymunet.registry.client import CHALLENGER, public_uri, registry
 from hymunet.registry.sbom import sbom
+from hymunet.registry.spent import spent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,8 +64,11 @@ class Candidate:
 
     @property
     def content(self) -> str:
-        """SHA-256 over weights, their description, the evaluation, what it rests on, and the code that serves them."""
-        digest = hashlib.sha256(package.code_sha256(self.name).encode())
+        """SHA-256 over weights, their description, the evaluation, what it rests on, and the code that serves them.
+
+        A version that carries no promise is other content.
+        """
+        digest = hashlib.sha256(f"{package.code_sha256(self.name)} {contract.PROMISE}".encode())
         for path in (self.model / "model.safetensors", self.model / "model.json", self.evaluation / "metrics.json"):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         for name in sorted(self.grounds):
@@ -178,16 +182,16 @@ def _find(client: "MlflowClient", name: str, content: str) -> str | None:
 
 def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path) -> str:
     """Artifacts first, the version with all its tags last: whatever fails before leaves no version."""
-    from mlflow.entities import Metric
-
     key = seal.signing_key()
     run_id = _run(client, candidate.info["run_key"])
     folder = f"model-{candidate.content[:12]}"
-    text = card(name, candidate.info, candidate.metrics, candidate.split, _origin(candidate, root))
+    origin, cost = _origin(candidate, root), spent(client, run_id)
+    text = card(name, candidate.info, candidate.metrics, candidate.split, origin, cost)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / folder
         save(candidate, path)
         (path / CARD).write_text(text, encoding="utf-8")
+        _kept(candidate, path)
         needed = [line for line in (path / "requirements.txt").read_text(encoding="utf-8").splitlines() if "==" in line]
         (path / SBOM).write_text(sbom(name, candidate.content, needed), encoding="utf-8")
         for file, content in candidate.grounds.items():
@@ -197,15 +201,25 @@ def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path)
         manifest = seal.manifest(path)
         (path / seal.MANIFEST).write_bytes(manifest)
         client.log_artifacts(run_id, str(path), folder)
-    test = candidate.metrics["test"]
-    client.log_batch(run_id, metrics=[Metric(f"test/{score}", test[score]["mean"], 0, 0) for score in metrics.SCORES])
+    model_id = logged.log(client, run_id, folder, candidate.content, candidate.metrics)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Segmentation of medical images. For research use only.")
     source = f"{client.get_run(run_id).info.artifact_uri}/{folder}"
     own = tags(candidate, root) | {seal.MANIFEST_TAG: hashlib.sha256(manifest).hexdigest()}
     own |= {seal.SIGNATURE_TAG: seal.signature(manifest, key)} if key else {}
+    own |= {logged.MODEL_TAG: model_id} if model_id else {}
     created = client.create_model_version(name, source, run_id, tags=own, description=_short(text))
     return str(created.version)
+
+
+def _kept(candidate: Candidate, folder: Path) -> None:
+    """The version in `folder` is given its promise and run. ValueError where it makes other masks than the model."""
+    from hymunet.inference import Segmenter
+
+    segmenter = Segmenter.as_tested(candidate.model, candidate.evaluation, "cpu")
+    contract.write(segmenter, folder)
+    if problems := contract.broken(folder, tolerance=0):
+        raise ValueError(f"{candidate.model}: not registered; loaded as a version, {'; '.join(problems[:3])}")
 
 
 def _short(text: str) -> str:

@@ -89,6 +89,18 @@ def signature(version: Evidence, signers: Sequence[str]) -> Gate:
     return Gate(name, seal.signer in signers, figure, threshold, "" if seal.signer in signers else why)
 
 
+def contract(version: Evidence, asked: bool) -> Gate:
+    """Run in the environment that it declares, it makes the promised masks and refuses what is no photograph."""
+    name = "contract"
+    if not asked:
+        return Gate(name, True, "not tried", NOT_ASKED)
+    if version.broken is None:
+        raise Missing(version.untried or f"version {version.version} was not run")
+    why = "what is loaded from the registry is not the model that was tested; register it again"
+    figure = "; ".join(version.broken[:3]) or "kept, in the environment that it declares"
+    return Gate(name, not version.broken, figure, "kept", why if version.broken else "")
+
+
 def floor(version: Evidence, least: float) -> Gate:
     mean = float(scores_of(version).dice.mean())
     return Gate("Dice floor", mean >= least, f"{mean:.4f}", f"at least {least:g}")

@@ -20,6 +20,7 @@ POLICY = params.Promote(
     max_leaked=0,
     max_decisions=20,
     reproducible=True,
+    contract=False,
     max_ece=0.1,
     max_shift_drop=None,
     max_slower=None,

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hymunet import cli, params
+from hymunet import cli, evidence, params
 from hymunet.evaluation.evaluate import evaluate
-from hymunet.registry import client
+from hymunet.registry import client, register
 from hymunet.registry.client import CHALLENGER, CHAMPION
 from tests.support.scored_versions import TAGS, images_tested, write_version
 
@@ -23,6 +23,17 @@ def evaluated_project(finished_training, tmp_path_factory):
     paths = ("artifacts/model", "data/prepared", "data/split/split.csv", "reports/training", "reports/evaluation")
     evaluate(*(root / path for path in paths), section)
     return root
+
+
+@pytest.fixture(scope="session")
+def saved(evaluated_project, tmp_path_factory):
+    """The model in MLflow's format, as it is registered."""
+    root = evaluated_project
+    records = ("artifacts/model/model.json", "reports/evaluation/metrics.json", "data/split/split.json")
+    read = [evidence.read(root / path, "") for path in records]
+    target = tmp_path_factory.mktemp("saved") / "version"
+    register.save(register.Candidate(root / "artifacts/model", root / "reports/evaluation", *read), target)
+    return target
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +89,7 @@ def command(name, capsys, tmp_path):
     text = (ROOT / "profiles/paper.yaml").read_text()
     for key in ("max_slower", "max_larger"):  # these versions hold no weights that run
         text = text.replace(f"{key}: 1.5", f"{key}: null")
+    text = text.replace("contract: true", "contract: false")
     parameters.write_text(text)
 
     def command(action, *arguments):

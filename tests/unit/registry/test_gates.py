@@ -8,6 +8,7 @@ import pytest
 
 from hymunet.registry import evidence, gates, pair
 from hymunet.registry.evidence import Cost, Evidence, Image, Scores
+from hymunet.registry.seal import Seal
 from tests.support.scored_versions import COMMIT, LOCK, POLICY, TAGS, sha256, write_version
 
 SUPERIOR = POLICY.model_copy(update={"rule": "superiority"})
@@ -165,7 +166,7 @@ def test_the_first_champion_passes_the_gates_that_need_no_other(champion):
     verdict = gates.judge(champion, None, SUPERIOR, 0)
     assert verdict.passed
     assert verdict.difference is None
-    assert len(verdict.gates) == 10
+    assert len(verdict.gates) == 11
 
 
 def test_two_versions_that_left_out_the_same_images_are_compared_on_the_others(tmp_path):
@@ -212,6 +213,34 @@ def test_behaviour_is_the_largest_loss_under_a_change(champion, tmp_path, bound,
     verdict = gates.judge(evidence.read("2", TAGS, tmp_path), champion, policy, 0)
     assert {gate.name for gate in verdict.failed} == (set() if passed else {"behaviour"})
     assert next(gate for gate in verdict.gates if gate.name == "behaviour").figure == figure
+
+
+@pytest.mark.parametrize(
+    ("found", "passed", "figure"),
+    [
+        ({"broken": ()}, True, "kept, in the environment that it declares"),
+        ({"broken": ("one: masks are int64 (1, 64, 64)",)}, False, "one: masks are int64 (1, 64, 64)"),
+        ({"untried": "its requirements cannot be installed"}, False, "not known"),
+        ({}, False, "not known"),
+    ],
+)
+def test_a_contract_that_is_broken_or_was_not_tried_is_refused(champion, tmp_path, found, passed, figure):
+    write_version(tmp_path, BETTER)
+    challenger = replace(evidence.read("2", TAGS, tmp_path), **found)
+    verdict = gates.judge(challenger, champion, POLICY.model_copy(update={"contract": True}), 0)
+    assert {gate.name for gate in verdict.failed} == (set() if passed else {"contract"})
+    assert next(gate.figure for gate in verdict.gates if gate.name == "contract") == figure
+
+
+@pytest.mark.parametrize(
+    ("seal", "passed"),
+    [(Seal((), "key"), True), (Seal(()), False), (Seal((), "other"), False), (Seal(("a was changed",), "key"), False)],
+)
+def test_unsigned_or_changed_after_signing_is_refused(champion, tmp_path, seal, passed):
+    write_version(tmp_path, BETTER)
+    challenger = replace(evidence.read("2", TAGS, tmp_path), seal=seal)
+    verdict = gates.judge(challenger, champion, POLICY.model_copy(update={"signed_by": ["key"]}), 0)
+    assert {gate.name for gate in verdict.failed} == (set() if passed else {"signature"})
 
 
 COSTLY = POLICY.model_copy(update={"max_slower": 1.5, "max_larger": 1.5})
@@ -318,6 +347,21 @@ def test_of_a_hundred_models_equal_but_for_noise_five_at_most_are_called_superio
     rng = np.random.default_rng(7)
     won = sum(passes(equal_but_for_noise(2, rng), equal_but_for_noise(1, rng)) for _ in range(100))
     assert won <= 5
+
+
+def test_of_a_hundred_models_equal_but_for_noise_five_at_most_win_on_the_same_images(champion, tmp_path):
+    """As for a team that registers every seed it trains: by whole verdicts, and from the twenty-first on by none."""
+    rng = np.random.default_rng(11)
+    write_version(tmp_path, BASE)
+    equal = evidence.read("2", TAGS, tmp_path)
+
+    def wins(decided):
+        noisy = np.clip(BASE + rng.normal(0, 0.02, len(BASE)), 0, 1)
+        challenger = replace(equal, scores=replace(equal.scores, dice=noisy, native=noisy))
+        return gates.judge(challenger, champion, SUPERIOR, decided).passed
+
+    assert sum(wins(decided) for decided in range(SUPERIOR.max_decisions)) <= 5
+    assert not any(pair.use(decided, SUPERIOR.max_decisions).passed for decided in range(20, 100))
 
 
 def test_tried_until_it_wins_on_one_set_noise_seldom_wins():

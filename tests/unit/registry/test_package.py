@@ -5,28 +5,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hymunet import evidence
 from hymunet.inference import Segmenter
-from hymunet.registry import package, register
+from hymunet.registry import contract, package, register
+from hymunet.registry.fetch import fetched
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def saved(evaluated_project, tmp_path_factory):
-    """The model in MLflow's format, as it is registered."""
-    root = evaluated_project
-    records = ("artifacts/model/model.json", "reports/evaluation/metrics.json", "data/split/split.json")
-    read = [evidence.read(root / path, "") for path in records]
-    target = tmp_path_factory.mktemp("saved") / "version"
-    register.save(register.Candidate(root / "artifacts/model", root / "reports/evaluation", *read), target)
-    return target
 
 
 def test_no_code_of_data_sets_training_or_the_registry_is_shipped(saved):
@@ -65,38 +53,66 @@ def test_code_that_serves_is_content_and_other_code_is_not(file, counts, tmp_pat
 
 PREDICT = """
 import sys
+
+def no_pickle(event, arguments):
+    if event == "pickle.find_class":
+        raise RuntimeError(f"something was unpickled: {arguments}")
+
+sys.addaudithook(no_pickle)
 import mlflow, numpy as np
-model = mlflow.pyfunc.load_model(sys.argv[1])
-np.save("masks.npy", model.predict(np.load("images.npy")))
+model = mlflow.pyfunc.load_model("models:/in-its-own-environment/1")
+images = np.load("images.npy")
+np.save("masks.npy", model.predict(images))
+segmenter = model.unwrap_python_model().segmenter
+np.save("probabilities.npy", segmenter.probabilities(np.load("grid.npy")))
 import hymunet
 print(hymunet.__file__)
+import pickle
+try:
+    pickle.loads(pickle.dumps(no_pickle))
+except RuntimeError:
+    print("pickle is forbidden")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.timeout(900)
-def test_a_version_predicts_in_the_environment_that_it_declares(saved, evaluated_project, tmp_path):
-    """A fresh environment from its own requirements.txt, and no code but the version's."""
-    uv = shutil.which("uv")
-    if uv is None:
+def test_loaded_from_the_registry_it_is_the_trained_model_bit_for_bit(
+    evaluated_project, registry, tmp_path, monkeypatch
+):
+    """In a fresh environment from its own requirements.txt, with no code but its own, and pickle forbidden."""
+    if shutil.which("uv") is None:
         pytest.skip("uv is not installed: no fresh environment can be made in reasonable time")
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    environment |= {"UV_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", ""), "MLFLOW_DISABLE_TELEMETRY": "true"}
-    python = tmp_path / "venv/bin/python"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(saved / "requirements.txt")]
-    done = subprocess.run(install, env=environment, capture_output=True, text=True)
-    if done.returncode and any(words in done.stderr for words in ("error sending request", "Failed to fetch", "dns")):
-        pytest.skip(f"no package index answers: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
-    images = np.random.default_rng(0).integers(0, 256, (2, 50, 70, 3), dtype=np.uint8)
+    monkeypatch.setenv("UV_FIND_LINKS", os.environ.get("PIP_FIND_LINKS", ""))
+    root = Path(shutil.copytree(evaluated_project, tmp_path / "project"))
+    places = ("artifacts/model", "reports/evaluation", "data/split/split.json", "reports/registration")
+    register.register("in-its-own-environment", *(root / place for place in places), root)
+    version = registry.get_model_version("in-its-own-environment", "1")
+    with fetched(registry, version, whole=True) as (_, folder):
+        try:
+            python = contract.fresh(folder, tmp_path / "venv", [])
+        except contract.NoEnvironment as error:
+            if any(words in str(error) for words in ("error sending request", "Failed to fetch", "dns")):
+                pytest.skip(f"no package index answers: {error}")
+            raise
+        assert contract._run(python, folder, 0) == {"unmet": [], "problems": []}
+    rng = np.random.default_rng(0)
+    trained = Segmenter.as_tested(root / "artifacts/model", root / "reports/evaluation", "cpu")
+    images = rng.integers(0, 256, (2, 50, 70, 3), dtype=np.uint8)
+    grid = rng.integers(0, 256, (2, *[trained.image_size] * 2, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    command = [str(python), "-P", "-c", PREDICT, str(saved)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    np.save(tmp_path / "grid.npy", grid)
+    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    kept |= {"MLFLOW_DISABLE_TELEMETRY": "true", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([python, "-P", "-c", PREDICT], cwd=tmp_path, env=kept, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert str(saved) in done.stdout, "the code came with the version"
-    expected = Segmenter.load(evaluated_project / "artifacts/model").masks(list(images))
-    np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), np.stack(expected))
+    code, forbidden = done.stdout.splitlines()[-2:]
+    assert not code.startswith(str(ROOT)), "the code came with the version"
+    assert forbidden == "pickle is forbidden"
+    np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), np.stack(trained.masks(list(images))))
+    found, expected = np.load(tmp_path / "probabilities.npy"), trained.probabilities(grid)
+    assert found.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,10 @@ def test_the_same_content_gives_one_version_which_says_all_about_itself(registry
     (project / "dvc.lock").write_text("stages: {train: {cmd: x}}\n")
     experiment = registry.create_experiment("elsewhere")
     info = json.loads((project / "artifacts/model/model.json").read_text())
-    training = registry.create_run(experiment, tags={"hymunet.run_key": info["run_key"]}).info.run_id
+    tags = {"hymunet.run_key": info["run_key"], "hymunet.device": "NVIDIA H200"}
+    training = registry.create_run(experiment, tags=tags).info.run_id
+    for epoch, minute in enumerate((60, 100, 140, 1000, 1040)):  # 40 minutes an epoch, and a night between two
+        registry.log_metric(training, "epoch", epoch + 1, minute * 60_000, epoch)
 
     first, second = run("once", project), run("once", project)
 
@@ -70,7 +73,18 @@ def test_the_same_content_gives_one_version_which_says_all_about_itself(registry
     assert version.tags["hymunet.git_commit"] == "unknown", "the copy is no repository"
     assert f"{dice['mean']:.4f}" in version.description
     assert "not a medical device" in version.description
+    assert "Training took 4.7 hours over 5 epochs on NVIDIA H200. Energy was not measured." in version.description
     assert registry.get_run(training).data.metrics["test/dice"] == pytest.approx(dice["mean"])
+    images = metrics["test_images_sha256"][:36]
+    scores = registry.get_logged_model(version.tags["hymunet.logged_model"]).metrics
+    assert {score.key: score.value for score in scores}["test/dice"] == pytest.approx(dice["mean"])
+    assert {score.dataset_digest for score in scores} == {images}
+    (tested,) = registry.get_run(training).inputs.dataset_inputs
+    assert (tested.dataset.digest, tested.dataset.name) == (images, f"{metrics['source']} test images")
+    folder = version.source.rpartition("/")[2]
+    assert f"{folder}/evaluation/report.html" in {
+        item.path for item in registry.list_artifacts(training, f"{folder}/evaluation")
+    }
 
 
 def test_other_content_is_another_version_and_leaves_the_first_alone(registry, project):
