@@ -187,6 +187,7 @@ def test_what_cannot_be_submitted_is_said_in_one_line_and_nothing_is_left(
     options, message = WRONG[case]
     photo = (images[0] / "ISIC_0000001.jpg").read_bytes()
     for name, content in {
+        "input.zip": b"somebody's",
         "damaged/ISIC_0000001.jpg": photo[:-900],
         "twice/ISIC_0000002.jpg": photo,
         "twice/more/isic_0000002.JPEG": photo,
