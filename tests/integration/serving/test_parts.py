@@ -8,6 +8,7 @@ import socket
 import numpy as np
 import pytest
 
+import hymunet
 from hymunet import cli
 from hymunet.inference import Segmenter
 from hymunet.serving.answer import wanted
@@ -143,4 +144,4 @@ def test_it_starts_from_sources_that_are_not_installed(model, monkeypatch):
     """As in the project's images, where they lie in /app."""
     monkeypatch.setattr(importlib.metadata.Distribution, "discover", lambda **_: iter(()))
     with running(model) as server:
-        assert server.get("/openapi.json").json()["info"]["version"] == "unknown"
+        assert server.get("/openapi.json").json()["info"]["version"] == hymunet.__version__

@@ -171,7 +171,7 @@ def test_bf16_says_nearly_the_same_and_learns(form):
     with torch.autocast("cpu", torch.bfloat16):
         narrow = output(model, x)
     narrow.float().square().mean().backward()
-    assert torch.nn.nn.functional.cosine_similarity(wide.flatten(), narrow.float().flatten(), 0) > 0.97
+    assert torch.nn.functional.cosine_similarity(wide.flatten(), narrow.float().flatten(), 0) > 0.97
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
@@ -336,7 +336,7 @@ def test_on_a_gpu_the_same_bits_and_nearly_those_of_the_cpu(form, deterministic)
     model = build(form).eval()
     with torch.no_grad():
         on_cpu, on_gpu = model(images()), model.cuda()(images().cuda()).cpu()
-    assert torch.nn.nn.functional.cosine_similarity(on_cpu.flatten(), on_gpu.flatten(), 0) > 0.999
+    assert torch.nn.functional.cosine_similarity(on_cpu.flatten(), on_gpu.flatten(), 0) > 0.999
 
 
 @pytest.mark.gpu
