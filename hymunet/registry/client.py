@@ -45,9 +45,10 @@ def registry() -> Iterator["MlflowClient"]:
 
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(tracking_uri())
+    tracking, holds_versions = tracking_uri(), registry_uri()
+    mlflow.set_tracking_uri(tracking)
     try:
-        yield _opened()
+        yield _opened(tracking, holds_versions)
     except ModuleNotFoundError as error:
         raise ValueError(f"MLflow at {public_uri()} {errors.in_words(error)}") from None
     except Exception as error:
@@ -57,13 +58,13 @@ def registry() -> Iterator["MlflowClient"]:
         raise kind(f"MLflow at {public_uri()}: {errors.in_words(error)}") from None
 
 
-def _opened() -> "MlflowClient":
-    """Its registry is handed to the client alone: set for the process, it would outlast MLFLOW_REGISTRY_URI."""
+def _opened(tracking: str, holds_versions: str) -> "MlflowClient":
+    """A client of the stores that were made ready, whatever another thread sets for the process meanwhile."""
     import mlflow
 
     try:
-        for uri in dict.fromkeys((tracking_uri(), registry_uri())):
+        for uri in dict.fromkeys((tracking, holds_versions)):
             prepare(uri)
-        return mlflow.MlflowClient(registry_uri=registry_uri())
+        return mlflow.MlflowClient(tracking, holds_versions)
     except OSError as error:
-        raise ValueError(f"MLflow at {public_uri()}: {error}") from None
+        raise ValueError(f"MLflow at {without_secrets(holds_versions)}: {error}") from None

@@ -16,6 +16,7 @@ from hymunet.registry.client import registry
 from hymunet.registry.load import ADDRESS, open_segmenter, resolve
 
 log = logging.getLogger("hymunet.serving")
+PATIENCE = 2.0  # seconds for a look that is under way, when a server ends
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ class Follower:
             self._thread.start()
 
     def stop(self) -> None:
+        """Waits for a look that is under way, but not for a registry that does not answer."""
         self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE)
 
     def look(self) -> None:
         """Once, now."""

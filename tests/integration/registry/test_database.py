@@ -14,6 +14,8 @@ import pytest
 
 from hymunet.mlflow_store import database
 from hymunet.mlflow_store.relocation import COLUMNS
+from hymunet.mlflow_store.store import prepare
+from hymunet.registry import client
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -178,6 +180,26 @@ def test_a_program_that_is_killed_while_it_makes_the_file_leaves_nothing_that_st
     database.ready(f"sqlite:///{path}")
     assert database.judge(path).kind == "whole"
     assert not path.with_name("mlflow.db.new").exists()
+
+
+def test_a_client_opens_the_store_that_was_made_ready_whatever_another_thread_sets_meanwhile(tmp_path, monkeypatch):
+    """A server that follows an alias and a program's own look at a registry are threads of one process."""
+    import mlflow
+
+    mine, other = (f"sqlite:///{tmp_path}/{name}.db" for name in ("mine", "other"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mine)
+
+    def prepared_while_another_looks(uri):
+        prepare(uri)
+        os.environ["MLFLOW_TRACKING_URI"] = other
+        mlflow.set_tracking_uri(other)
+
+    monkeypatch.setattr(client, "prepare", prepared_while_another_looks)
+    with client.registry() as opened:
+        opened.create_registered_model("it")
+    assert opened.tracking_uri == mine
+    assert [model.name for model in opened.search_registered_models()] == ["it"]
+    assert not (tmp_path / "other.db").exists()
 
 
 def test_every_place_of_an_address_is_known(whole):
