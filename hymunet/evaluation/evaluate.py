@@ -219,7 +219,7 @@ def of_size(segmenter: Segmenter, prepared: Prepared, model: Path | str) -> None
 
 
 def _repeatable() -> None:
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
 
 
