@@ -42,7 +42,7 @@ quick: $(VENV)/.dev ## a minute: the linter, and the tests of the rules that eve
 	  tests/unit/test_losses.py tests/unit/test_metrics.py tests/unit/evaluation/test_measure.py tests/unit/training/test_learner.py
 
 test: $(VENV)/.dev ## every test that needs neither GPU nor containers, WORKERS=2 at a time; what this machine lacks is skipped by name
-	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-containers: $(VENV)/.dev ## builds the images and runs the compiled Kubeflow pipeline in them, end to end
 	python -m pytest -m containers $(CONTAINER_TESTS)
