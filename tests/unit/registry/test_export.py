@@ -95,30 +95,6 @@ def test_predict_takes_the_file_and_gives_the_model_s_masks(unet, tmp_path, monk
         assert np.mean(masks[0] != masks[1]) < 0.01
 
 
-@pytest.mark.parametrize("size", [(32, 32), (40, 70), (31, 90), (20, 24), (1, 1), (700, 1), (64, 64), (150, 201)])
-def test_images_are_resized_in_the_graph_as_before_a_training(size):
-    """A graph that gives back the mean colour of each pixel, so that the shrunken image itself is seen."""
-    from onnx import parser
-
-    from hymunet.images import resize
-    from hymunet.portable import graph
-
-    text = """<ir_version: 10, opset_import: ["" : 18]>
-    core (uint8[N, 32, 32, 3] pixels) => (float[N, 32, 32] small) <float[3] digits = {1, 256, 65536}>
-    { f = Cast <to = 1> (pixels)
-      small = MatMul (f, digits) }"""
-    whole = graph.around(parser.parse_model(text), 32, 0.5)
-    inner = next(
-        node.output[0] for node in whole.graph.node if node.op_type == "MatMul" and "digits" in str(node.input)
-    )
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    whole.graph.output.add().name = inner
-    (found,) = session(whole.SerializeToString()).run([inner], {"images": image[None]})
-    expected = resize(image, 32).astype(np.float32) @ np.array([1, 256, 65536], np.float32)
-    differing = np.mean(found[0] != expected)
-    assert differing <= (0.002 if min(size) >= 32 else 0), "sums of shares may round otherwise at a half"
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
