@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hymunet.metrics import overlap_scores
-from hymunet.prediction.ensemble import Ensemble
+from hymunet.prediction.ensemble import Ensemble, mask_dice
 from hymunet.prediction.onnx_file import OnnxModel
 from hymunet.prediction.segmenter import TorchModel
 
@@ -55,7 +54,5 @@ def compare(model: TorchModel, file: Path, images: Iterable[np.ndarray]) -> Agre
         confidence = max(confidence, abs(sure - expected.confidence) if not apart.any() else 0.0)
         differing += int(apart.sum())
         wrong += int((apart & away).sum())
-        overlap = int((mask & expected.mask).sum())
-        total = int(mask.sum()) + int(expected.mask.sum())
-        dice += overlap_scores(overlap, total - 2 * overlap, 0, 0)["dice"]
+        dice += mask_dice(mask, expected.mask)
     return Agreement(count, probability, confidence, differing, wrong, dice / max(1, count))

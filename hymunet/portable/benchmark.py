@@ -32,12 +32,9 @@ def benchmark(segmenter: Segmenter, images: Images) -> dict[str, Any]:
     if computes_in_bfloat16(torch.device("cpu")):
         models["torch bf16"] = Ensemble([TorchModel(replace(segmenter, precision="bf16"), "")])
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "model.onnx"
-        write(segmenter, whole)
-        content = whole.read_bytes()
         for form in FORMS:
             name, path = f"ONNX Runtime {form}", Path(folder) / f"{form}.onnx"
-            path.write_bytes(content)
+            write(segmenter, path, form)
             reduce(path, form, images.calibration())
             megabytes[name] = path.stat().st_size / 1e6
             models[name] = Ensemble([OnnxModel(path)])

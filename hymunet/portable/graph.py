@@ -34,8 +34,20 @@ def around(core: onnx.ModelProto, size: int, threshold: float) -> onnx.ModelProt
     versions = {entry.domain: entry.version for entry in whole.opset_import}  # merging repeats them
     del whole.opset_import[:]
     whole.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in versions.items())
+    _without_traces(whole.graph)
     onnx.checker.check_model(whole)
     return whole
+
+
+def _without_traces(graph: onnx.GraphProto) -> None:
+    """Which lines of which files on this machine made each node, torch writes into it: for nobody else to read."""
+    for part in (*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output, graph):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _without_traces(inner)
 
 
 def describe(model: onnx.ModelProto, facts: dict[str, str]) -> None:

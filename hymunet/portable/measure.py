@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hymunet.evaluation.statistics import Estimate, paired_difference
-from hymunet.metrics import overlap_scores
-from hymunet.prediction.ensemble import Ensemble
+from hymunet.prediction.ensemble import Ensemble, mask_dice
 
 MARGIN = 0.005  # of Dice, beyond which a smaller form is not offered
 RESAMPLES, SEED = 2000, 0
@@ -67,7 +66,7 @@ def measure(
             start = time.perf_counter()
             mask = _mask(model, image)
             times[name].append(1e3 * (time.perf_counter() - start))
-            scores[name].append(_dice(mask, truth))
+            scores[name].append(mask_dice(mask, truth))
         progress()
     first = np.array(next(iter(scores.values())))
     if not len(first):
@@ -85,8 +84,3 @@ def measure(
 
 def _mask(model: Ensemble, image: np.ndarray) -> np.ndarray:
     return model.found(model.compute([model.prepare(image)])[0], image.shape[:2]).mask
-
-
-def _dice(mask: np.ndarray, truth: np.ndarray) -> float:
-    both, either = int((mask & truth).sum()), int(mask.sum()) + int(truth.sum())
-    return overlap_scores(both, either - 2 * both, 0, 0)["dice"]

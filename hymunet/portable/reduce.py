@@ -22,7 +22,8 @@ _CONSTANTS = ("before/", "after/")  # sizes and interpolation, which stay exact
 
 
 def halve(path: Path) -> None:
-    """Weights in float16, half the file; all is computed in float32 still, from the rounded weights.
+    """Weights in float16, half the file; all is computed in float32 still, from the rounded weights. Vectors stay:
+    biases and statistics, which are few.
 
     Raises ValueError for a weight that float16 cannot hold.
     """
@@ -35,7 +36,7 @@ def halve(path: Path) -> None:
         if tensor.data_type != TensorProto.FLOAT or tensor.name.startswith(_CONSTANTS):
             continue
         values = numpy_helper.to_array(tensor)
-        if values.size < LEAST:
+        if values.ndim < 2 or values.size < LEAST:
             continue
         with np.errstate(over="ignore"):
             small = values.astype(np.float16)

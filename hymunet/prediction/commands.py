@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     from hymunet.prediction.run import Run
 
     default = MODEL if Path(MODEL).exists() or not bundled.FOLDER.exists() else bundled.NAME
-    model = open_models(arguments.model or [default], arguments.evaluation, arguments.precision)
+    places = arguments.model or [default]
+    model = open_models(places, arguments.evaluation, arguments.precision, len(entries))
     outcome = Run(model, arguments.output, wanted).over(entries)
     already = f", {outcome.skipped} were there already" if outcome.skipped else ""
     print(f"{outcome.written} images segmented{already}: {arguments.output}/predictions.csv")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hymunet.metrics import overlap_scores
 from hymunet.prediction.model import Found, Model
 
 
@@ -43,10 +42,11 @@ class Ensemble:
         return Found(mean, self.threshold, _agreement(masks) if masks else None)
 
 
+def mask_dice(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two masks (H, W) of 0 and 1; 1 where both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else 1.0
+
+
 def _agreement(masks: Sequence[np.ndarray]) -> float:
-    return float(np.mean([_dice(one, other) for one, other in combinations(masks, 2)]))
-
-
-def _dice(one: np.ndarray, other: np.ndarray) -> float:
-    both, either = int((one & other).sum()), int(one.sum()) + int(other.sum())
-    return overlap_scores(both, either - 2 * both, 0, 0)["dice"]
+    return float(np.mean([mask_dice(one, other) for one, other in combinations(masks, 2)]))

@@ -31,9 +31,12 @@ def runtime() -> ModuleType:
 
 
 class OnnxModel:
-    """Takes images at their own size. Raises ValueError for a file that is missing, damaged or of another kind."""
+    """Takes images at their own size. Raises ValueError for a file that is missing, damaged or of another kind.
 
-    def __init__(self, path: Path) -> None:
+    decides: by whose authority, in words; the file's by default.
+    """
+
+    def __init__(self, path: Path, decides: str = "") -> None:
         onnxruntime = runtime()
         if not path.is_file():
             raise ValueError(f"{path}: no such file; write one with hymunet export")
@@ -50,7 +53,7 @@ class OnnxModel:
         if WEIGHTS_KEY not in told or names != [_INPUT, *_OUTPUTS]:
             raise ValueError(f"{path}: was not written by hymunet export, or by an earlier one; export the model again")
         self.threshold, self.flips = float(told["threshold"]), told["flips"].startswith("true")
-        self.decides = f"as {path} says"
+        self.decides = decides or f"as {path} says"
         self.facts = {key: told.get(key, "") for key in (WEIGHTS_KEY, "threshold", "flips", "temperature", "format")}
         self.facts["runtime"] = "onnx"
 

@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,16 +13,22 @@ from hymunet.prediction import bundled
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.onnx_file import ENDING, OnnxModel
 
+AS_PACKED = "the bundled model, as it was packed"
+MANY = 32  # images, for which torch makes up for the time of its import
+GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # what the drivers of NVIDIA, AMD and WSL make
+
 if TYPE_CHECKING:
     from hymunet.inference import Segmenter
     from hymunet.precision import Precision
     from hymunet.prediction.model import Model
 
 
-def open_models(places: Sequence[str], evaluation: Path | None = None, precision: "Precision" = "float32") -> Ensemble:
+def open_models(
+    places: Sequence[str], evaluation: Path | None = None, precision: "Precision" = "float32", images: int = MANY
+) -> Ensemble:
     """places: trained models' folders, models:/NAME@ALIAS, models:/NAME/VERSION, FILE.onnx or `bundled`.
 
-    evaluation: of one model, whose threshold and flips count.
+    evaluation: of one model, whose threshold and flips count. images: how many are to come.
 
     Raises ValueError when one is missing, damaged, or named twice.
     """
@@ -31,7 +38,7 @@ def open_models(places: Sequence[str], evaluation: Path | None = None, precision
     if twice:
         raise ValueError(f"--model {twice} is named twice; an ensemble is of different models")
     with _uncollected():
-        return Ensemble([_open(place, evaluation, precision) for place in places])
+        return Ensemble([_open(place, evaluation, precision, images) for place in places])
 
 
 @contextmanager
@@ -47,12 +54,13 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _open(place: str, evaluation: Path | None, precision: "Precision") -> "Model":
+def _open(place: str, evaluation: Path | None, precision: "Precision", images: int) -> "Model":
     if place.lower().endswith(ENDING):
         return _onnx(place, evaluation, precision)
-    if importlib.util.find_spec("torch") is None:
-        if place == bundled.NAME and evaluation is None:
-            return OnnxModel(bundled.folder() / bundled.GRAPH)
+    torch = importlib.util.find_spec("torch") is not None
+    if place == bundled.NAME and evaluation is None and (not torch or _onnx_is_sooner(precision, images)):
+        return OnnxModel(bundled.folder() / bundled.GRAPH, AS_PACKED)
+    if not torch:
         raise ValueError(
             f"torch is not installed; --model {place} needs it: pip install 'hymunet[torch]'; or FILE.onnx"
         )
@@ -60,10 +68,16 @@ def _open(place: str, evaluation: Path | None, precision: "Precision") -> "Model
     from hymunet.registry.load import open_segmenter
 
     if place == bundled.NAME:
-        segmenter, decides = bundled_segmenter(), "the bundled model, as it was packed"
+        segmenter, decides = bundled_segmenter(), AS_PACKED
     else:
         segmenter, decides = open_segmenter(place, evaluation)
     return TorchModel(replace(segmenter, precision=precision), decides)
+
+
+def _onnx_is_sooner(precision: "Precision", images: int) -> bool:
+    """For a few images without a GPU: the answers are the same, and importing torch takes seconds."""
+    gpu = any(map(os.path.exists, GPUS))
+    return images < MANY and precision == "float32" and not gpu and importlib.util.find_spec("onnxruntime") is not None
 
 
 def bundled_segmenter(folder: Path | None = None) -> "Segmenter":

@@ -1,6 +1,7 @@
 """What `hymunet predict` loads before its first mask, counted: seconds depend on the machine, imports do not."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from hymunet import cli, models
 from hymunet.data.acquire.synthetic import draw
+from hymunet.prediction import bundled
+from hymunet.prediction import open as opening
 
 CORE = {"cv2", "hymunet", "numpy", "simplejpeg", "tqdm"}
 PARAMETERS = {"annotated_types", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"}
@@ -87,8 +90,15 @@ def test_with_torch_it_loads_nothing_of_the_pipeline(folder: Path) -> None:
     assert found["collections"] == 0, "no garbage is looked for while torch is imported"
 
 
-def test_without_torch_it_loads_a_fraction(folder: Path, onnx_file: str) -> None:
-    found = loaded(folder, onnx_file)
+@pytest.mark.parametrize("model", ["model.onnx", "bundled"])
+def test_without_torch_it_loads_a_fraction(folder: Path, onnx_file: str, model: str) -> None:
+    """Nor does an image for the package's own model wait for torch, which is installed here."""
+    assert onnx_file == "model.onnx"
+    if model == "bundled" and not bundled.FOLDER.exists():
+        pytest.skip("this checkout comes without a model")
+    if model == "bundled" and any(map(os.path.exists, opening.GPUS)):
+        pytest.skip("a GPU is used by torch")
+    found = loaded(folder, model)
     assert packages(found["modules"]) <= CORE | {"onnxruntime"}
     assert len(found["modules"]) < 400
     assert list((folder / "home").iterdir()) == [], "no store of events that are sent to somebody"

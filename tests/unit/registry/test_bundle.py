@@ -11,8 +11,11 @@ import pytest
 from hymunet import cli
 from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
+from hymunet.portable.agreement import compare
 from hymunet.prediction import bundled
+from hymunet.prediction import open as opening
 from hymunet.prediction.onnx_file import OnnxModel
+from hymunet.prediction.segmenter import TorchModel
 from tests.support.versions import untrained
 
 WORDS = ("--training", "forty drawn images", "--scores", "Dice 0.5 on them", "--licence", "CC0")
@@ -35,19 +38,42 @@ def test_a_packed_model_predicts_as_the_one_it_was_made_from(tmp_path, monkeypat
     card = (tmp_path / "package/CARD.md").read_text()
     for said in (*WORDS[1::2], "not a medical device", hashlib.sha256(content).hexdigest(), weights):
         assert said in card
-    assert cli.main(["predict", "a.png", "--save", "mask,probability", "--output", "out"]) == 0
-    assert "exceeds 0.47, averaged over flips (the bundled model" in capsys.readouterr().out
+    assert (tmp_path / "package/model.onnx").stat().st_size < 1.3 * len(content)
     segmenter = Segmenter.load(source, threshold=0.47, flips=True, temperature=1.2)
     (expected,) = segmenter.masks([cv2.imread("a.png", cv2.IMREAD_COLOR_RGB)])
-    found, probability = (cv2.imread(f"out/a_{kind}.png", 0) for kind in ("mask", "probability"))
-    assert (np.abs(probability / 255 - 0.47)[found != 255 * expected] < 0.01).all()
-
     there = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else there(name))
-    assert cli.main(["predict", "a.png", "--save", "mask,probability", "--output", "onnx"]) == 0
-    without, _ = (cv2.imread(f"onnx/a_{kind}.png", 0) for kind in ("mask", "probability"))
-    assert (np.abs(probability / 255 - 0.47)[without != found] < 0.01).all()
-    assert (tmp_path / "package/model.onnx").stat().st_size < 1.3 * len(content)
+    for runtime in ("onnx", "torch", "onnx without torch"):
+        with monkeypatch.context() as machine:
+            if runtime == "torch":
+                machine.setattr(opening, "GPUS", ("/",))
+            if runtime == "onnx without torch":
+                machine.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else there(name))
+            assert cli.main(["predict", "a.png", "--save", "mask,probability", "--output", runtime]) == 0
+        assert "exceeds 0.47, averaged over flips (the bundled model" in capsys.readouterr().out
+        found, probability = (cv2.imread(f"{runtime}/a_{kind}.png", 0) for kind in ("mask", "probability"))
+        assert (np.abs(probability / 255 - 0.47)[found != 255 * expected] < 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("precision", "images", "gpu", "missing", "onnx"),
+    [
+        ("float32", 1, False, "", True),
+        ("float32", opening.MANY - 1, False, "", True),
+        ("float32", opening.MANY, False, "", False),
+        ("float32", 1, True, "", False),
+        ("bf16", 1, False, "", False),
+        ("auto", 1, False, "", False),
+        ("float32", 1, False, "onnxruntime", False),
+        ("float32", 10**6, True, "torch", True),
+    ],
+)
+@pytest.mark.skipif(not bundled.FOLDER.exists(), reason="this checkout comes without a model")
+def test_the_bundled_model_takes_the_runtime_that_answers_sooner(monkeypatch, precision, images, gpu, missing, onnx):
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else there(name))
+    monkeypatch.setattr(opening, "GPUS", ("/",) if gpu else ("/no such device",))
+    (member,) = opening.open_models(["bundled"], precision=precision, images=images).members
+    assert isinstance(member, OnnxModel) == onnx
 
 
 def test_what_float16_cannot_hold_is_refused(tmp_path, capsys):
@@ -71,7 +97,13 @@ def test_the_packages_own_model_is_whole():
     content = (bundled.folder() / "model.safetensors").read_bytes()
     assert hashlib.sha256(content).hexdigest() == info["weights_sha256"]
     assert info["weights_sha256"] in (bundled.folder() / bundled.CARD).read_text()
-    graph = OnnxModel(bundled.folder() / bundled.GRAPH)
+    file = bundled.folder() / bundled.GRAPH
+    assert b".py" not in file.read_bytes(), "no line of anybody's machine"
+    graph = OnnxModel(file)
     assert graph.facts["weights_sha256"] == info["weights_sha256"]
     assert len(content) < 11e6
-    assert Segmenter.load(bundled.folder(), device="cpu").image_size == info["image_size"]
+    segmenter = opening.bundled_segmenter()
+    segmenter.model.cpu()
+    assert segmenter.image_size == info["image_size"]
+    pictures = [draw(number, 200 + 300 * number, 11)[0] for number in range(2)]
+    compare(TorchModel(segmenter, ""), file, pictures).require("model.onnx", strict=True)

@@ -68,6 +68,7 @@ def test_the_file_takes_images_of_any_size(unet, tmp_path, capsys):
     agree(Segmenter.load(unet, device="cpu"), path)
     assert [found.name for found in path.parent.iterdir()] == ["model.onnx"]
     module.check(path)  # its own file may be replaced
+    assert b".py" not in path.read_bytes(), "whose machine made it, and where its code lies, is nobody's business"
 
 
 def test_flips_and_temperature_are_inside(unet, tmp_path):
