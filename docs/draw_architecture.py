@@ -30,7 +30,7 @@ COMMON = (
 )
 COMMON += ("profiles", "section")
 PACKAGES = ("hymunet", "components", "pipelines")
-EVERYBODY = {f"hymunet/{name}.py" for name in COMMON}
+EVERYBODY = {f"hymunet/{name}.py" for name in COMMON} | {"hymunet/bundled/__init__.py"}
 CODE, DATA, STEP = "#e8f0f7", "#f3efe6", "#dfeadf"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hymunet import __version__
+from hymunet import __version__, bundled
 from hymunet.evaluation import commands as evaluation_commands
 from hymunet.portable import commands as portable_commands
 from hymunet.prediction import commands as prediction_commands
@@ -15,7 +15,7 @@ from hymunet.registry import commands as registry_commands
 from hymunet.serving import commands as serving_commands
 from hymunet.study import commands as study_commands
 
-MODEL, EVALUATION = "artifacts/model", "reports/evaluation"
+EVALUATION = "reports/evaluation"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,10 +62,11 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--epochs", type=int, default=7, help="columns after the image as it is (7)")
     shown.add_argument("--output", type=Path, default=Path("augment.png"), help="the PNG (augment.png)")
 
-    source = f"a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION ({MODEL})"
+    source = "a trained model's folder, models:/NAME@ALIAS or /VERSION, or bundled: the one in the package "
+    source += f"({bundled.TRAINED})"
 
     def with_model(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added.add_argument("--model", default=MODEL, help=source)
+        added.add_argument("--model", default=bundled.TRAINED, help=source)
         tested = f"whose threshold and flips are used; of this model (a version's own; {EVALUATION} where it is)"
         added.add_argument("--evaluation", type=Path, help=tested)
         return added

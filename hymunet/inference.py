@@ -47,17 +47,23 @@ class Segmenter:
         folder: Path,
         *,
         threshold: float | None = None,
-        flips: bool = False,
-        temperature: float = 1.0,
+        flips: bool | None = None,
+        temperature: float | None = None,
         device: str | torch.device | None = None,
     ) -> Segmenter:
-        """From a trained model's folder. threshold: None takes the model's own.
+        """From a trained model's folder. How it decides: None takes what its description says, else no flips and a
+        temperature of 1.
 
         Raises ValueError naming the file when it is missing or damaged.
         """
         model, info = models.load(folder, device or best_device())
         return cls(
-            model, info["image_size"], info["threshold"] if threshold is None else threshold, flips, info, temperature
+            model,
+            info["image_size"],
+            info["threshold"] if threshold is None else threshold,
+            info.get("flips", False) if flips is None else flips,
+            info,
+            info.get("temperature", 1.0) if temperature is None else temperature,
         )
 
     @classmethod

@@ -45,14 +45,15 @@ def add_bundle(bundle: argparse.ArgumentParser) -> None:
 
 
 def run_bundle(arguments: argparse.Namespace) -> None:
+    from hymunet import bundled
     from hymunet.portable import export
-    from hymunet.prediction import bundled
+    from hymunet.prediction.packing import pack
     from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
     target = arguments.output or bundled.FOLDER
     export.require_packages()
-    size = bundled.pack(segmenter, target, arguments.training, arguments.licence, arguments.scores)
+    size = pack(segmenter, target, arguments.training, arguments.licence, arguments.scores)
     export.export_packed(target)
     print(f"{target}: {size / 1e6:.1f} MB, and as much again as ONNX; read its {bundled.CARD}")
     print(f"lesion where the probability exceeds {segmenter.threshold:g} ({authority})")

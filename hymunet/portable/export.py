@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hymunet import atomic
+from hymunet import atomic, bundled
 from hymunet.images import normalise
 from hymunet.inference import FLIPS, Segmenter, tempered
 from hymunet.models.protocols import scans
@@ -23,10 +23,8 @@ from hymunet.ops.selective_scan import choose_backend
 from hymunet.portable.agreement import Agreement, compare
 from hymunet.portable.measure import Row, measure
 from hymunet.portable.reduce import reduce
-from hymunet.prediction import bundled
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.onnx_file import WEIGHTS_KEY, OnnxModel
-from hymunet.prediction.open import bundled_segmenter
 from hymunet.prediction.ours import USE
 from hymunet.prediction.segmenter import TorchModel
 
@@ -106,8 +104,7 @@ def export_packed(folder: Path) -> None:
 
     Raises ValueError, and leaves no file, when ONNX Runtime does not agree with the model.
     """
-    segmenter = bundled_segmenter(folder)
-    segmenter.model.cpu()
+    segmenter = Segmenter.load(folder, device="cpu")
     output = folder / bundled.GRAPH
     with _placed(output) as partial:
         write(segmenter, partial, "float16")

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-MODEL = "artifacts/model"
+from hymunet import bundled
+
 SOURCES = """\
 SOURCE is an image file; a folder (searched to its depths); a pattern in quotes ('scans/**/*.jpg'); a ZIP, which is not
 unpacked; a CSV list with a column image or path; or - for paths, one a line, or one image's bytes, on standard input.
@@ -16,8 +17,8 @@ def add(predict: argparse.ArgumentParser) -> None:
     predict.formatter_class = argparse.RawDescriptionHelpFormatter
     predict.add_argument("sources", nargs="+", metavar="SOURCE", help="images; see below")
     predict.add_argument("--output", type=Path, required=True, help="folder for results and predictions.csv")
-    where = f"a trained model's folder, models:/NAME@ALIAS or /VERSION, FILE.onnx (needs no torch), or bundled ({MODEL}"
-    where += " where there is one, else bundled); again: an ensemble"
+    where = "a trained model's folder, models:/NAME@ALIAS or /VERSION, FILE.onnx (needs no torch), or bundled "
+    where += f"({bundled.TRAINED} where there is one, else bundled); again: an ensemble"
     predict.add_argument("--model", action="append", help=where)
     tested = "of the model: whose threshold and flips are used (a version's own; reports/evaluation where it is)"
     predict.add_argument("--evaluation", type=Path, help=tested)
@@ -29,7 +30,7 @@ def add(predict: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from hymunet.prediction import bundled, results, sources
+    from hymunet.prediction import results, sources
 
     wanted = results.kinds(arguments.save)
     entries = sources.entries(arguments.sources, arguments.output)
@@ -38,8 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hymunet.prediction.open import open_models
     from hymunet.prediction.run import Run
 
-    default = MODEL if Path(MODEL).exists() or not bundled.FOLDER.exists() else bundled.NAME
-    places = arguments.model or [default]
+    places = arguments.model or [bundled.default()]
     model = open_models(places, arguments.evaluation, arguments.precision, len(entries))
     outcome = Run(model, arguments.output, wanted).over(entries)
     already = f", {outcome.skipped} were there already" if outcome.skipped else ""

@@ -9,16 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hymunet.prediction import bundled
+from hymunet import bundled
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.onnx_file import ENDING, OnnxModel
 
-AS_PACKED = "the bundled model, as it was packed"
 MANY = 32  # images, for which torch makes up for the time of its import
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # what the drivers of NVIDIA, AMD and WSL make
 
 if TYPE_CHECKING:
-    from hymunet.inference import Segmenter
     from hymunet.precision import Precision
     from hymunet.prediction.model import Model
 
@@ -59,7 +57,7 @@ def _open(place: str, evaluation: Path | None, precision: "Precision", images: i
         return _onnx(place, evaluation, precision)
     torch = importlib.util.find_spec("torch") is not None
     if place == bundled.NAME and evaluation is None and (not torch or _onnx_is_sooner(precision, images)):
-        return OnnxModel(bundled.folder() / bundled.GRAPH, AS_PACKED)
+        return OnnxModel(bundled.folder() / bundled.GRAPH, bundled.AS_PACKED)
     if not torch:
         raise ValueError(
             f"torch is not installed; --model {place} needs it: pip install 'hymunet[torch]'; or FILE.onnx"
@@ -67,10 +65,7 @@ def _open(place: str, evaluation: Path | None, precision: "Precision", images: i
     from hymunet.prediction.segmenter import TorchModel
     from hymunet.registry.load import open_segmenter
 
-    if place == bundled.NAME:
-        segmenter, decides = bundled_segmenter(), AS_PACKED
-    else:
-        segmenter, decides = open_segmenter(place, evaluation)
+    segmenter, decides = open_segmenter(place, evaluation)
     return TorchModel(replace(segmenter, precision=precision), decides)
 
 
@@ -78,14 +73,6 @@ def _onnx_is_sooner(precision: "Precision", images: int) -> bool:
     """For a few images without a GPU: the answers are the same, and importing torch takes seconds."""
     gpu = any(map(os.path.exists, GPUS))
     return images < MANY and precision == "float32" and not gpu and importlib.util.find_spec("onnxruntime") is not None
-
-
-def bundled_segmenter(folder: Path | None = None) -> "Segmenter":
-    """A packed model, as it was packed; by default the package's own."""
-    from hymunet.inference import DECIDES, Segmenter
-
-    segmenter = Segmenter.load(folder or bundled.folder())
-    return replace(segmenter, **{name: segmenter.info[name] for name in DECIDES if name in segmenter.info})
 
 
 def _onnx(place: str, evaluation: Path | None, precision: "Precision") -> "Model":

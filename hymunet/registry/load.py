@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hymunet import bundled
 from hymunet.registry.client import registry
 
 if TYPE_CHECKING:
@@ -20,23 +21,24 @@ ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<versio
 def open_segmenter(where: str, evaluation: Path | None = None, device: str | None = None) -> tuple["Segmenter", str]:
     """The segmenter, and in words by whose authority it decides.
 
-    where: a trained model's folder, `models:/NAME@ALIAS` or `models:/NAME/VERSION`. evaluation: a folder whose
-    threshold and flips count; it must be of this model. Without one, a version decides as it was tested; a folder as
-    the evaluation in reports/evaluation did, where that is of this model, else as it was trained.
+    where: a trained model's folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `bundled`. evaluation: a folder
+    whose threshold and flips count; it must be of this model. Without one, a version decides as it was tested; a folder
+    as the evaluation in reports/evaluation did, where that is of this model, else as it was trained.
     Raises ValueError when something is missing, damaged, or of another model.
     """
     if where.startswith("models:"):
         with tempfile.TemporaryDirectory() as folder:
             model, own = fetch(where, Path(folder))
             return _as_tested(model, evaluation or own, device), f"as {where} was tested"
-    folder_of_model = Path(where)
+    folder_of_model = bundled.folder() if where == bundled.NAME else Path(where)
     if evaluation is None and _is_of(folder_of_model, EVALUATION):
         evaluation = EVALUATION
     if evaluation is not None:
         return _as_tested(folder_of_model, evaluation, device), f"as tested in {evaluation}"
     from hymunet.inference import Segmenter
 
-    return Segmenter.load(folder_of_model, device=device), "as trained; no evaluation of this model was named"
+    decides = bundled.AS_PACKED if where == bundled.NAME else "as trained; no evaluation of this model was named"
+    return Segmenter.load(folder_of_model, device=device), decides
 
 
 def fetch(address: str, target: Path) -> tuple[Path, Path]:

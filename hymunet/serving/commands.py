@@ -3,12 +3,13 @@
 import argparse
 import importlib.util
 
-MODEL = "artifacts/model"
+from hymunet import bundled
 
 
 def add_serve(serve: argparse.ArgumentParser) -> None:
-    where = f"a trained model's folder, models:/NAME@ALIAS or models:/NAME/VERSION ({MODEL}); an alias is followed"
-    serve.add_argument("--model", default=MODEL, help=where)
+    where = "a trained model's folder, models:/NAME@ALIAS or /VERSION, or bundled: the one in the package "
+    where += f"({bundled.TRAINED} where there is one, else bundled); an alias is followed"
+    serve.add_argument("--model", help=where)
     pinned = "of a folder or a version: serve no other weights than these"
     serve.add_argument("--weights-sha256", metavar="HASH", help=pinned)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
@@ -36,6 +37,7 @@ def add_deploy(deploy: argparse.ArgumentParser) -> None:
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
+    arguments.model = arguments.model or bundled.default()
     _require_packages(arguments.model)
     if arguments.weights_sha256 and "@" in arguments.model:
         raise ValueError(f"--weights-sha256 does not go with {arguments.model}, which moves; name a version")

@@ -10,9 +10,8 @@ from typing import Any
 import cv2
 import pytest
 
-from hymunet import cli, models
+from hymunet import bundled, cli, models
 from hymunet.data.acquire.synthetic import draw
-from hymunet.prediction import bundled
 from hymunet.prediction import open as opening
 
 CORE = {"cv2", "hymunet", "numpy", "simplejpeg", "tqdm"}
@@ -94,7 +93,7 @@ def test_with_torch_it_loads_nothing_of_the_pipeline(folder: Path) -> None:
 def test_without_torch_it_loads_a_fraction(folder: Path, onnx_file: str, model: str) -> None:
     """Nor does an image for the package's own model wait for torch, which is installed here."""
     assert onnx_file == "model.onnx"
-    if model == "bundled" and not bundled.FOLDER.exists():
+    if model == "bundled" and not bundled.is_there():
         pytest.skip("this checkout comes without a model")
     if model == "bundled" and any(map(os.path.exists, opening.GPUS)):
         pytest.skip("a GPU is used by torch")

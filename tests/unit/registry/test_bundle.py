@@ -3,19 +3,20 @@
 import hashlib
 import importlib.util
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from hymunet import cli
+from hymunet import bundled, cli
 from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
 from hymunet.portable.agreement import compare
-from hymunet.prediction import bundled
 from hymunet.prediction import open as opening
 from hymunet.prediction.onnx_file import OnnxModel
 from hymunet.prediction.segmenter import TorchModel
+from hymunet.registry.load import open_segmenter
 from tests.support.versions import untrained
 
 WORDS = ("--training", "forty drawn images", "--scores", "Dice 0.5 on them", "--licence", "CC0")
@@ -67,7 +68,7 @@ def test_a_packed_model_predicts_as_the_one_it_was_made_from(tmp_path, monkeypat
         ("float32", 10**6, True, "torch", True),
     ],
 )
-@pytest.mark.skipif(not bundled.FOLDER.exists(), reason="this checkout comes without a model")
+@pytest.mark.skipif(not bundled.is_there(), reason="this checkout comes without a model")
 def test_the_bundled_model_takes_the_runtime_that_answers_sooner(monkeypatch, precision, images, gpu, missing, onnx):
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else there(name))
@@ -91,7 +92,7 @@ def test_what_float16_cannot_hold_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not bundled.FOLDER.exists(), reason="this checkout comes without a model")
+@pytest.mark.skipif(not bundled.is_there(), reason="this checkout comes without a model")
 def test_the_packages_own_model_is_whole():
     info = json.loads((bundled.folder() / "model.json").read_text())
     content = (bundled.folder() / "model.safetensors").read_bytes()
@@ -102,8 +103,33 @@ def test_the_packages_own_model_is_whole():
     graph = OnnxModel(file)
     assert graph.facts["weights_sha256"] == info["weights_sha256"]
     assert len(content) < 11e6
-    segmenter = opening.bundled_segmenter()
+    segmenter = open_segmenter("bundled", device="cpu")[0]
     segmenter.model.cpu()
     assert segmenter.image_size == info["image_size"]
     pictures = [draw(number, 200 + 300 * number, 11)[0] for number in range(2)]
     compare(TorchModel(segmenter, ""), file, pictures).require("model.onnx", strict=True)
+
+
+@pytest.mark.skipif(not bundled.is_there(), reason="this checkout comes without a model")
+@pytest.mark.parametrize("where", ["bundled", str(bundled.FOLDER)])
+def test_the_bundled_model_goes_wherever_a_model_goes(where, tmp_path, monkeypatch, capsys):
+    """By its name or by its folder it decides as it was packed."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "masks"):
+        Path(folder).mkdir()
+    for number in range(2):
+        image, mask = draw(number, 96, 7)
+        cv2.imwrite(f"images/{number}.png", image)
+        cv2.imwrite(f"masks/{number}.png", mask)
+    arguments = ["--images", "images", "--masks", "masks", "--output", "out"]
+    assert cli.main(["evaluate", "--model", where, *arguments]) == 0
+    info, tested = (json.loads(path.read_text()) for path in (bundled.FOLDER / "model.json", Path("out/metrics.json")))
+    for name in ("threshold", "flips", "temperature", "weights_sha256"):
+        assert tested[name] == info[name]
+
+
+def test_a_model_of_ones_own_comes_before_the_bundled_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bundled.default() == ("bundled" if bundled.is_there() else "artifacts/model")
+    Path("artifacts/model").mkdir(parents=True)
+    assert bundled.default() == "artifacts/model"

@@ -1,4 +1,4 @@
-"""The model that comes with the package: weights in float16, their description, a card, and the same as ONNX."""
+"""A trained model made to come with the package: weights in float16, their description, a card."""
 
 from __future__ import annotations
 
@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hymunet import atomic
+from hymunet.bundled import CARD, DESCRIPTION, WEIGHTS
 
 if TYPE_CHECKING:
     from hymunet.inference import Segmenter
 
-NAME = "bundled"
-FOLDER = Path(__file__).parents[1] / NAME
-CARD = "CARD.md"
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 STATISTICS = ("running_mean", "running_var")  # of batch norms: few, and a variance may be beyond float16
-GRAPH = "model.onnx"  # for where torch is not installed
-
-
-def folder() -> Path:
-    """Raises ValueError where the installed package has none."""
-    if not (FOLDER / DESCRIPTION).is_file():
-        raise ValueError(f"this package comes without a model ({FOLDER} holds none); name one with --model")
-    return FOLDER
 
 
 def pack(segmenter: Segmenter, target: Path, training: str, licence: str, scores: str) -> int:
