@@ -6,12 +6,13 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := 1
 export ORT_DISABLE_TELEMETRY := 1
+export NO_MKDOCS_2_WARNING := 1
 N ?= 200
 WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture clean
+.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +92,9 @@ benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/result
 serving: $(VENV)/.dev ## the server under load for minutes, and 3,000 damaged files sent to it
 	python -m pytest -m slow tests/integration/serving
 	python -m benchmarks.serving --json benchmarks/results/serving.json
+
+docs: $(VENV)/.docs ## the documentation as a site, in build/site; a link that leads nowhere fails
+	mkdocs build
 
 picture: $(VENV)/.dev ## docs/images/architecture.svg from dvc.yaml and the code's own imports (needs Graphviz)
 	python docs/draw_architecture.py
