@@ -1,0 +1,136 @@
+"""What infra/kubernetes runs, run for real: the backup and its restoration, the bucket's rules, MLflow's command."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from tests.support.manifests import KUBERNETES, containers, manifests, rendered
+from tests.support.servers import HOST, QUIET, Server, answers, free_port
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def found():
+    return manifests(rendered(KUBERNETES / "overlays/workstation"))
+
+
+def script(found, name, file):
+    [text] = [
+        one["data"][file] for one in found if one["kind"] == "ConfigMap" and one["metadata"]["name"].startswith(name)
+    ]
+    return text
+
+
+@pytest.fixture
+def backup(found, postgresql, tmp_path):
+    """Runs the backup on a database; the folder of the dumps, and the run."""
+    (tmp_path / "backup.sh").write_text(script(found, "backup", "backup.sh"), encoding="utf-8")
+    [container] = [one for name, _, one in containers(found) if name == "CronJob/backup/backup"]
+    assert container["command"] == ["bash", "/scripts/backup.sh"]
+    folder = tmp_path / "backups"
+    folder.mkdir()
+
+    def run(database, **changes):
+        variables = {one["name"]: one.get("value", "") for one in container["env"]} | {
+            "PATH": f"{postgresql.programs}:{os.environ['PATH']}",
+            "PGHOST": HOST,
+            "PGPORT": str(postgresql.port),
+            "PGUSER": "hymunet",
+            "PGDATABASE": database,
+            "BACKUPS": str(folder),
+        }
+        command = ["bash", str(tmp_path / "backup.sh")]
+        return subprocess.run(command, env=variables | changes, capture_output=True, text=True, timeout=60)
+
+    return folder, run
+
+
+def ask(postgresql, database, question):
+    import psycopg
+
+    with psycopg.connect(postgresql.uri(database), autocommit=True) as connection:
+        answer = connection.execute(question)
+        return answer.fetchall() if answer.description else []
+
+
+def test_a_backup_is_restored(backup, postgresql):
+    folder, run = backup
+    postgresql.create_database("kept")
+    ask(postgresql, "kept", "CREATE TABLE experiments (id int, name text)")
+    ask(postgresql, "kept", "INSERT INTO experiments VALUES (1, 'übung'), (2, NULL)")
+    old, recent = folder / "mlflow-20200101T000000Z.dump", folder / "mlflow-20990101T000000Z.dump"
+    for file, days in ((old, 15), (recent, 13)):
+        file.write_bytes(b"a dump")
+        os.utime(file, (time.time() - days * 86400 - 60,) * 2)
+    done = run("kept")
+    assert done.returncode == 0, done.stderr
+    assert not old.exists()
+    [made] = [file for file in folder.iterdir() if file != recent]
+    assert made.stat().st_mode & 0o077 == 0
+
+    postgresql.create_database("restored")
+    command = [str(postgresql.programs / "pg_restore"), "-h", HOST, "-p", str(postgresql.port), "-U", "hymunet"]
+    subprocess.run([*command, "--exit-on-error", "-d", "restored", str(made)], check=True, timeout=60)
+    rows = "SELECT * FROM experiments ORDER BY id"
+    assert ask(postgresql, "restored", rows) == ask(postgresql, "kept", rows) == [(1, "übung"), (2, None)]
+
+
+@pytest.mark.parametrize(
+    ("database", "changes"),
+    [("nothing", {}), ("postgres", {}), ("postgres", {"PGPORT": "1"}), ("postgres", {"BACKUPS": "/nowhere"})],
+    ids=["no database", "another database", "no server", "no volume"],
+)
+def test_a_backup_that_fails_says_so_and_removes_nothing(backup, database, changes):
+    folder, run = backup
+    old = folder / "mlflow-20200101T000000Z.dump"
+    old.write_bytes(b"a dump")
+    os.utime(old, (0, 0))
+    done = run(database, **changes)
+    assert done.returncode != 0
+    assert done.stderr
+    assert [file.name for file in folder.iterdir()] == [old.name]
+
+
+def test_the_bucket_gets_its_rules(found, s3_server, tmp_path):
+    for file in ("lifecycle.py", "lifecycle.json"):
+        (tmp_path / file).write_text(script(found, "lifecycle", file), encoding="utf-8")
+    s3_server.create_bucket("rules")
+    environment = os.environ | s3_server.env | {"HYMUNET_BUCKET": "rules"}
+    command = [sys.executable, str(tmp_path / "lifecycle.py")]
+    for _ in range(2):
+        subprocess.run(command, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    rules = s3_server.client().get_bucket_lifecycle_configuration(Bucket="rules")["Rules"]
+    by_name = {rule["ID"]: rule for rule in rules}
+    assert len(by_name) == len(rules) == 3
+    checkpoints = by_name["checkpoints-of-finished-trainings"]
+    assert (checkpoints["Filter"]["Prefix"], checkpoints["Expiration"]["Days"]) == ("checkpoints/", 30)
+    missing = subprocess.run(command, env=environment | {"HYMUNET_BUCKET": "none"}, capture_output=True, timeout=60)
+    assert missing.returncode != 0
+
+
+def test_mlflow_starts_by_the_manifest_and_answers_to_its_name(found, postgresql, tmp_path):
+    [container] = [one for name, _, one in containers(found) if name == "Deployment/mlflow/mlflow"]
+    port, database = free_port(), f"manifest_{os.getpid()}"
+    postgresql.create_database(database)
+    variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+    variables["MLFLOW_BACKEND_STORE_URI"] = variables["MLFLOW_BACKEND_STORE_URI"].replace(
+        "mlflow@postgres.hymunet-registry.svc:5432/mlflow", f"hymunet@{HOST}:{postgresql.port}/{database}"
+    )
+    variables["MLFLOW_ARTIFACTS_DESTINATION"] = str(tmp_path / "artifacts")
+    command = [shutil.which("mlflow") or "mlflow", *container["command"][1:]]
+    command[command.index("5000")] = str(port)
+    server = Server(command, lambda: answers(f"http://{HOST}:{port}/health"), tmp_path / "log", QUIET | variables)
+    server.start()
+    try:
+        address = f"http://{HOST}:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+        for host, status in (("mlflow.hymunet-registry.svc:5000", 200), ("elsewhere.example", 403)):
+            assert requests.get(address, headers={"Host": host}, timeout=30).status_code == status, host
+        assert requests.get(f"http://{HOST}:{port}/health", headers={"Host": "10.1.2.3:5000"}, timeout=30).ok
+    finally:
+        server.stop()

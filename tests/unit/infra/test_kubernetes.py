@@ -1,0 +1,143 @@
+"""infra/kubernetes, rendered: valid by Kubernetes' own definitions; its parts agree with each other and with ours."""
+
+import pytest
+
+from pipelines.settings import load
+from tests.support.manifests import KUBERNETES, OVERLAYS, containers, manifests, name_of, pods, rendered
+
+CUSTOM = ("kueue.x-k8s.io", "serving.kserve.io")
+VERSIONS = ["1.32", "1.37"]
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def found(request):
+    return manifests(rendered(KUBERNETES / "overlays" / request.param))
+
+
+def only(found, kind, name=None):
+    chosen = [one for one in found if one["kind"] == kind and name in (None, one["metadata"]["name"])]
+    assert len(chosen) == 1, [name_of(one) for one in chosen]
+    return chosen[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_manifest_is_one_of_kubernetes(found, version):
+    validate = pytest.importorskip("kubernetes_validate").validate
+    checked = [one for one in found if not one["apiVersion"].startswith(CUSTOM)]
+    assert len(checked) > 20
+    for manifest in checked:
+        validate(manifest, version, strict=True)
+
+
+def test_the_check_sees_a_field_that_is_none_of_kubernetes(found):
+    validation = pytest.importorskip("kubernetes_validate")
+    deployment = only(found, "Deployment")
+    deployment = deployment | {"spec": deployment["spec"] | {"replica": 2}}
+    with pytest.raises(validation.ValidationError):
+        validation.validate(deployment, VERSIONS[-1], strict=True)
+
+
+def test_the_served_pod_is_one_of_kubernetes(found):
+    validate = pytest.importorskip("kubernetes_validate").validate
+    for manifest in (one for one in found if one["kind"] == "InferenceService"):
+        pod = dict(manifest["spec"]["predictor"])
+        kserve = {key: pod.pop(key) for key in ("labels", "minReplicas", "timeout")}
+        assert kserve == {"labels": {"app.kubernetes.io/name": "serving"}, "minReplicas": 1, "timeout": 60}
+        validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}, VERSIONS[-1], strict=True)
+
+
+def test_serving_is_what_deploy_prints(found, monkeypatch):
+    """Up to image and model, and a read-only root with a place to write."""
+    from types import SimpleNamespace
+
+    from hymunet.serving import deploy
+
+    zeros, address = "0" * 64, "http://mlflow.hymunet-registry.svc:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    monkeypatch.setattr(deploy, "load", lambda model: SimpleNamespace(source="models:/hymunet/1", weights=zeros))
+    [printed] = manifests(
+        deploy.kserve("models:/hymunet/1", f"registry.example/x@sha256:{zeros}", "hymunet", "hymunet-serving")
+    )
+    [expected] = printed["spec"]["predictor"]["containers"]
+    for manifest in (one for one in found if one["kind"] == "InferenceService"):
+        [ours] = manifest["spec"]["predictor"]["containers"]
+        ours = {key: value for key, value in ours.items() if key not in ("volumeMounts", "image")}
+        assert ours["securityContext"].pop("readOnlyRootFilesystem") is True
+        assert ours == {key: value for key, value in expected.items() if key != "image"}
+
+
+def test_names_lead_to_what_there_is(found):
+    """Accounts, claims, config maps, and the pods that services and policies choose."""
+    there = {(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in found}
+    for name, pod in pods(found):
+        where = "hymunet-registry"
+        assert ("ServiceAccount", where, pod["serviceAccountName"]) in there, name
+        for volume in pod.get("volumes", []):
+            if claim := volume.get("persistentVolumeClaim"):
+                assert ("PersistentVolumeClaim", where, claim["claimName"]) in there, name
+            if config := volume.get("configMap"):
+                assert ("ConfigMap", where, config["name"]) in there, name
+        for container in pod["containers"]:
+            for source in container.get("envFrom", []):
+                if "configMapRef" in source:
+                    assert ("ConfigMap", where, source["configMapRef"]["name"]) in there, name
+    labels = []
+    for one in found:
+        spec = one.get("spec", {})
+        spec = spec.get("jobTemplate", {}).get("spec", spec)
+        labels.append(spec.get("template", {}).get("metadata", {}).get("labels", {}))
+        labels.append(spec.get("predictor", {}).get("labels", {}))
+    names = {label["app.kubernetes.io/name"] for label in labels if label}
+    for policy in (one for one in found if one["kind"] == "NetworkPolicy"):
+        chosen = policy["spec"]["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name")
+        assert chosen is None or chosen in names, name_of(policy)
+
+
+def test_an_overlay_has_its_addresses_everywhere(found):
+    text = str(found)
+    assert "ConfigMap/addresses" not in {name_of(one) for one in found}
+    store = only(found, "ConfigMap", "store")["data"]
+    [mlflow] = [container for name, _, container in containers(found) if name == "Deployment/mlflow/mlflow"]
+    environment = {one["name"]: one.get("value") for one in mlflow["env"]}
+    assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == f"s3://{store['HYMUNET_BUCKET']}/mlflow"
+    if "seaweedfs.kubeflow" in store["AWS_ENDPOINT_URL"]:
+        assert "192.0.2." not in text, "an address that stands for another was left"
+
+
+@pytest.mark.parametrize("host", ["mlflow.hymunet-registry.svc:5000", "mlflow.hymunet-registry.svc.cluster.local:5000"])
+def test_mlflow_answers_to_the_name_that_pods_call_it_by(found, host):
+    """It refuses other names, against DNS rebinding; its default knows localhost and private addresses alone."""
+    utilities = pytest.importorskip("mlflow.server.security_utils")
+    [mlflow] = [container for name, _, container in containers(found) if name == "Deployment/mlflow/mlflow"]
+    [allowed] = [one["value"] for one in mlflow["env"] if one["name"] == "MLFLOW_SERVER_ALLOWED_HOSTS"]
+    assert utilities.is_allowed_host_header(allowed.split(","), host)
+    assert not utilities.is_allowed_host_header(allowed.split(","), "elsewhere.example")
+    assert mlflow["readinessProbe"]["httpGet"]["path"] in utilities.HEALTH_ENDPOINTS
+
+
+def test_queues_cover_what_the_quota_counts(found):
+    kueue = [one for one in found if one["apiVersion"].startswith("kueue")]
+    if not kueue:
+        return
+    queue = only(found, "ClusterQueue")["spec"]
+    assert only(found, "LocalQueue")["spec"]["clusterQueue"] == "hymunet"
+    assert only(found, "LocalQueue")["metadata"]["namespace"] == "hymunet"
+    assert queue["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] == "hymunet"
+    flavors = {one["metadata"]["name"] for one in kueue if one["kind"] == "ResourceFlavor"}
+    [group] = queue["resourceGroups"]
+    assert {flavor["name"] for flavor in group["flavors"]} == flavors
+    hard = only(found, "ResourceQuota", "runs")["spec"]["hard"]
+    gpus = 0
+    for flavor in group["flavors"]:
+        quotas = {one["name"]: one["nominalQuota"] for one in flavor["resources"]}
+        assert list(quotas) == group["coveredResources"]
+        gpus += int(quotas["nvidia.com/gpu"])
+    assert gpus == int(hard["requests.nvidia.com/gpu"])
+
+
+def test_the_steps_secret_is_the_settings_secret(found):
+    settings = load(KUBERNETES.parent / "kubeflow/settings.yaml")
+    [mlflow] = [container for name, _, container in containers(found) if name == "Deployment/mlflow/mlflow"]
+    named = [source["secretRef"]["name"] for source in mlflow["envFrom"] if "secretRef" in source]
+    assert named == [secret.name for secret in settings.secrets]
