@@ -21,9 +21,10 @@ def services() -> dict:
 def test_ports_are_open_to_this_machine_alone_and_are_those_of_the_settings(services: dict) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert all(port.startswith("127.0.0.1:") for port in ports)
+    always = [port for service in services.values() if "profiles" not in service for port in service.get("ports", [])]
     settings = (ROOT / "infra/kubeflow/settings.yaml").read_text()
     expected = re.findall(r"http://(127\.0\.0\.1:\d+)", settings)
-    assert sorted(port.rsplit(":", 1)[0] for port in ports) == sorted(expected)
+    assert sorted(port.rsplit(":", 1)[0] for port in always) == sorted(expected)
 
 
 def test_every_secret_comes_from_the_environment_and_must_be_set() -> None:
@@ -45,6 +46,36 @@ def test_built_services_name_a_target_of_the_dockerfile(services: dict) -> None:
     built = [service["build"]["target"] for service in services.values() if "build" in service]
     assert built
     assert set(built) <= set(targets)
+
+
+def test_serving_is_started_on_demand_alone_and_with_no_rights(services: dict) -> None:
+    serving = services["serving"]
+    assert serving["profiles"] == ["serving"]
+    assert [name for name, service in services.items() if "profiles" in service] == ["serving"]
+    assert (serving["read_only"], serving["cap_drop"]) == (True, ["ALL"])
+    assert not [name for name in serving["environment"] if name.startswith("AWS_")], "weights come through MLflow"
+    assert "serve" in serving["build"]["args"]["EXTRAS"].split(",")
+
+
+def test_servings_command_is_one_that_serve_takes(services: dict) -> None:
+    from hymunet.cli import parser
+
+    command = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", services["serving"]["command"]).split()
+    assert command[:3] == ["python", "-m", "hymunet.cli"]
+    read = parser().parse_args(command[3:])
+    assert (read.verb, read.model, read.port) == ("serve", "models:/hymunet@champion", 8000)
+    assert services["serving"]["ports"] == [f"127.0.0.1:{read.port}:{read.port}"]
+
+
+def test_mlflow_answers_to_the_name_that_containers_call_it_by(services: dict) -> None:
+    """It refuses names that it does not know, against DNS rebinding."""
+    allowed_by = pytest.importorskip("mlflow.server.security_utils").is_allowed_host_header
+    allowed = services["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    called = re.fullmatch(r"http://(.+)", services["serving"]["environment"]["MLFLOW_TRACKING_URI"])
+    assert called
+    for host in (called[1], "127.0.0.1:5000", "localhost:5000", "172.18.0.1:5000"):
+        assert allowed_by(allowed, host), host
+    assert not allowed_by(allowed, "elsewhere.example:5000")
 
 
 SECRETS = ["plain", "p@ss/word:1", 'quo"te', "back\\slash", "100%", "a b'c", "ü#?&=;", "$HOME"]
