@@ -1,6 +1,7 @@
 """What a contributor meets first agrees with what is there: workflows, links, make targets, the version."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -75,6 +76,35 @@ def test_workflows_call_targets_that_there_are(name):
         choices = job.get("strategy", {}).get("matrix", {}).get("target", [])
         called = {word for step in job["steps"] for word in re.findall(r"\bmake ([a-z-]+)", step.get("run", ""))}
         assert called | set(choices) <= TARGETS
+
+
+# What a workflow does by itself: the system's packages, and what only a release needs.
+OWN = ("sudo apt-get update && sudo apt-get install ", "grep -qx ", "pip install cibuildwheel")
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_what_a_workflow_runs_can_be_run_by_hand(name):
+    for job in read(name)["jobs"].values():
+        for step in job["steps"]:
+            assert "run" not in step or re.fullmatch(r"make [a-z$].*", step["run"]) or step["run"].startswith(OWN), step
+
+
+def test_targets_are_listed_and_phony():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert set(phony.split()) == TARGETS
+    assert all(re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE) for target in TARGETS)
+
+
+def test_the_releases_own_check_takes_the_version_and_no_other():
+    [command] = [
+        step["run"]
+        for step in read(".github/workflows/release.yml")["jobs"]["build"]["steps"]
+        if step.get("run", "").startswith("grep")
+    ]
+    for name, code in ((f"v{hymunet.__version__}", 0), ("v99.0.0", 1)):
+        environment = {"GITHUB_REF_NAME": name, "PATH": os.environ["PATH"]}
+        assert subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment).returncode == code
 
 
 def test_pages_name_targets_that_there_are():

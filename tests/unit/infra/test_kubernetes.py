@@ -141,3 +141,10 @@ def test_the_steps_secret_is_the_settings_secret(found):
     [mlflow] = [container for name, _, container in containers(found) if name == "Deployment/mlflow/mlflow"]
     named = [source["secretRef"]["name"] for source in mlflow["envFrom"] if "secretRef" in source]
     assert named == [secret.name for secret in settings.secrets]
+
+
+def test_argo_cd_is_told_of_an_overlay_and_removes_nothing():
+    [application] = manifests((KUBERNETES.parent / "argocd/application.yaml").read_text(encoding="utf-8"))
+    assert application["spec"]["source"]["path"] == "infra/kubernetes/overlays/team"
+    assert (KUBERNETES / "overlays/team/kustomization.yaml").exists()
+    assert application["spec"]["syncPolicy"]["automated"] == {"prune": False, "selfHeal": True}
