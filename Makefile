@@ -14,7 +14,7 @@ FLOOR ?= 80
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage infrastructure clean
+.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage infrastructure kind clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,8 +99,11 @@ serving: $(VENV)/.dev ## the server under load for minutes, and 3,000 damaged fi
 infrastructure: $(VENV)/.dev ## infra/ rendered, validated and, where Terraform is here, applied to an endpoint on this machine
 	python -m pytest -m "slow or not slow" tests/unit/infra tests/integration/infra
 
+kind: ## infra/kubernetes in a cluster of its own on this machine (docker, kind, kubectl): pods start, policies hold, a backup is made
+	bash infra/kubernetes/kind.sh
+
 coverage: $(VENV)/.dev ## the tests of `make test` with the share of lines and branches that they reach; below FLOOR it fails
-	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile \
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  --cov --cov-report=term:skip-covered --cov-report=html:build/coverage --cov-fail-under=$(FLOOR) $(TESTS)
 
 docs: $(VENV)/.docs ## the documentation as a site, in build/site; a link that leads nowhere fails

@@ -1,5 +1,8 @@
 """infra/kubernetes, rendered: valid by Kubernetes' own definitions; its parts agree with each other and with ours."""
 
+import re
+import subprocess
+
 import pytest
 
 from pipelines.settings import load
@@ -148,3 +151,18 @@ def test_argo_cd_is_told_of_an_overlay_and_removes_nothing():
     assert application["spec"]["source"]["path"] == "infra/kubernetes/overlays/team"
     assert (KUBERNETES / "overlays/team/kustomization.yaml").exists()
     assert application["spec"]["syncPolicy"]["automated"] == {"prune": False, "selfHeal": True}
+
+
+def test_the_trial_in_kind_names_what_there_is():
+    """The script has not run here; what it asks for by name must at least be rendered."""
+    script = KUBERNETES / "kind.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    workstation = rendered(KUBERNETES / "overlays/workstation")
+    there = {name_of(one).lower() for one in manifests(workstation)}
+    text = script.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:statefulset|deployment|cronjob)/\w+", text))
+    assert len(named) == 3
+    assert named <= there
+    made = set(re.findall(r"create secret generic ([\w-]+)", text))
+    asked = re.findall(r"secretKeyRef:\n *key: \w+\n *name: ([\w-]+)|secretRef:\n *name: ([\w-]+)", workstation)
+    assert made == {one or other for one, other in asked}
