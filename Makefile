@@ -11,7 +11,6 @@ N ?= 200
 WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 FLOOR ?= 80
-TESTS ?= tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage infrastructure kind clean
@@ -102,9 +101,9 @@ infrastructure: $(VENV)/.dev ## infra/ rendered, validated and, where Terraform 
 kind: ## infra/kubernetes in a cluster of its own on this machine (docker, kind, kubectl): pods start, policies hold, a backup is made
 	bash infra/kubernetes/kind.sh
 
-coverage: $(VENV)/.dev ## the tests of `make test` with the share of lines and branches that they reach; below FLOOR it fails
-	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-	  --cov --cov-report=term:skip-covered --cov-report=html:build/coverage --cov-fail-under=$(FLOOR) $(TESTS)
+coverage: $(VENV)/.dev ## the share of lines and branches that tests/unit reaches; below FLOOR it fails
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --cov --cov-report=term:skip-covered --cov-report=html:build/coverage/html --cov-fail-under=$(FLOOR) tests/unit
 
 docs: $(VENV)/.docs ## the documentation as a site, in build/site; a link that leads nowhere fails
 	mkdocs build
