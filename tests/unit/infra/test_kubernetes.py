@@ -1,5 +1,6 @@
 """infra/kubernetes, rendered: valid by Kubernetes' own definitions; its parts agree with each other and with ours."""
 
+import importlib
 import re
 import subprocess
 
@@ -137,6 +138,42 @@ def test_queues_cover_what_the_quota_counts(found):
         assert list(quotas) == group["coveredResources"]
         gpus += int(quotas["nvidia.com/gpu"])
     assert gpus == int(hard["requests.nvidia.com/gpu"])
+
+
+STEPS = ("download", "prepare", "split", "validate", "train", "evaluate", "register")
+BESIDE = 2  # Kubeflow's and Argo's own containers in a step's pod
+
+
+def amount(text):
+    """Of a resource, in processors or bytes."""
+    units = {"m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+    number, unit = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(text)).groups()
+    return float(number) * units[unit] if unit else float(number)
+
+
+def test_every_step_fits_into_the_quota_and_into_its_queue(found):
+    """A pod that a quota cannot hold is refused for ever; one that no queue can hold waits for ever."""
+    hard = only(found, "ResourceQuota", "runs")["spec"]["hard"]
+    [limits] = only(found, "LimitRange", "runs")["spec"]["limits"]
+    queues = [one["spec"]["resourceGroups"][0]["flavors"] for one in found if one["kind"] == "ClusterQueue"]
+    for step in STEPS:
+        needs = importlib.import_module(f"components.{step}.component").NEEDS
+        for resource in ("cpu", "memory"):
+            asked = amount(getattr(needs, resource))
+            assert asked + BESIDE * amount(limits["defaultRequest"][resource]) <= amount(
+                hard[f"requests.{resource}"]
+            ), step
+            assert asked + BESIDE * amount(limits["default"][resource]) <= amount(hard[f"limits.{resource}"]), step
+            for flavors in queues:
+                [flavor] = [one for one in flavors if one["name"].endswith("gpu" if needs.accelerator else "cpu")]
+                nominal = {one["name"]: one["nominalQuota"] for one in flavor["resources"]}
+                assert asked <= amount(nominal[resource]), step
+
+
+def test_no_default_of_disk_ends_a_step(found):
+    """A limit of ephemeral storage counts the workspace, an emptyDir of up to 60 GiB, too."""
+    for limits in (one["spec"]["limits"][0] for one in found if one["kind"] == "LimitRange"):
+        assert "ephemeral-storage" not in limits["default"] | limits["defaultRequest"]
 
 
 def test_the_steps_secret_is_the_settings_secret(found):
