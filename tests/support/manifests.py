@@ -102,8 +102,17 @@ def tokens(found: list[Manifest]) -> list[str]:
 
 
 def broad_roles(found: list[Manifest]) -> list[str]:
-    """Wildcards, rights over the whole cluster, rights that give others, and secrets that are not named."""
-    faults = [name_of(one) for one in found if one["kind"] in ("ClusterRole", "ClusterRoleBinding")]
+    """Wildcards, rights that give others, unnamed secrets; over the whole cluster, all but to read what is named."""
+    faults = [
+        name_of(one)
+        for one in found
+        if one["kind"] == "ClusterRole"
+        if not all(rule["verbs"] == ["get"] and rule.get("resourceNames") for rule in one["rules"])
+    ]
+    given = {(one["kind"], one["metadata"]["name"]) for one in found}
+    for binding in (one for one in found if one["kind"] in ("RoleBinding", "ClusterRoleBinding")):
+        if (binding["roleRef"]["kind"], binding["roleRef"]["name"]) not in given:
+            faults.append(f"{name_of(binding)}: a role of others")
     for role in (one for one in found if one["kind"] in ("Role", "ClusterRole")):
         for rule in role["rules"]:
             words = {*rule["verbs"], *rule["resources"], *rule["apiGroups"]}

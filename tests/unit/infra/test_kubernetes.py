@@ -184,7 +184,7 @@ def test_the_steps_secret_is_the_settings_secret(found):
 
 
 def test_argo_cd_is_told_of_an_overlay_and_removes_nothing():
-    [application] = manifests((KUBERNETES.parent / "argocd/application.yaml").read_text(encoding="utf-8"))
+    [application] = manifests((KUBERNETES / "argocd.yaml").read_text(encoding="utf-8"))
     assert application["spec"]["source"]["path"] == "infra/kubernetes/overlays/team"
     assert (KUBERNETES / "overlays/team/kustomization.yaml").exists()
     assert application["spec"]["syncPolicy"]["automated"] == {"prune": False, "selfHeal": True}

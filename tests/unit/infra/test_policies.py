@@ -87,7 +87,15 @@ PLANTED = {
     "every secret": (policy.broad_roles, lambda all: first(all, "Role")["rules"][2].pop("resourceNames")),
     "the whole cluster": (
         policy.broad_roles,
-        lambda all: all.append({"kind": "ClusterRole", "metadata": {"name": "x"}, "rules": []}),
+        lambda all: first(all, "ClusterRole")["rules"][0].pop("resourceNames"),
+    ),
+    "to change the cluster": (
+        policy.broad_roles,
+        lambda all: first(all, "ClusterRole")["rules"][0].update(verbs=["get", "patch"]),
+    ),
+    "the cluster's own role": (
+        policy.broad_roles,
+        lambda all: first(all, "ClusterRoleBinding")["roleRef"].update(name="cluster-admin"),
     ),
     "no limit": (policy.unbounded, lambda all: pod(all)["containers"][0]["resources"]["limits"].pop("memory")),
     "no request": (policy.unbounded, lambda all: pod(all)["containers"][0]["resources"].pop("requests")),
