@@ -1,6 +1,7 @@
 """What infra/kubernetes runs, run for real: the backup and its restoration, the bucket's rules, MLflow's command."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,11 +75,15 @@ def test_a_backup_is_restored(backup, postgresql):
     [made] = [file for file in folder.iterdir() if file != recent]
     assert made.stat().st_mode & 0o077 == 0
 
-    postgresql.create_database("restored")
+    page = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
+    [options] = re.findall(r"pg_restore (.*?) -d mlflow", page)
     command = [str(postgresql.programs / "pg_restore"), "-h", HOST, "-p", str(postgresql.port), "-U", "hymunet"]
-    subprocess.run([*command, "--exit-on-error", "-d", "restored", str(made)], check=True, timeout=60)
-    rows = "SELECT * FROM experiments ORDER BY id"
-    assert ask(postgresql, "restored", rows) == ask(postgresql, "kept", rows) == [(1, "übung"), (2, None)]
+    ask(postgresql, "kept", "UPDATE experiments SET name = 'changed'")  # what the dump is restored over
+    postgresql.create_database("empty")
+    for database in ("kept", "empty"):
+        subprocess.run([*command, *options.split(), "-d", database, str(made)], check=True, timeout=60)
+        rows = ask(postgresql, database, "SELECT * FROM experiments ORDER BY id")
+        assert rows == [(1, "übung"), (2, None)]
 
 
 @pytest.mark.parametrize(
