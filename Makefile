@@ -42,7 +42,7 @@ quick: $(VENV)/.dev ## a minute: the linter, and the tests of the rules that eve
 	OMP_NUM_THREADS=1 python -m pytest -q -n $(WORKERS) tests/unit/test_architecture.py tests/unit/test_front_door.py tests/unit/test_text.py \
 	  tests/unit/test_params.py tests/unit/test_overrides.py tests/unit/test_evidence.py tests/unit/test_formats.py tests/unit/test_images.py \
 	  tests/unit/test_losses.py tests/unit/test_metrics.py tests/unit/evaluation/test_measure.py tests/unit/training/test_learner.py \
-	  -k "not averaged_weights_score and not agreement_with_monai"
+	  -k "not (averaged_weights_score or agreement_with_monai or accumulation_is or of_its_preparation)"
 
 test: $(VENV)/.dev ## every test that needs neither GPU nor containers, WORKERS=2 at a time; what this machine lacks is skipped by name
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu and not containers" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
