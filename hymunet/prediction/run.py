@@ -28,7 +28,7 @@ from hymunet.prediction.sources import SHOWN, Entry
 from hymunet.prediction.table import Table
 from hymunet.processors import processors
 
-BATCH = 8
+BATCH = 4  # on processors larger ones leave the cache: 8 take a seventh longer for each image
 PIXELS = 60_000_000  # of the images in memory, about; one may be larger
 
 

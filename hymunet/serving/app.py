@@ -26,7 +26,7 @@ from hymunet.processors import processors
 from hymunet.serving import intake, samples
 from hymunet.serving.answer import Answer, Output, wanted
 from hymunet.serving.batching import Batcher
-from hymunet.serving.contract import BODY, CODES, GONE, HEADERS
+from hymunet.serving.contract import BODY, CODES, GONE, HEADERS, SEGMENT
 from hymunet.serving.follow import Follower
 from hymunet.serving.limits import Admission, Limits, Refused
 from hymunet.serving.telemetry import Telemetry
@@ -128,7 +128,7 @@ def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None =
 
 
 def _answers(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/segment", responses=CODES, openapi_extra=BODY, summary="The mask of one image")
+    @app.post(SEGMENT, responses=CODES, openapi_extra=BODY, summary="The mask of one image")
     async def segment(
         request: Request,
         output: Annotated[Output | None, Query(description="In place of the header Accept.")] = None,

@@ -15,7 +15,7 @@ def add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (8000); 0 takes a free one")
     serve.add_argument("--queue", type=int, default=64, help="requests at once, beyond which it says 429 (64)")
-    serve.add_argument("--batch", type=int, default=8, help="images that the model sees at once, at most (8)")
+    serve.add_argument("--batch", type=int, default=4, help="images that the model sees at once, at most (4)")
     serve.add_argument("--max-bytes", type=int, default=20 * 2**20, help="of an upload (20 MiB)")
     serve.add_argument("--max-pixels", type=int, default=50_000_000, help="of an image (50,000,000)")
     serve.add_argument("--upload-seconds", type=float, default=30, help="for an upload, then 408 (30)")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+SEGMENT = "/v1/segment"
 GONE = 499  # in the metrics: the client left before its answer
 
 _FILE = {"type": "string", "format": "binary"}

@@ -21,7 +21,7 @@ class Limits:
     queue: int = 64
     upload_seconds: float = 30.0
     seconds: float = 30.0
-    batch: int = 8
+    batch: int = 4
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the first limit that is not positive."""

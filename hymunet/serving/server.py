@@ -11,20 +11,28 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hymunet.serving.app import create_app
+from hymunet.serving.contract import HEADERS, SEGMENT
 from hymunet.serving.limits import Limits
 
 KEY = "HYMUNET_API_KEY"
 HEAD_SECONDS = 10.0  # within which a connection must send a request's head
+AGAIN = 5  # seconds, when there are too many connections
+CONNECTIONS = 900  # open at once, below the 1,024 files that a process may commonly have open
 
 
 class Protocol(H11Protocol):
-    """Closes connections that never ask for anything; uvicorn waits for a first request for ever."""
+    """Closes connections that never ask for anything, for whose first request uvicorn waits for ever; and refuses
+    masks, in the words of all refusals, on those beyond CONNECTIONS.
+    """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self.app = crowded(self.app)
         self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -34,6 +42,18 @@ class Protocol(H11Protocol):
     def _close_if_silent(self) -> None:
         if self.cycle is None:
             self.transport.close()
+
+
+def crowded(app: Any) -> Any:
+    """The application for a connection too many: probes are answered, requests for masks are not."""
+    refusal = JSONResponse(
+        {"error": f"{CONNECTIONS} connections are open; come again"}, 503, {**HEADERS, "Retry-After": str(AGAIN)}
+    )
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await (refusal if scope.get("path") == SEGMENT else app)(scope, receive, send)
+
+    return answer
 
 
 class Server(uvicorn.Server):
@@ -84,7 +104,6 @@ def serve(
         access_log=False,
         log_level="warning",
         server_header=False,
-        limit_concurrency=limits.queue * 8,
         timeout_graceful_shutdown=int(limits.upload_seconds + limits.seconds) + 1,
     )
     try:

@@ -7,7 +7,7 @@ import cv2
 import pytest
 import requests
 
-from benchmarks.serving import resident, served
+from benchmarks.serving_server import resident, served
 from hymunet.data.acquire.synthetic import draw
 
 SIZES = ((64, 48), (300, 225), (600, 450), (31, 200), (1022, 767))

@@ -1,6 +1,7 @@
 """Whatever is sent gets a right answer or a clear 4xx, and the server stays up."""
 
 import base64
+import contextlib
 import socket
 import tempfile
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from hymunet import images
 from hymunet.evaluation.confidence import soft_dice
+from hymunet.serving import server as process
 from tests.support.image_files import bad, good
 from tests.support.serving import running
 
@@ -283,3 +285,21 @@ def test_fuzzed_files(model, tmp_path, monkeypatch, count, seed):
             statuses.add(answer.status_code)
     assert {200, 422} <= statuses, "some were still good, some were not"
     assert list(tmp_path.iterdir()) == [], "nothing was written"
+
+
+def test_a_connection_too_many_is_told_when_to_come_again(server, monkeypatch):
+    """Whole, though its body is not read; and whoever watches the server still hears that it lives."""
+    monkeypatch.setattr(process, "CONNECTIONS", 3)
+    place = server.address.removeprefix("http://").split(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection((place[0], int(place[1]))))
+        for _ in range(20):
+            answer = server.post(np.random.default_rng(0).bytes(3_000_000))
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"] == "5"
+            assert "connections are open" in answer.json()["error"]
+        assert server.get("/health").status_code == 200
+    wait_until = time.monotonic() + 30
+    while server.post(PNG).status_code != 200:
+        assert time.monotonic() < wait_until
