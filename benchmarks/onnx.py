@@ -25,7 +25,7 @@ import numpy as np
 
 MODELS = {
     "HyM-UNet 32-256": {"name": "hymunet", "size": "small", "drop_path": 0.0},
-    "U-Net 64-1024": {"name": "unet", "size": "large"},
+    "U-Net 64-1024": {"name": "unet", "size": "published"},
 }
 OURS, PLAIN = MODELS
 CALIBRATION = 8  # drawn images, for 8 bits; times do not depend on them
