@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hymunet import atomic, bundled
 from hymunet.images import normalise
 from hymunet.inference import FLIPS, Segmenter, tempered
-from hymunet.models.protocols import scans
+from hymunet.models.protocols import Scans, scans
 from hymunet.ops.selective_scan import choose_backend
 from hymunet.portable.agreement import Agreement, compare
 from hymunet.portable.measure import Row, measure
@@ -62,9 +62,14 @@ def require_packages() -> None:
 def check(output: Path) -> None:
     """Raises ValueError, before any work, for a file that cannot be written or is not ours to replace."""
     require_packages()
+    check_place(output, _ours)
+
+
+def check_place(output: Path, ours: Callable[[Path], bool]) -> None:
+    """ours: whether a file that is there was written by this command. Raises ValueError as `check` does."""
     if output.is_dir():
         raise ValueError(f"{output}: is a folder; name the file to write, such as {output / 'model.onnx'}")
-    if output.exists() and not _ours(output):
+    if output.exists() and not ours(output):
         raise ValueError(f"{output}: exists, and was not written by this command; name another file")
     output.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(output.parent, os.W_OK):
@@ -77,7 +82,7 @@ def export(segmenter: Segmenter, output: Path, images: Iterable[np.ndarray] | No
     segmenter: on the CPU. images: uint8 RGB (H, W, 3) of any sizes on which both are compared; drawn ones by default.
     Raises ValueError, and writes nothing, when ONNX Runtime does not agree with the model.
     """
-    with _placed(output) as partial:
+    with placed(output) as partial:
         write(segmenter, partial)
         pictures = drawn(segmenter.image_size) if images is None else images
         agreement = compare(TorchModel(segmenter, ""), partial, pictures)
@@ -90,7 +95,7 @@ def export_smaller(segmenter: Segmenter, output: Path, form: str, images: Images
 
     Raises ValueError, and writes nothing, when it may cost more than measure.MARGIN.
     """
-    with _placed(output) as partial:
+    with placed(output) as partial:
         write(segmenter, partial, form)
         reduce(partial, form, images.calibration())
         models = {"float32": Ensemble([TorchModel(segmenter, "")]), form: Ensemble([OnnxModel(partial)])}
@@ -106,17 +111,20 @@ def export_packed(folder: Path) -> None:
     """
     segmenter = Segmenter.load(folder, device="cpu")
     output = folder / bundled.GRAPH
-    with _placed(output) as partial:
+    with placed(output) as partial:
         write(segmenter, partial, "float16")
         reduce(partial, "float16", ())
         compare(TorchModel(segmenter, ""), partial, drawn(segmenter.image_size)).require(str(output), strict=True)
 
 
 @contextmanager
-def _placed(output: Path) -> Iterator[Path]:
-    """A path to write to; what lies there at the end takes the place of `output`, unless something was raised."""
-    check(output)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-") as folder:
+def placed(output: Path, ours: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+    """A path to write to; what lies there at the end takes the place of `output`, unless something was raised.
+
+    ours: as `check_place` takes it; an ONNX file by default.
+    """
+    check_place(output, ours or _ours)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
         partial = Path(folder) / output.name
         yield partial
         with partial.open("rb") as file:
@@ -180,16 +188,21 @@ def _ours(path: Path) -> bool:
 
 
 @contextmanager
-def _scans_to_export(model: nn.Module) -> Iterator[None]:
-    """By the kernel's operator, which is translated; where it was not built, spelled out, which computes longer."""
+def scans_by(model: nn.Module, backend: Callable[[Scans], str]) -> Iterator[None]:
+    """backend: of each of the model's layers that scan, for as long as this lasts."""
     before = [(layer, layer.backend) for layer in scans(model)]
     for layer, _ in before:
-        layer.backend = choose_backend("auto", "cpu", torch.float32, layer.states)
+        layer.backend = backend(layer)
     try:
         yield
     finally:
-        for layer, backend in before:
-            layer.backend = backend
+        for layer, own in before:
+            layer.backend = own
+
+
+def _fastest(layer: Scans) -> str:
+    """The kernel's operator, which is translated; where it was not built, spelled out, which computes longer."""
+    return choose_backend("auto", "cpu", torch.float32, layer.states)
 
 
 def write_core(model: Portable, size: int, path: Path, joined: bool = True) -> None:
@@ -202,7 +215,7 @@ def write_core(model: Portable, size: int, path: Path, joined: bool = True) -> N
     from hymunet.portable.scan import translations
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that we do not use
-    with torch.no_grad(), _scans_to_export(model):
+    with torch.no_grad(), scans_by(model, _fastest):
         program = torch.onnx.export(
             model.eval(),
             (torch.zeros(2, size, size, 3, dtype=torch.uint8),),
