@@ -59,9 +59,9 @@ def main() -> int:
 
 
 def packaged() -> Path | None:
-    from hymunet.prediction import bundled
+    from hymunet import bundled
 
-    return bundled.FOLDER if bundled.FOLDER.exists() else None
+    return bundled.FOLDER if bundled.is_there() else None
 
 
 def described(model: Path, seconds: float) -> dict[str, Any]:

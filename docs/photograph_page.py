@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.serving_server import served  # noqa: E402
-from hymunet.prediction import bundled  # noqa: E402
+from hymunet import bundled  # noqa: E402
 from tests.support.devtools import browser  # noqa: E402
 
 SCREENS = {"desktop": (1280, 860, False), "phone": (390, 844, True)}
