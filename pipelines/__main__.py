@@ -4,7 +4,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.settings import Settings
 
 SETTINGS = Path("infra/kubeflow/settings.yaml")
 
@@ -27,6 +30,13 @@ def parser() -> argparse.ArgumentParser:
         help="cpu, data or accelerator, over the settings",
     )
     pipeline.add_argument("--allow-tags", action="store_true", help="take images by tag, which may move")
+    pipeline.add_argument("--pipeline", choices=["training", "study"], default="training")
+    study = pipeline.add_argument_group("--pipeline study: models × sets × seeds, the data once, tables at the end")
+    study.add_argument("--study", type=Path, default=Path("studies/comparison"), help="its folder")
+    study.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="cells: isic2018/unet, '*/seed-0'"
+    )
+    study.add_argument("--parallel", type=int, default=4, help="cells at a time, one GPU each (4)")
     server = argparse.ArgumentParser(add_help=False)
     server.add_argument(
         "--host", help="the Kubeflow Pipelines API; default: KF_PIPELINES_ENDPOINT, or the cluster's own"
@@ -70,8 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compiled(args: argparse.Namespace, output: Path, for_cluster: bool = False) -> Path:
     from hymunet.overrides import pair
-    from pipelines import parameters, settings
-    from pipelines.training import compile_pipeline
+    from pipelines import settings
 
     images = dict(pair(text) for text in args.image)
     chosen = settings.load(args.settings).with_images(images)
@@ -79,8 +88,29 @@ def _compiled(args: argparse.Namespace, output: Path, for_cluster: bool = False)
         chosen.require_content_addresses()
     if for_cluster:
         chosen.require_reachable_from_a_cluster()
-    compile_pipeline(chosen, parameters.content(args.params, args.profile, args.overrides), output)
+    COMPILERS[args.pipeline](args, chosen, output)
     return output
+
+
+def _training(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
+    from pipelines import parameters
+    from pipelines.training import compile_pipeline
+
+    compile_pipeline(chosen, parameters.content(args.params, args.profile, args.overrides), output)
+
+
+def _study(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
+    from hymunet.study import plan
+    from pipelines.study import compile_study
+    from pipelines.study_text import packed
+
+    if args.profile:
+        raise ValueError(f"--profile {args.profile} does not go with --pipeline study: its file names its base")
+    cells = plan.load(args.study, args.overrides).chosen(args.only)
+    compile_study(chosen, packed(args.study, args.overrides), cells, args.parallel, output)
+
+
+COMPILERS = {"training": _training, "study": _study}
 
 
 def compile(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A compiled pipeline, walked on this machine as Kubeflow walks it: order, exit handler, conditions, retries, outputs.
+"""A compiled pipeline, walked on this machine as Kubeflow walks it: order, exit handler, conditions, loops, retries.
 
 Of the specification as much as our pipeline uses; anything else is refused before the first container starts, not
 passed over. kfp's own local runner has no place for another way to run a container, and takes a condition on one of
@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pipelines.conditions import evaluate
 
 WHATEVER_HAPPENED = "ALL_UPSTREAM_TASKS_COMPLETED"  # the trigger of an exit handler
 TASK = {"cachingOptions", "componentRef", "dependentTasks", "inputs", "retryPolicy", "taskInfo", "triggerPolicy"}
+TASK |= {"iteratorPolicy", "parameterIterator"}  # a loop over a list that the pipeline was compiled with
 PLACEHOLDER = re.compile(r"\{\{\$(.*?)\}\}")
 SECOND = 1.0  # a cluster's back-off waits for a node or a store to come back; here there is nothing to wait for
 # label, image, command, environment -> exit code
@@ -53,9 +55,10 @@ class Graph:
         if (folder / run_id).exists():
             raise ValueError(f"run {run_id} is already in {folder}; name another")
         self.folder, self.run_id, self.execute = folder, run_id, execute
-        return self._dag(self.root, Values(_defaults(self.root) | arguments))
+        return self._dag(self.root, Values(_defaults(self.root) | arguments), Path()) is not None
 
-    def _dag(self, component: dict[str, Any], given: Values) -> bool:
+    def _dag(self, component: dict[str, Any], given: Values, place: Path) -> Values | None:
+        """What the group gives, or None when a task of it failed. place: of its outputs, below the run's folder."""
         tasks = component["dag"]["tasks"]
         outputs: dict[str, Values | None] = {}
         states: dict[str, str] = {}
@@ -71,27 +74,50 @@ class Graph:
                 continue
             below = self.components[task["componentRef"]["name"]]
             inputs.parameters = _defaults(below) | inputs.parameters
-            if "dag" in below:
-                succeeded = self._dag(below, inputs)
+            if "parameterIterator" in task:
+                outputs[name] = self._loop(name, task, below, inputs, place)
+            elif "dag" in below:
+                outputs[name] = self._dag(below, inputs, place)
             else:
-                outputs[name] = self._attempts(name, task, below, inputs)
-                succeeded = outputs[name] is not None
-            states[name] = "succeeded" if succeeded else "failed"
-        return "failed" not in states.values()
+                outputs[name] = self._attempts(name, task, below, inputs, place)
+            states[name] = "failed" if outputs[name] is None else "succeeded"
+        return None if "failed" in states.values() else _given(component, outputs)
 
-    def _attempts(self, name: str, task: dict[str, Any], component: dict[str, Any], inputs: Values) -> Values | None:
+    def _loop(
+        self, name: str, task: dict[str, Any], below: dict[str, Any], inputs: Values, place: Path
+    ) -> Values | None:
+        """Every item, so many at a time; what each gives, as lists. One that fails stops no other."""
+        iterator = task["parameterIterator"]
+        items = json.loads(iterator["items"]["raw"])
+        limit = int(task.get("iteratorPolicy", {}).get("parallelismLimit", 0)) or max(1, len(items))
+
+        def once(number: int, item: Any) -> Values | None:
+            own = Values(inputs.parameters | {iterator["itemInput"]: item}, inputs.artifacts)
+            return self._dag(below, own, place / f"{name}-{number}")
+
+        with ThreadPoolExecutor(limit) as pool:
+            made = list(pool.map(once, range(len(items)), items))
+        whole = [values for values in made if values is not None]
+        if len(whole) < len(items):
+            return None
+        named = below["dag"].get("outputs", {}).get("parameters", {})
+        return Values({key: [values.parameters[key] for values in whole] for key in named})
+
+    def _attempts(
+        self, name: str, task: dict[str, Any], component: dict[str, Any], inputs: Values, place: Path
+    ) -> Values | None:
         """The task's outputs, or None when it failed as often as it may."""
         retries = int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
         for attempt in range(retries + 1):
             if attempt:
                 print(f"{name}: try {attempt + 1} of {retries + 1}", flush=True)
                 time.sleep(SECOND)
-            if made := self._once(name, component, inputs):
+            if made := self._once(name, component, inputs, self.folder / self.run_id / place / name):
                 return made
         return None
 
-    def _once(self, name: str, component: dict[str, Any], inputs: Values) -> Values | None:
-        label, folder = component["executorLabel"], self.folder / self.run_id / name
+    def _once(self, name: str, component: dict[str, Any], inputs: Values, folder: Path) -> Values | None:
+        label = component["executorLabel"]
         container = self.executors[label]["container"]
         told = executor_input(component, inputs, folder)
         command = [self._filled(part, told) for part in [*container.get("command", []), *container.get("args", [])]]
@@ -191,6 +217,18 @@ def _resolved(task: dict[str, Any], given: Values, outputs: dict[str, Values | N
     return found
 
 
+def _given(component: dict[str, Any], outputs: dict[str, Values | None]) -> Values:
+    """What a group hands on of its tasks' outputs."""
+    wanted = component["dag"].get("outputs", {}).get("parameters", {})
+    sources = {key: entry["valueFromParameter"] for key, entry in wanted.items()}
+    return Values(
+        {
+            key: _of(outputs, source["producerSubtask"]).parameters[source["outputParameterKey"]]
+            for key, source in sources.items()
+        }
+    )
+
+
 def _of(outputs: dict[str, Values | None], task: str) -> Values:
     made = outputs.get(task)
     if made is None:
@@ -204,11 +242,17 @@ def _defaults(component: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown(component: dict[str, Any]) -> None:
-    """ValueError for what a compiled pipeline may hold and is not walked here: loops, imports, outputs of groups."""
+    """ValueError for what a compiled pipeline may hold and is not walked here: imports, loops over what a step makes,
+    artifacts of groups."""
     if "dag" not in component:
         return
-    if component["dag"].get("outputs"):
-        raise ValueError("run-local knows no outputs of a group of steps")
+    outputs = component["dag"].get("outputs", {})
+    if set(outputs) - {"parameters"} or any(
+        set(one) != {"valueFromParameter"} for one in outputs.get("parameters", {}).values()
+    ):
+        raise ValueError("run-local knows of a group's outputs parameters of one task alone")
     for name, task in component["dag"]["tasks"].items():
         if unknown := sorted(set(task) - TASK):
             raise ValueError(f"step {name}: run-local knows no {', '.join(unknown)}")
+        if "parameterIterator" in task and set(task["parameterIterator"]["items"]) != {"raw"}:
+            raise ValueError(f"step {name}: run-local knows no loop over a list that a step makes")

@@ -36,19 +36,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", action="append", default=[], metavar="SET=FOLDER")
     parser.add_argument("--closed", action="store_true", help="leave the test images alone")
+    parser.add_argument("--checkpoints", help="a folder or s3://bucket/prefix, in place of one below --work")
     arguments = parser.parse_args(argv)
     _stop_with_parent()
     limit_threads()
     plan = load(arguments.study)
     places = Places(arguments.work, dict(_pair(text) for text in arguments.data))
     try:
-        return compute(plan, plan.find(arguments.name), places, arguments.closed)
+        return compute(plan, plan.find(arguments.name), places, arguments.closed, arguments.checkpoints)
     except (ValueError, OSError) as error:
         print(f"{arguments.name}: {error}", file=sys.stderr)
         return 1
 
 
-def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
+def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: str | None = None) -> int:
     """closed: without the test images; a later call with them open scores the same weights."""
     from hymunet.study import locks, results, state
 
@@ -62,7 +63,7 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
         if (there := results.held(plan.results(cell), wanted)) and (there.tested or closed):
             return 0  # another run of the study was here first
         content = plan.checked(cell)
-        if code := _train(content, data, work, wanted):
+        if code := _train(content, data, work, wanted, checkpoints or str(work / "checkpoints")):
             return code
         files = {"history.json": work / "training/history.json"}
         if not closed:
@@ -84,7 +85,7 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool) -> int:
     return 0
 
 
-def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any]) -> int:
+def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any], checkpoints: str) -> int:
     """The weights into `work/model`, unless those there are of the same settings, data and code."""
     from hymunet import atomic, evidence
     from hymunet.training import trainer
@@ -104,7 +105,7 @@ def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any]) -> int:
         split=data.split,
         model=work / "model",
         reports=work / "training",
-        checkpoints=str(work / "checkpoints"),
+        checkpoints=checkpoints,
         journal=work / "journal",
     )
     start = time.monotonic()
@@ -134,7 +135,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
     model = Segmenter.load(work / "model", device=used).model
     images = content.train.epochs * len(Prepared(data.prepared).split(data.split)["train"])
     return {
-        "cell": {"name": cell.name, "images": cell.images, "model": cell.model, "seed": cell.seed, "fold": cell.fold},
+        "cell": cell.described,
         **wanted,
         "weights_sha256": info["weights_sha256"],
         "run_key": info["run_key"],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hymunet.study.data import Places
+    from hymunet.study.results import Result
+    from hymunet.study.store import Store
 
 WORK = Path("artifacts/studies")
 
@@ -33,6 +35,10 @@ def add(verb: argparse.ArgumentParser) -> None:
     run.add_argument("--workers", type=int, help="cells at a time (one a visible GPU; 1 without)")
     run.add_argument("--closed", action="store_true", help="leave the test images alone: validation only")
     run.add_argument("--missing", action="store_true", help="keep results of other code, data or settings as they are")
+    shared = (
+        "a folder or s3://bucket/prefix where machines share results: what is there is not computed, what is computed "
+    )
+    run.add_argument("--store", metavar="PLACE", help=f"{shared}is put there; a cluster's is DVC_REMOTE/study")
     where = "where images are: data.isic2018.mirror=DIR"
     run.add_argument("-S", "--set", action="append", default=[], metavar="KEY=VALUE", help=where)
     with_places(one("status", run_status, "what is done, stale, failed and missing, and why"))
@@ -59,10 +65,12 @@ def _places(arguments: argparse.Namespace) -> "Places":
 
 
 def run_study(arguments: argparse.Namespace) -> int:
-    from hymunet.study import board, data, plan, run, state
+    from hymunet.study import board, data, plan, run, state, store
 
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers {arguments.workers} must be at least 1")
+    if arguments.store and arguments.closed:
+        raise ValueError("--closed does not go with --store: the results that are shared there are tested")
     planned, places = plan.load(arguments.study, arguments.set), _places(arguments)
     if unknown := places.given.keys() - planned.study.sets:
         raise ValueError(f"--data {unknown.pop()}=…: no such set; there are: {', '.join(planned.study.sets)}")
@@ -71,16 +79,30 @@ def run_study(arguments: argparse.Namespace) -> int:
         data.make(planned, images, places)
     states = {cell: state.state(planned, cell, places) for cell in cells}
     todo = run.to_do(states, arguments.closed, arguments.missing)
+    shared = store.Store(arguments.store) if arguments.store else None
+    if shared:
+        taken, given = shared.exchange(planned, places, states, todo)
+        print(f"{arguments.store}: {len(taken)} results taken, {len(given)} given", flush=True)
+        todo = [cell for cell in todo if cell not in taken]
     print(f"{planned.study.title}: {len(cells)} cells: {board.totals(states)}; to compute: {len(todo)}", flush=True)
     for line in board.reasons({cell: states[cell] for cell in todo}):
         print(line)
     workers = arguments.workers or max(1, len(run.visible_gpus()))
-    runner = run.Runner(planned, places, dict(states), workers, arguments.closed)
+    done = [lambda result: _give(shared, result)] if shared else []
+    runner = run.Runner(planned, places, dict(states), workers, arguments.closed, *done)
     code = runner.run(todo)
     print(board.totals(runner.states))
     for line in board.reasons(runner.states):
         print(line, file=sys.stderr)
     return code
+
+
+def _give(shared: "Store", result: "Result") -> None:
+    """A store that is away costs no result: the next run gives it."""
+    try:
+        shared.put(result)
+    except OSError as error:
+        print(f"{result.record['cell']['name']}: is here, and could not be shared: {error}", file=sys.stderr)
 
 
 def run_status(arguments: argparse.Namespace) -> None:

@@ -26,6 +26,11 @@ class Cell:
         """Also the place of its files: `isic2018/unet/seed-0`, `kvasir/unet/seed-0.fold-2`."""
         return f"{self.images}/{self.model}/seed-{self.seed}" + ("" if self.fold is None else f".fold-{self.fold}")
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """As the record of its result names it."""
+        return {"name": self.name, "images": self.images, "model": self.model, "seed": self.seed, "fold": self.fold}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -72,7 +77,7 @@ class Plan:
     def checked(self, cell: Cell) -> params.Params:
         """Raises ValueError for values that are not allowed."""
         images, model = self.study.sets[cell.images], self.study.models[cell.model]
-        content = self._of_images(cell.images)
+        content = self.content(cell.images)
         profiles.lay_over(content, {"train": {**model.train, "seed": cell.seed}})
         content["model"] = dict(model.model)
         where = f"{file_of(self.folder)}, {cell.name}"
@@ -82,9 +87,10 @@ class Plan:
 
     def of_images(self, images: str) -> params.Params:
         """The sections that make a set's data; those of the model and of the training are the base's."""
-        return params.check(self._of_images(images), f"{file_of(self.folder)}, {images}")
+        return params.check(self.content(images), f"{file_of(self.folder)}, {images}")
 
-    def _of_images(self, images: str) -> dict[str, Any]:
+    def content(self, images: str) -> dict[str, Any]:
+        """A whole params.yaml by which the pipeline's steps make this set's data."""
         content = copy.deepcopy(self.base)
         for changes in (self.study.params, self.study.sets[images].params):
             profiles.lay_over(content, copy.deepcopy(changes))

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from hymunet.study.cell import AT_ONCE, BUSY, PARENT
 from hymunet.study.data import Places
 from hymunet.study.definition import file_of
 from hymunet.study.plan import Cell, Plan
+from hymunet.study.results import Result
 from hymunet.study.state import State
 from hymunet.training.interrupts import INTERRUPTED, RESUME_ME
 
@@ -58,10 +59,20 @@ class Working:
 class Runner:
     """Runs cells with `workers` processes at a time; each has a GPU of its own, in turn, or its part of the processors.
 
-    The first SIGTERM or SIGINT tells every process to save and stop, a second one ends them at once.
+    The first SIGTERM or SIGINT tells every process to save and stop, a second one ends them at once. done: called with
+    each result as it comes.
     """
 
-    def __init__(self, plan: Plan, places: Places, states: dict[Cell, State], workers: int, closed: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        places: Places,
+        states: dict[Cell, State],
+        workers: int,
+        closed: bool,
+        done: Callable[[Result], None] = lambda result: None,
+    ) -> None:
+        self.done = done
         self.plan, self.places, self.states, self.closed = plan, places, states, closed
         self.gpus = visible_gpus()
         self.free = list(range(workers))
@@ -130,7 +141,9 @@ class Runner:
             code = working.process.returncode
             if code == 0:
                 self.seconds[cell] = time.monotonic() - working.start
-                self.states[cell] = states_of.state(self.plan, cell, self.places)
+                self.states[cell] = found = states_of.state(self.plan, cell, self.places)
+                if found.kind == "done" and found.result:
+                    self.done(found.result)
             elif code == BUSY:
                 self.states[cell] = State("running", "by another process")
             elif self.signal or code in (RESUME_ME, INTERRUPTED, -signal.SIGTERM):

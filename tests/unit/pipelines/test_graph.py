@@ -2,6 +2,7 @@
 
 import ast
 import json
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -146,13 +147,65 @@ def test_constants_and_outputs_fill_the_placeholders(tmp_path: Path) -> None:
     assert [command[3] for command in seen] == ["hello", "from the first"]
 
 
-def test_what_is_not_walked_is_refused_before_anything_runs(tmp_path: Path) -> None:
+@dsl.container_component
+def sums(texts: list, note: dsl.OutputPath(str)) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def, type-arg, valid-type]
+    return dsl.ContainerSpec(image="i", command=["sh", "-c"], args=["--", texts, note])
+
+
+def test_a_loop_runs_every_item_and_no_more_at_a_time_than_it_says(tmp_path: Path) -> None:
     @dsl.pipeline(name="loop")
     def loop() -> None:
-        with dsl.ParallelFor(["a", "b"]) as item:
+        with dsl.ParallelFor(["a", "b", "c"], parallelism=2) as item:
+            noted = note(text=item)
+        sums(texts=dsl.Collected(noted.outputs["note"]))
+
+    package = compiled(tmp_path / "p.yaml", loop)
+    pair, lock = threading.Barrier(2), threading.Lock()
+    running, most, seen = 0, 0, []
+
+    def execute(label: str, image: str, command: list[str], environment: dict[str, str]) -> int:
+        nonlocal running, most
+        with lock:
+            running, seen[len(seen) :] = running + 1, [command[3]]
+            most = max(most, running)
+        if command[3] in ("a", "b"):
+            pair.wait(timeout=20)  # both are at work at once, or the test ends here
+        with lock:
+            running -= 1
+        write(command[-1], f"{command[3]} noted")
+        return 0
+
+    assert run(package, tmp_path, execute)
+    assert most == 2
+    assert sorted(seen[:3]) == ["a", "b", "c"]
+    assert json.loads(seen[3]) == ["a noted", "b noted", "c noted"], "in the order of the items"
+
+
+def test_an_item_that_fails_stops_no_other_and_fails_the_loop(tmp_path: Path) -> None:
+    @dsl.pipeline(name="loop")
+    def loop() -> None:
+        with dsl.ParallelFor(["a", "b", "c"], parallelism=1) as item:
+            noted = note(text=item)
+        sums(texts=dsl.Collected(noted.outputs["note"]))
+
+    seen: list[str] = []
+
+    def execute(label: str, image: str, command: list[str], environment: dict[str, str]) -> int:
+        seen.append(command[3])
+        write(command[-1], "noted")
+        return int(command[3] == "a")
+
+    assert not run(compiled(tmp_path / "p.yaml", loop), tmp_path, execute)
+    assert seen == ["a", "b", "c"]
+
+
+def test_what_is_not_walked_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    @dsl.pipeline(name="loop")
+    def loop(texts: list = ["a"]) -> None:  # type: ignore[type-arg]  # noqa: B006
+        with dsl.ParallelFor(texts) as item:
             note(text=item)
 
-    with pytest.raises(ValueError, match="run-local knows no .*[iI]terator"):
+    with pytest.raises(ValueError, match="run-local knows no loop over a list that a step makes"):
         graph.Graph(compiled(tmp_path / "p.yaml", loop))
 
 

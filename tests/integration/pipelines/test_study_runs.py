@@ -1,0 +1,109 @@
+"""The compiled study, each of its containers as a process here: killed, gone on with, and shared with a workstation."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("kfp", reason="needs the extra `pipelines`")
+
+from hymunet import cli
+from hymunet.study import plan
+from pipelines import graph
+from pipelines.study import compile_study
+from pipelines.study_text import packed
+from tests.support import demo_study
+from tests.support.small_study import command
+from tests.unit.pipelines.test_compile import cluster
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Processes:
+    """The commands of the YAML's containers, run here. kill: a cell whose training dies by SIGKILL once it goes."""
+
+    def __init__(self, folder: Path, kill: str = "") -> None:
+        self.folder, self.kill, self.count, self.lock = folder, kill, 0, threading.Lock()
+        self.logs: list[str] = []
+
+    def __call__(self, label: str, image: str, line: list[str], environment: dict[str, str]) -> int:
+        with self.lock:
+            self.count += 1
+            number = self.count
+        folder = self.folder / f"pod-{number}"
+        folder.mkdir(parents=True)
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "HYMUNET_"))}
+        places = {"HYMUNET_WORKSPACE": str(folder / "work"), "OMP_NUM_THREADS": "1", "HYMUNET_TRACKING": "off"}
+        places |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        process = subprocess.Popen(
+            [sys.executable, *line[1:]],
+            cwd=ROOT,
+            env={**own, **environment, **places},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        said = []
+        for text in process.stdout:
+            said.append(text)
+            if self.kill and self.kill in line and "epoch 1/" in text:
+                self.kill = ""
+                time.sleep(0.5)  # its checkpoint is written
+                os.killpg(process.pid, signal.SIGKILL)
+        self.logs.append("".join(said))
+        return process.wait()
+
+
+def verdicts(root: Path, run: str) -> dict[str, str]:
+    found = [json.loads(path.read_text()) for path in (root / run).rglob("verdict")]
+    return {one["cell"]: one["state"] for one in found}
+
+
+def test_a_study_is_computed_once_here_and_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "SECOND", 0.0)
+    monkeypatch.setenv("HYMUNET_TRACKING", "off")
+    study, remote, root = demo_study.write(tmp_path / "demo"), tmp_path / "remote", tmp_path / "kubeflow"
+    store = ["--store", remote / "study", "--work", tmp_path / "work"]
+    assert cli.main(command("run", study, *store, "--only", "drawn/unet/seed-0")[3:]) == 0
+
+    environment = {"HYMUNET_CHECKPOINTS": str(tmp_path / "checkpoints")}
+    planned, package = plan.load(study), tmp_path / "p.yaml"
+    settings = cluster(dvc_remote=str(remote), environment=environment, secrets=[])
+    compile_study(settings, packed(study, []), planned.cells, 2, package)
+
+    def run(name: str, **options: Any) -> Processes:
+        processes = Processes(tmp_path / "pods" / name, **options)
+        assert graph.Graph(package).run({}, root, name, processes), "\n".join(processes.logs)[-5000:]
+        return processes
+
+    first = run("first", kill="drawn/attention/seed-1")
+    assert first.kill == "", "no cell was killed"
+    assert any("train: goes on at step" in log for log in first.logs), "\n".join(first.logs)[-5000:]
+    assert verdicts(root, "first") == {
+        name: "restored" if name == "drawn/unet/seed-0" else "computed" for name in demo_study.CELLS
+    }
+    page = (root / "first/study-tables/report").read_text()
+    assert "Attention U-Net" in page
+    assert "<svg" in page
+
+    run("second")
+    assert verdicts(root, "second") == dict.fromkeys(demo_study.CELLS, "restored")
+
+    capsys.readouterr()
+    assert cli.main(command("run", study, *store)[3:]) == 0
+    out = capsys.readouterr().out
+    assert "3 results taken, 0 given" in out
+    assert "to compute: 0" in out
+    assert cli.main(command("tables", study)[3:]) == 0
