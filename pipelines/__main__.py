@@ -30,13 +30,21 @@ def parser() -> argparse.ArgumentParser:
         help="cpu, data or accelerator, over the settings",
     )
     pipeline.add_argument("--allow-tags", action="store_true", help="take images by tag, which may move")
-    pipeline.add_argument("--pipeline", choices=["training", "study"], default="training")
+    pipeline.add_argument("--pipeline", choices=["training", "study", "predict"], default="training")
     study = pipeline.add_argument_group("--pipeline study: models × sets × seeds, the data once, tables at the end")
     study.add_argument("--study", type=Path, default=Path("studies/comparison"), help="its folder")
     study.add_argument(
         "--only", action="append", default=[], metavar="PATTERN", help="cells: isic2018/unet, '*/seed-0'"
     )
     study.add_argument("--parallel", type=int, default=4, help="cells at a time, one GPU each (4)")
+    predict = pipeline.add_argument_group("--pipeline predict: masks for every image of a bucket")
+    predict.add_argument("--model", default="models:/hymunet@champion", help="models:/NAME@ALIAS or /VERSION")
+    predict.add_argument("--source", default="", metavar="PLACE", help="of the images: s3://bucket/prefix")
+    predict.add_argument("--target", default="", metavar="PLACE", help="of masks, predictions.csv and drift.json")
+    predict.add_argument("--save", default="mask", metavar="KIND,...", help="mask,overlay,probability,contours")
+    predict.add_argument(
+        "--reference", default="", metavar="RUN", help="that trained the model, to compare images with"
+    )
     server = argparse.ArgumentParser(add_help=False)
     server.add_argument(
         "--host", help="the Kubeflow Pipelines API; default: KF_PIPELINES_ENDPOINT, or the cluster's own"
@@ -110,7 +118,16 @@ def _study(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
     compile_study(chosen, packed(args.study, args.overrides), cells, args.parallel, output)
 
 
-COMPILERS = {"training": _training, "study": _study}
+def _predict(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
+    from hymunet.prediction.results import kinds
+    from pipelines.predict import compile_predict
+
+    kinds(args.save)
+    names = ("model", "source", "target", "save", "reference")
+    compile_predict(chosen, {name: getattr(args, name) for name in names}, output)
+
+
+COMPILERS = {"training": _training, "study": _study, "predict": _predict}
 
 
 def compile(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ pytest.importorskip("kfp", reason="needs the extra `pipelines`")
 from hymunet import cli
 from hymunet.study import plan
 from pipelines import graph
+from pipelines.reference import of_run
 from pipelines.study import compile_study
 from pipelines.study_text import packed
 from tests.support import demo_study
@@ -97,6 +98,13 @@ def test_a_study_is_computed_once_here_and_there(
     page = (root / "first/study-tables/report").read_text()
     assert "Attention U-Net" in page
     assert "<svg" in page
+
+    given = json.loads((study / "results/drawn/unet/seed-0/cell.json").read_text())["made_from"]["data_sha256"]
+    profile = of_run("first-drawn", str(remote), given)
+    assert 20 <= profile["images"] < 40
+    assert profile["measures"]["megapixels"]["median"] == 64 * 64 / 1e6
+    with pytest.raises(ValueError, match="--reference first-drawn: made of images"):
+        of_run("first-drawn", str(remote), "0" * 64)
 
     run("second")
     assert verdicts(root, "second") == dict.fromkeys(demo_study.CELLS, "restored")

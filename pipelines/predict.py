@@ -1,0 +1,77 @@
+"""Batch prediction as a Kubeflow pipeline: a version of the registry, over every image of a bucket or a volume."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl
+
+from components.container import Needs
+from pipelines.settings import Settings
+from pipelines.training import LIGHT, place
+
+NAME = "hymunet-predict"
+WORK = Needs(cpu="8", memory="16Gi", disk="20Gi", hours=72, retries=10, shared_memory="1Gi", accelerator=True)
+INPUTS = ["--executor-input", "{{$}}"]
+
+
+@dsl.container_component
+def resolve(model: str, version: dsl.OutputPath(str)) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def, valid-type]
+    """The version that an alias names now."""
+    named = ["--model", "{{$.inputs.parameters['model']}}"]
+    return dsl.ContainerSpec(image="hymunet", command=["python", "-m", "pipelines.resolve"], args=[*named, *INPUTS])
+
+
+@dsl.container_component
+def predict_images(  # type: ignore[no-untyped-def]
+    model: str,
+    source: str,
+    target: str,
+    save: str,
+    reference: str,
+    report: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+) -> dsl.ContainerSpec:
+    """Masks, a table with confidences, and the distance from the training's images."""
+    named = [
+        word
+        for name in ("model", "source", "target", "save", "reference")
+        for word in (f"--{name}", f"{{{{$.inputs.parameters['{name}']}}}}")
+    ]
+    return dsl.ContainerSpec(
+        image="hymunet", command=["python", "-m", "pipelines.predict_images"], args=[*named, *INPUTS]
+    )
+
+
+def define(settings: Settings, asked: dict[str, str]) -> Callable[..., Any]:
+    """asked: the parameters' defaults: model, source, target, save, reference."""
+    one = settings.accelerator.model_copy(update={"count": 1}) if settings.accelerator else None
+
+    @dsl.pipeline(name=NAME, description="HyM-UNet: masks for every image. Research use only.")
+    def predict(
+        model: str = asked["model"],
+        source: str = asked["source"],
+        target: str = asked["target"],
+        save: str = asked["save"],
+        reference: str = asked["reference"],
+    ) -> None:
+        found = place(resolve(model=model), LIGHT, settings)
+        images = predict_images(
+            model=found.outputs["version"], source=source, target=target, save=save, reference=reference
+        )
+        place(images, WORK, settings.model_copy(update={"accelerator": one}))
+
+    return predict
+
+
+def compile_predict(settings: Settings, asked: dict[str, str], output: Path) -> None:
+    """Writes the YAML. ValueError for what cannot be asked for."""
+    settings.check()
+    if missing := [name for name in ("source", "target") if not asked[name]]:
+        raise ValueError(f"--{missing[0]}: name it for --pipeline predict, s3://bucket/prefix")
+    if not asked["model"].startswith("models:/"):
+        raise ValueError(f"--model {asked['model']}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        compiler.Compiler().compile(define(settings, asked), str(output))

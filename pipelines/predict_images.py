@@ -1,0 +1,168 @@
+"""Segments every image of a folder or bucket, part by part, and says how far they are from the training's.
+
+A part is some hundred images: its masks, then its rows, are written before the next begins, so that a pod that takes
+over goes on with the next part. Another model, other images or other kinds of files are other parts.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hymunet.formats.kinds import NAMED, stem
+from hymunet.prediction import drift, results, table
+from hymunet.prediction.ensemble import Ensemble
+from hymunet.prediction.run import Run
+from hymunet.prediction.segmenter import TorchModel
+from hymunet.prediction.sources import Entry
+from hymunet.registry.client import Unavailable
+from hymunet.registry.load import open_segmenter
+from pipelines.bucket import Place
+from pipelines.drift_page import page
+from pipelines.outputs import Outputs, numbers
+from pipelines.reference import of_run
+
+IMAGES_A_PART = 256
+PARTS, TABLE, REPORT = "parts", table.NAME, "drift.json"
+COLUMNS = (*table.COLUMNS, *drift.SEEN)
+
+
+class Measured(Run):
+    """A run that looks at each image's light and colour while it is in memory."""
+
+    def __init__(self, model: Ensemble, output: Path, wanted: Sequence[str]) -> None:
+        super().__init__(model, output, wanted)
+        self.seen: dict[str, dict[str, float]] = {}
+
+    def _write(self, read: Any, computed: Any, seconds: float) -> dict[str, Any]:
+        self.seen[read.entry.name] = drift.seen(read.image)
+        return super()._write(read, computed, seconds)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.predict_images", description=__doc__)
+    parser.add_argument("--model", required=True, help="models:/NAME/VERSION")
+    parser.add_argument("--source", required=True, help="s3://bucket/prefix, or a folder")
+    parser.add_argument("--target", required=True, help="s3://bucket/prefix, or a folder")
+    parser.add_argument("--save", default="mask", help="mask,overlay,probability,contours")
+    parser.add_argument("--reference", default="", help="the pipeline run that trained the model; empty: no comparison")
+    parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
+    parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
+    args = parser.parse_args(argv)
+    outputs = Outputs.parse(args.executor_input)
+    told = predict(args.model, Place(args.source), Place(args.target), args.save, args.reference, args.remote)
+    found = numbers({name: value for name, value in told.items() if name != "problems"})
+    outputs.artifact("report", page(told))
+    outputs.artifact("metrics", json.dumps(told, indent=1), **found)
+    outputs.save()
+    print(json.dumps(told, indent=1))
+    return 0
+
+
+def predict(model: str, source: Place, target: Place, save: str, reference: str, remote: str) -> dict[str, Any]:
+    """Writes files, predictions.csv and drift.json into `target`; returns what the last one says.
+
+    Images that cannot be read are named in it, and stop nothing. ValueError where there is no image at all.
+    """
+    wanted = results.kinds(save)
+    if results.COCO in wanted:
+        raise ValueError(f"--save {save}: {results.COCO} is one file over all images; write contours")
+    inside = f"{os.path.relpath(target.root, source.root)}/"
+    there = {name: tag for name, tag in source.versions().items() if NAMED.search(name) and not name.startswith(inside)}
+    if not there:
+        raise ValueError(f"{source.address}: no image in it")
+    opened, decides = open_segmenter(model)
+    segmenter = Ensemble([TorchModel(opened, decides)])
+    known = of_run(reference, remote, opened.info.get("data_sha256")) if reference else None
+    rows: list[dict[str, str]] = []
+    problems: list[str] = []
+    computed, done = 0, set(target.versions())
+    names = sorted(there)
+    for start in range(0, len(names), IMAGES_A_PART):
+        part = names[start : start + IMAGES_A_PART]
+        place = f"{PARTS}/{_key(segmenter, wanted, {name: there[name] for name in part})}.json"
+        if place not in done:
+            target.write(place, json.dumps(_part(segmenter, source, target, part, wanted)).encode())
+            computed += len(part)
+        told = json.loads(target.read(place))
+        rows += told["rows"]
+        problems += told["problems"]
+        print(f"predict: {start + len(part):,} of {len(names):,} images", flush=True)
+    target.write(TABLE, _table(rows))
+    report = {"model": model, "images": len(rows), "computed": computed, "problems": problems, "drift": None}
+    report["confidence"] = _spread([float(row["confidence"]) for row in rows]) if rows else None
+    if known and rows:
+        report["drift"] = drift.compare(known, [_measures(row) for row in rows])
+    target.write(REPORT, json.dumps(report, indent=2).encode())
+    return report
+
+
+def _part(
+    segmenter: Ensemble, source: Place, target: Place, names: Sequence[str], wanted: Sequence[str]
+) -> dict[str, Any]:
+    """Segments these images; their files are in `target` when it returns."""
+    entries = [_entry(source, name) for name in names]
+    with tempfile.TemporaryDirectory(dir=os.environ.get("HYMUNET_WORKSPACE")) as folder:
+        output = Path(folder)
+        run = Measured(segmenter, output, wanted)
+        outcome = run.over(entries)
+        for path in sorted(output.rglob("*")):
+            if path.is_file() and path.name != table.NAME:
+                target.write(path.relative_to(output).as_posix(), path.read_bytes())
+        rows = [{**row, **{name: str(v) for name, v in run.seen[row["name"]].items()}} for row in run.table.rows()]
+    return {"rows": rows, "problems": outcome.problems}
+
+
+def _entry(source: Place, name: str) -> Entry:
+    shown = f"{source.address}/{name}"
+    if ".." in name.split("/"):  # a bucket takes any text for a name
+        return Entry("", shown, bytes, f"{shown}: its name leads elsewhere; rename it")
+    return Entry(_apart(name), shown, lambda: source.read(name))
+
+
+def _apart(name: str) -> str:
+    """Its ending stays, as a_jpg: a.jpg and a.png lie beside each other in buckets."""
+    return f"{stem(name)}_{name.rpartition('.')[2].lower()}" if "." in name else name
+
+
+def _key(segmenter: Ensemble, wanted: Sequence[str], there: dict[str, str]) -> str:
+    text = json.dumps([segmenter.facts, list(wanted), sorted(there.items())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _table(rows: list[dict[str, str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: row["name"]))
+    return text.getvalue().encode("utf-8")
+
+
+def _measures(row: dict[str, str]) -> dict[str, float]:
+    width, height = int(row["width"]), int(row["height"])
+    size = {"megapixels": width * height / 1e6, "aspect": width / height, "area_fraction": float(row["area_fraction"])}
+    return {**size, **{name: float(row[name]) for name in drift.SEEN}}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        "median": ordered[len(ordered) // 2],
+        "lowest_tenth": ordered[len(ordered) // 10],
+        "under_0.8": round(sum(value < 0.8 for value in values) / len(values), 4),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (ValueError, OSError) as error:
+        print(f"predict: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, ValueError) and not isinstance(error, Unavailable) else 74)

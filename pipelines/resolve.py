@@ -1,0 +1,32 @@
+"""Which version an alias names now: a run's pods all use that one, whatever is promoted meanwhile."""
+
+import argparse
+import sys
+
+from hymunet.registry.client import Unavailable, registry
+from hymunet.registry.load import ADDRESS, resolve
+from pipelines.outputs import Outputs
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.resolve", description=__doc__)
+    parser.add_argument("--model", required=True, help="models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
+    args = parser.parse_args(argv)
+    found = ADDRESS.fullmatch(args.model)
+    if not found:
+        raise ValueError(f"--model {args.model}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    with registry() as client:
+        version = resolve(client, found)
+    address = f"models:/{version.name}/{version.version}"
+    Outputs.parse(args.executor_input).parameter("version", address)
+    print(f"predict: {args.model} is {address}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (ValueError, OSError) as error:
+        print(f"predict: {error}", file=sys.stderr)
+        sys.exit(74 if isinstance(error, Unavailable) else 1)

@@ -1,0 +1,135 @@
+"""The champion over a bucket and over a folder: stopped, gone on with, asked again; images that cannot be read."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("fsspec", reason="needs the extra `dvc`")
+
+from hymunet.data.acquire.synthetic import draw
+from hymunet.inference import Segmenter
+from hymunet.registry import client
+from pipelines import predict_images, resolve
+from pipelines.bucket import Place
+from tests.support import versions
+from tests.support.servers import S3Server
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with two versions of `lesions`, the first its champion; returns its folder."""
+    home = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+        with client.registry() as registry:
+            registry.create_registered_model("lesions")
+            for seed in range(2):
+                model = versions.untrained(tmp_path_factory.mktemp("model"), SIZE, seed)
+                versions.add(registry, "lesions", model, 0.5, tmp_path_factory.mktemp("evaluation"))
+            registry.set_registered_model_alias("lesions", "champion", "1")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def registry(champion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(champion)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{champion}/mlflow.db")
+    monkeypatch.setattr(predict_images, "IMAGES_A_PART", 2)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Place, Place]:
+    """Source and target; the target lies inside of the source, as people do it."""
+    if request.param == "folder":
+        return Place(str(tmp_path / "scans")), Place(str(tmp_path / "scans/out"))
+    server: S3Server = request.getfixturevalue("s3_server")
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    bucket = server.create_bucket(f"predict-{abs(hash(tmp_path)) % 10**8}")
+    return Place(f"s3://{bucket}/scans"), Place(f"s3://{bucket}/scans/out")
+
+
+def fill(source: Place, names: list[str]) -> dict[str, np.ndarray]:
+    images = {}
+    for number, name in enumerate(names):
+        image = cv2.resize(draw(number, 64, 7)[0], (60 + 9 * number, 70 - 7 * number))
+        source.write(name, cv2.imencode(".png", image)[1].tobytes())
+        images[name] = image[..., ::-1]
+    return images
+
+
+def asked(source: Place, target: Place, model: str = "models:/lesions/1") -> dict[str, Any]:
+    return predict_images.predict(model, source, target, "mask", "", "")
+
+
+def test_every_image_is_segmented_once_and_a_broken_one_stops_nothing(place: tuple[Place, Place]) -> None:
+    source, target = place
+    images = fill(source, ["a.png", "deep/b.png", "deep/c.png", "d.png"])
+    source.write("a.jpg", b"\xff\xd8\xff broken")
+    source.write("notes.txt", b"no image")
+    told = asked(source, target)
+    assert (told["images"], told["computed"], told["drift"]) == (4, 5, None)
+    assert len(told["problems"]) == 1
+    assert "a.jpg" in told["problems"][0]
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(target.read("predictions.csv").decode()))}
+    assert sorted(rows) == ["a_png", "d_png", "deep/b_png", "deep/c_png"]
+    from hymunet.registry.load import open_segmenter
+
+    segmenter: Segmenter = open_segmenter("models:/lesions/1")[0]
+    for name, image in images.items():
+        content = np.frombuffer(target.read(f"{name.replace('.', '_')}_mask.png"), np.uint8)
+        mask = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        assert mask.shape == image.shape[:2]
+        [expected] = segmenter.masks([np.ascontiguousarray(image)])
+        assert (mask == 255 * expected).all(), name
+        row = rows[name.replace(".", "_")]
+        assert float(row["brightness"]) == pytest.approx(
+            cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).mean() / 255, abs=0.02
+        )
+    assert asked(source, target)["computed"] == 0, "the results were taken for images, or computed again"
+    source.write("d.png", source.read("a.png"))
+    assert asked(source, target)["computed"] == 2, "the part with the image that changed"
+    assert asked(source, target, "models:/lesions/2")["computed"] == 5, "another model"
+
+
+def test_stopped_between_parts_it_goes_on_there(place: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = place
+    fill(source, [f"{number}.png" for number in range(5)])
+    real = Place.write
+
+    def dies(self: Place, name: str, content: bytes) -> None:
+        if name.startswith("2_png"):
+            raise ConnectionError("the store is away")
+        real(self, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "write", dies)
+        with pytest.raises(ConnectionError):
+            asked(source, target)
+    assert [name for name in target.versions() if not name.startswith("parts/")] == ["0_png_mask.png", "1_png_mask.png"]
+    told = asked(source, target)
+    assert (told["images"], told["computed"]) == (5, 3)
+
+
+def test_no_image_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing: no image in it"):
+        asked(Place(str(tmp_path / "nothing")), Place(str(tmp_path / "out")))
+
+
+def test_an_alias_becomes_the_version_that_it_names_now(tmp_path: Path) -> None:
+    told = {"outputs": {"parameters": {"version": {"outputFile": str(tmp_path / "version")}}, "outputFile": "x"}}
+    assert resolve.main(["--model", "models:/lesions@champion", "--executor-input", json.dumps(told)]) == 0
+    assert (tmp_path / "version").read_text() == "models:/lesions/1"
+    for model, message in (("models:/lesions@none", "none"), ("lesions", "expected models:/NAME@ALIAS")):
+        with pytest.raises(ValueError, match=message):
+            resolve.main(["--model", model, "--executor-input", json.dumps(told)])
