@@ -78,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("fetch", parents=[remote], help="bring a run's lock, parameters and outputs home")
     verb.add_argument("run")
     verb.add_argument("--force", action="store_true", help="overwrite params.yaml and dvc.lock even if not committed")
+    verb = verbs.add_parser(
+        "check", parents=[remote, server], help="say what a cluster lacks of what the settings name"
+    )
+    verb.add_argument("--context", help="of the kubeconfig; default: its current one, or the pod's own cluster")
     return main
 
 
@@ -147,10 +151,16 @@ def _cluster(args: argparse.Namespace) -> Any:
     return Cluster.connect(args.host, args.namespace, args.auth)
 
 
+def _account(args: argparse.Namespace) -> str | None:
+    from pipelines import settings
+
+    return settings.load(args.settings).service_account
+
+
 def submit(args: argparse.Namespace) -> int:
     package = _compiled(args, Path("build/pipeline.yaml"), for_cluster=True)
     cluster = _cluster(args)
-    run = cluster.submit(package, args.experiment, args.name)
+    run = cluster.submit(package, args.experiment, args.name, _account(args))
     print(f"run {run}")
     return cluster.follow(run) if args.wait else 0
 
@@ -158,7 +168,7 @@ def submit(args: argparse.Namespace) -> int:
 def schedule(args: argparse.Namespace) -> int:
     package = _compiled(args, Path("build/pipeline.yaml"), for_cluster=True)
     cluster = _cluster(args)
-    print(f"recurring run {cluster.schedule(package, args.experiment, args.name, args.cron)}")
+    print(f"recurring run {cluster.schedule(package, args.experiment, args.name, args.cron, _account(args))}")
     return 0
 
 
@@ -176,6 +186,15 @@ def fetch(args: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)
     fetch(args.run, chosen.dvc_remote, force=args.force)
     return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    from pipelines import settings
+    from pipelines.check import check_cluster, connect
+
+    chosen = settings.load(args.settings)
+    chosen.check()
+    return check_cluster(chosen, connect(args.context), args.namespace or "default")
 
 
 if __name__ == "__main__":

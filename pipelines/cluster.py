@@ -43,16 +43,21 @@ class Cluster:
         with warnings.catch_warnings(action="ignore", category=FutureWarning), _readable(host):
             return cls(kfp.client.Client(host=host, namespace=namespace or "kubeflow", **credentials), namespace)
 
-    def submit(self, package: Path, experiment: str, name: str | None) -> str:
-        """Starts a run; returns its id."""
+    def submit(self, package: Path, experiment: str, name: str | None, account: str | None = None) -> str:
+        """Starts a run; returns its id. account: the service account of its pods; None: Kubeflow's own choice."""
         name = name or f"{package.stem} {datetime.now(UTC):%Y-%m-%d %H-%M-%S}"
         with _readable(self._host()):
             run = self.client.create_run_from_pipeline_package(
-                str(package), arguments={}, run_name=name, experiment_name=experiment, namespace=self.namespace
+                str(package),
+                arguments={},
+                run_name=name,
+                experiment_name=experiment,
+                namespace=self.namespace,
+                service_account=account,
             )
         return run.run_id
 
-    def schedule(self, package: Path, experiment: str, name: str, cron: str) -> str:
+    def schedule(self, package: Path, experiment: str, name: str, cron: str, account: str | None = None) -> str:
         """A recurring run, one at a time; returns its id. cron: six fields, seconds first."""
         if len(cron.split()) != 6:
             raise ValueError(f"--cron {cron!r}: six fields, seconds first, e.g. '0 0 3 * * 1' for Mondays at three")
@@ -66,6 +71,7 @@ class Cluster:
                 no_catchup=True,
                 pipeline_package_path=str(package),
                 params={},
+                service_account=account,
             )
         return made.recurring_run_id
 

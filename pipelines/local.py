@@ -47,6 +47,8 @@ class Containers:
         import docker
 
         pod = self.kubernetes.get(label, {})
+        if claims := [mount.get("constant") or mount["mountPath"] for mount in pod.get("pvcMount", [])]:
+            raise ValueError(f"volumes: {', '.join(claims)}: a claim of a cluster; run-local has none, remove it here")
         context = pod.get("securityContext", {})
         mounts = [
             docker.types.Mount(mount["mountPath"], None, type="volume")

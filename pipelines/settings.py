@@ -1,17 +1,25 @@
-"""Where the pipeline runs: images, stores, secrets, accelerator. One YAML file, infra/kubeflow/settings.yaml."""
+"""Where the pipeline runs: images, stores, secrets, queue, nodes. One YAML file, infra/kubeflow/settings.yaml.
+
+What kfp-kubernetes 2.17 has no field for, and so a settings file neither: a container's read-only root, capabilities
+and privileges; a pod's PriorityClass (`priority` is Kueue's, which orders the queue); host and network settings. A
+cluster that wants these sets them by an admission policy. A service account is the run's, not a step's.
+"""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hymunet.params import read_yaml
+from pipelines.kubernetes_names import PRIORITY, QUEUE, Labels, Name, OwnAnnotations, OwnLabels
 
 # A registry's digest, or the id of an image on this machine: both name content, a tag names whatever is there today.
 BY_CONTENT = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
 LOCAL = re.compile(r"//([^/@]*@)?(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1?\])(?=[:/]|$)", re.IGNORECASE)
 SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSWORD", re.IGNORECASE)
+
+OWN_PLACES = ("/work", "/tmp", "/dev", "/app", "/proc", "/sys", "/etc", "/usr", "/var/run/secrets")
 
 
 class Strict(BaseModel):
@@ -27,8 +35,25 @@ class Images(Strict):
 class Secret(Strict):
     """A Kubernetes secret and its keys, each of which becomes the environment variable of that name."""
 
-    name: str
+    name: Name
     keys: list[str]
+
+
+class Volume(Strict):
+    """A persistent volume claim, and where every step sees it."""
+
+    claim: Name
+    path: str
+
+    @model_validator(mode="after")
+    def _leaves_our_own_places_alone(self) -> Self:
+        path = PurePosixPath(self.path)
+        own = [PurePosixPath(place) for place in OWN_PLACES]
+        if not path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
+            raise ValueError(f"{self.path!r}: expected an absolute path, as /mnt/scans")
+        if taken := [str(place) for place in own if path == place or place in path.parents or path in place.parents]:
+            raise ValueError(f"{self.path!r}: steps need {taken[0]} for themselves; name another place, as /mnt/scans")
+        return self
 
 
 class Toleration(Strict):
@@ -38,11 +63,16 @@ class Toleration(Strict):
     effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
 
 
-class Accelerator(Strict):
+class Pool(Strict):
+    """Nodes by their labels, and taints of theirs that are tolerated."""
+
+    node_selector: Labels = {}
+    tolerations: list[Toleration] = []
+
+
+class Accelerator(Pool):
     type: str = "nvidia.com/gpu"
     count: int = Field(ge=1)
-    node_selector: dict[str, str] = {}
-    tolerations: list[Toleration] = []
 
 
 class Settings(Strict):
@@ -51,6 +81,14 @@ class Settings(Strict):
     environment: dict[str, str] = {}
     secrets: list[Secret] = []
     accelerator: Accelerator | None = None
+    pool: Pool = Pool()  # of the steps without an accelerator
+    labels: OwnLabels = {}
+    annotations: OwnAnnotations = {}
+    queue: Name | None = None  # Kueue's LocalQueue
+    priority: Name | None = None  # Kueue's WorkloadPriorityClass
+    service_account: Name | None = None
+    pull_secrets: list[Name] = []
+    volumes: list[Volume] = []
 
     @model_validator(mode="after")
     def _secrets_are_not_written_down(self) -> Self:
@@ -58,6 +96,27 @@ class Settings(Strict):
             if SECRET_NAMES.search(name):
                 raise ValueError(f"environment.{name} looks like a secret: name its Kubernetes secret under `secrets`")
         return self
+
+    @model_validator(mode="after")
+    def _fit_each_other(self) -> Self:
+        if self.priority and not self.queue:
+            raise ValueError(f"priority {self.priority!r} orders a queue of Kueue's, and queue is not set; name one")
+        for what, values in {
+            "secrets": [secret.name for secret in self.secrets],
+            "volumes, claim": [volume.claim for volume in self.volumes],
+            "volumes, path": [volume.path for volume in self.volumes],
+            "keys of secrets": [key for secret in self.secrets for key in secret.keys],
+        }.items():
+            if twice := next((value for value in values if values.count(value) > 1), None):
+                raise ValueError(f"{what}: {twice!r} is there twice; each may be there once")
+        if both := sorted({key for secret in self.secrets for key in secret.keys} & set(self.environment)):
+            raise ValueError(f"{both[0]} is in environment and in a secret; leave it in one of them")
+        return self
+
+    @property
+    def pod_labels(self) -> dict[str, str]:
+        queued = {QUEUE: self.queue, PRIORITY: self.priority}
+        return {**self.labels, **{key: value for key, value in queued.items() if value}}
 
     def image(self, which: str, accelerated: bool = False) -> str:
         if accelerated and self.accelerator:

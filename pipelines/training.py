@@ -18,7 +18,7 @@ from components.train import component as train
 from components.validate import component as validate
 from hymunet import params
 from hymunet.processors import thread_variables
-from pipelines.settings import Settings
+from pipelines.settings import Pool, Settings
 
 NAME = "hymunet-training"
 WORKSPACE = "/work"
@@ -107,11 +107,24 @@ def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.Pipel
     if accelerator:
         task.set_env_variable("HYMUNET_GPUS", str(accelerator.count))  # training starts a rank on each, or says no
         task.set_accelerator_type(accelerator.type).set_accelerator_limit(accelerator.count)
-        for key, value in sorted(accelerator.node_selector.items()):
-            kubernetes.add_node_selector(task, key, value)
-        for toleration in accelerator.tolerations:
-            kubernetes.add_toleration(task, **toleration.model_dump())
+    admit(task, settings, accelerator or settings.pool)
     return task
+
+
+def admit(task: dsl.PipelineTask, settings: Settings, pool: Pool) -> None:
+    """Where the task's pod may go, who counts it, and what it is given to see."""
+    for key, value in sorted(pool.node_selector.items()):
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in pool.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    for key, value in sorted(settings.pod_labels.items()):
+        kubernetes.add_pod_label(task, key, value)
+    for key, value in sorted(settings.annotations.items()):
+        kubernetes.add_pod_annotation(task, key, value)
+    if settings.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, settings.pull_secrets)
+    for volume in settings.volumes:
+        kubernetes.mount_pvc(task, pvc_name=volume.claim, mount_path=volume.path)
 
 
 def compile_pipeline(settings: Settings, content: dict[str, Any], output: Path) -> None:

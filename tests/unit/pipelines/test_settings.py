@@ -1,0 +1,118 @@
+"""What a shared cluster asks for is on every pod, and settings that cannot hold are refused by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+pytest.importorskip("kfp", reason="needs the extra `pipelines`")
+
+from hymunet.params import read_yaml
+from pipelines import settings
+from pipelines.local import Containers
+from pipelines.training import compile_pipeline
+from tests.unit.pipelines.test_compile import GPU, cluster
+
+ROOT = Path(__file__).resolve().parents[3]
+SHARED = {
+    "queue": "imaging",
+    "priority": "research",
+    "labels": {"team": "imaging"},
+    "annotations": {"example.org/cost-centre": "4711 & more"},
+    "pull_secrets": ["registry"],
+    "volumes": [{"claim": "scans", "path": "/mnt/scans"}],
+    "pool": {"node_selector": {"pool": "cpu"}, "tolerations": [{"key": "batch", "operator": "Exists"}]},
+}
+
+
+@pytest.fixture(scope="module")
+def pods(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("package") / "p.yaml"
+    compile_pipeline(cluster(accelerator=GPU, **SHARED), read_yaml(ROOT / "params.yaml"), path)
+    _, platform = YAML(typ="safe", pure=True).load_all(path)
+    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def test_every_pod_says_who_it_is_of_and_where_it_waits(pods: dict[str, Any]) -> None:
+    assert len(pods) == 10
+    for label, pod in pods.items():
+        assert pod["podMetadata"] == {
+            "labels": {
+                "team": "imaging",
+                "kueue.x-k8s.io/queue-name": "imaging",
+                "kueue.x-k8s.io/priority-class": "research",
+            },
+            "annotations": {"example.org/cost-centre": "4711 & more"},
+        }, label
+        assert [one["secretName"] for one in pod["imagePullSecret"]] == ["registry"], label
+        assert [(one["constant"], one["mountPath"]) for one in pod["pvcMount"]] == [("scans", "/mnt/scans")], label
+        on_gpu = label == "exec-train"
+        assert pod["nodeSelector"]["labels"] == {"pool": "spot-gpu" if on_gpu else "cpu"}, label
+        assert [one["key"] for one in pod["tolerations"]] == ["nvidia.com/gpu" if on_gpu else "batch"], label
+
+
+def test_what_kubeflow_has_no_field_for_is_as_it_was() -> None:
+    """When kfp learns of one, pipelines/settings.py has something to take back."""
+    from kfp.kubernetes import kubernetes_executor_config_pb2
+
+    fields = {field.name for field in kubernetes_executor_config_pb2.KubernetesExecutorConfig.DESCRIPTOR.fields}
+    assert not {name for name in fields if "priority" in name or "service_account" in name or "host" in name}
+
+
+def test_a_claim_of_a_cluster_is_none_of_run_local(pods: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("docker")
+    containers = object.__new__(Containers)
+    containers.root, containers.kubernetes = str(tmp_path), pods
+    with pytest.raises(ValueError, match="volumes: scans: a claim of a cluster; run-local has none"):
+        containers.options("exec-train", {})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"queue": "Imaging"}, r"queue: .*'Imaging' is no Kubernetes name"),
+        ({"priority": "high"}, "priority 'high' orders a queue of Kueue's, and queue is not set"),
+        ({"labels": {"team": "a b"}}, "labels: .*team: 'a b' is no label's value"),
+        ({"labels": {"team": "x" * 64}}, "labels: .*is no label's value"),
+        ({"labels": {"-team": "a"}}, "labels: .*key '-team': expected name or domain/name"),
+        ({"labels": {"kueue.x-k8s.io/queue-name": "a"}}, "belongs to kueue.x-k8s.io, .*; set `queue` or `priority`"),
+        ({"annotations": {"pipelines.kubeflow.org/v2": "a"}}, "belongs to pipelines.kubeflow.org"),
+        ({"pull_secrets": ["a_b"]}, "'a_b' is no Kubernetes name"),
+        ({"service_account": ""}, "'' is no Kubernetes name"),
+        ({"volumes": [{"claim": "a", "path": "mnt"}]}, "'mnt': expected an absolute path"),
+        ({"volumes": [{"claim": "a", "path": "/"}]}, "'/': expected an absolute path"),
+        ({"volumes": [{"claim": "a", "path": "/work/x"}]}, "steps need /work for themselves"),
+        ({"volumes": [{"claim": "a", "path": "/mnt/../app"}]}, "expected an absolute path"),
+        (
+            {"volumes": [{"claim": "a", "path": "/m"}, {"claim": "b", "path": "/m"}]},
+            "volumes, path: '/m' is there twice",
+        ),
+        (
+            {"secrets": [{"name": "a", "keys": ["K"]}, {"name": "b", "keys": ["K"]}]},
+            "keys of secrets: 'K' is there twice",
+        ),
+        ({"environment": {"A": "1"}, "secrets": [{"name": "a", "keys": ["A"]}]}, "A is in environment and in a secret"),
+        ({"pool": {"node_selector": {"a b": "c"}}}, "key 'a b': expected name or domain/name"),
+    ],
+)
+def test_settings_that_cannot_hold_are_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    content = {"images": {"cpu": "c", "data": "d"}, "dvc_remote": "s3://b/d", **changed}
+    with (tmp_path / "settings.yaml").open("w") as file:
+        YAML().dump(content, file)
+    with pytest.raises(ValueError, match=message):
+        settings.load(tmp_path / "settings.yaml")
+
+
+def test_the_examples_in_the_settings_file_hold(tmp_path: Path) -> None:
+    """Every commented key of infra/kubeflow/settings.yaml, taken at its word."""
+    lines = (ROOT / "infra/kubeflow/settings.yaml").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("# accelerator:"))
+    opened = [line if "`" in line else line.removeprefix("# ") for line in lines[start:]]
+    text = "\n".join([*lines[:start], *opened]).replace("accelerator: null", "accelerator: hymunet:cuda")
+    (tmp_path / "settings.yaml").write_text(text)
+    found = settings.load(tmp_path / "settings.yaml")
+    assert (found.queue, found.priority, found.service_account) == ("imaging", "research", "hymunet")
+    assert found.accelerator is not None
+    assert found.volumes[0].path == "/mnt/scans"
+    found.check()
