@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("compile", parents=[pipeline], help="write the pipeline's YAML")
     verb.add_argument("--output", type=Path, default=Path("build/pipeline.yaml"))
+    kinds = "package: for submitting; pipelineversion: Kubernetes objects, for GitOps and Kubeflow's native API"
+    verb.add_argument("--as", dest="form", choices=["package", "pipelineversion"], default="package", help=kinds)
+    verb.add_argument("--namespace", default="kubeflow", help="of the objects")
     verb = verbs.add_parser("run-local", parents=[pipeline], help="run the compiled YAML here, in containers")
     verb.add_argument("--root", type=Path, default=Path("build/kubeflow"), help="folder for Kubeflow's artifacts")
     verb.add_argument("--run", help="the run's id; default: a new one")
@@ -135,7 +138,14 @@ COMPILERS = {"training": _training, "study": _study, "predict": _predict}
 
 
 def compile(args: argparse.Namespace) -> int:
-    print(f"wrote {_compiled(args, args.output)}")
+    native = args.form == "pipelineversion"
+    written = _compiled(args, args.output, for_cluster=native)
+    if native:
+        from hymunet.commit import git_commit
+        from pipelines import manifest
+
+        print(f"version {manifest.write(written, args.namespace, git_commit(Path()) or '')}")
+    print(f"wrote {written}")
     return 0
 
 
