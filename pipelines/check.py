@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.settings import Accelerator, Pool, Settings, Toleration
 
 KUEUE = ("kueue.x-k8s.io", "v1beta1")
+TRAINER = ("trainer.kubeflow.org", "v1alpha1")
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 OK, LACKING, UNKNOWN = "ok", "lacking", "unknown"
 TIMEOUT = 20
@@ -73,6 +74,10 @@ def look(settings: Settings, api: Any, namespace: str) -> Iterator[Finding]:
         read = partial(core.read_namespaced_persistent_volume_claim, volume.claim, namespace)
         yield _there(f"volume claim {volume.claim}", read)
     yield from _queued(settings, custom, namespace)
+    if settings.accelerator and settings.accelerator.nodes > 1:
+        name = settings.accelerator.runtime
+        read = partial(custom.get_cluster_custom_object, *TRAINER, "clustertrainingruntimes", name)
+        yield _there(f"Kubeflow Trainer's runtime {name}", read)
     nodes, trouble = asked("nodes", core.list_node)
     if trouble:
         yield trouble

@@ -26,6 +26,7 @@ class Record:
     made_bytes: int
     commit: str
     reason: str = ""
+    status: int = 0  # exit code of the stage's program, where it failed
 
 
 class Run:

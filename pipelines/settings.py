@@ -71,8 +71,12 @@ class Pool(Strict):
 
 
 class Accelerator(Pool):
+    """nodes: machines of one training, `count` GPUs each; more than one by Kubeflow Trainer, with its `runtime`."""
+
     type: str = "nvidia.com/gpu"
     count: int = Field(ge=1)
+    nodes: int = Field(default=1, ge=1)
+    runtime: Name = "torch-distributed"
 
 
 class Settings(Strict):
@@ -138,6 +142,11 @@ class Settings(Strict):
             raise ValueError(
                 f"accelerator, and environment.HYMUNET_CHECKPOINTS = {checkpoints!r}: a pod's disk ends with the pod, "
                 "and a training of days would begin again; name a place in an object store, s3://bucket/prefix"
+            )
+        if self.accelerator.nodes > 1 and not self.service_account:
+            raise ValueError(
+                f"accelerator.nodes = {self.accelerator.nodes}, and service_account is not set: the step train makes a "
+                "TrainJob; name an account that may get, create and delete trainjobs and read pods and their logs"
             )
 
     def require_reachable_from_a_cluster(self) -> None:

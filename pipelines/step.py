@@ -51,7 +51,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) -> int:
+    """performs: how the stage's result is come by, in place of Step's own way."""
     started = time.monotonic()
     args = arguments(argv)
     outputs = Outputs.parse(args.executor_input)
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     with workspace.repo() as repo:
         remote = dvc.remote(repo)  # once: each has connections of its own
         run = Run(remote, args.run)
-        step = Step(args, workspace, repo, remote)
+        step = (performs or Step)(args, workspace, repo, remote)
         try:
             step.perform()
             write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         except Exception as failure:
             reason = " ".join(str(failure).split()) or type(failure).__name__
             with contextlib.suppress(Exception):  # where the store is what failed, the log alone tells
-                run.write(step.record("failed", started, reason))
+                run.write(step.record("failed", started, reason, getattr(failure, "status", 0)))
             if getattr(failure, "status", None) not in FINAL:
                 raise
             failed = FailedForGood(args.stage, reason)
@@ -163,7 +164,7 @@ class Step:
         digest = next(out["md5"] for out in outs if out["path"] == path)
         return {"remote": self.workspace.remote, "path": path, "md5": digest, "run": self.args.run}
 
-    def record(self, state: str, started: float, reason: str = "") -> Record:
+    def record(self, state: str, started: float, reason: str = "", status: int = 0) -> Record:
         return Record(
             stage=self.args.stage,
             state=state,
@@ -173,6 +174,7 @@ class Step:
             made_bytes=self.made,
             commit=os.environ.get("HYMUNET_GIT_COMMIT", "unknown"),
             reason=reason,
+            status=status,
         )
 
 

@@ -3,12 +3,13 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from kfp import compiler, dsl, kubernetes
 
-from components.container import Needs
+from components.container import Needs, bridge
 from components.download import component as download
 from components.evaluate import component as evaluate
 from components.prepare import component as prepare
@@ -50,6 +51,19 @@ def conclude(lock_before: dsl.Input[dsl.Artifact]) -> dsl.ContainerSpec:  # type
     return dsl.ContainerSpec(image="hymunet", command=program, args=["--executor-input", "{{$}}"])
 
 
+@dsl.container_component
+def train_nodes(  # type: ignore[no-untyped-def]
+    params: str,
+    lock_before: dsl.Input[dsl.Artifact],
+    lock: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    model: dsl.Output[dsl.Model],
+) -> dsl.ContainerSpec:
+    """`train` on several machines: makes a TrainJob and waits for it."""
+    single = bridge("train", "--model", "artifacts/model")
+    return dsl.ContainerSpec(image="hymunet", command=["python", "-m", "pipelines.train_nodes"], args=single.args)
+
+
 LIGHT = Needs(cpu="500m", memory="1Gi", disk="1Gi", hours=0.5, retries=2)
 
 
@@ -72,7 +86,7 @@ def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
             divided = step(split, "split", prepared)
             checked = step(validate, "validate", divided)
             with dsl.If(checked.outputs["passed"] == "true", name="data-passed"):
-                trained = step(train, "train", checked)
+                trained = _trained(params, checked, settings) or step(train, "train", checked)
                 evaluated = step(evaluate, "evaluate", trained)
                 registered = step(register, "register", evaluated)
                 place(conclude(lock_before=registered.outputs["lock"]), LIGHT, settings).set_retry(0)
@@ -80,6 +94,16 @@ def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
                 place(reject(), LIGHT, settings).set_retry(0)
 
     return training
+
+
+def _trained(params: str, checked: dsl.PipelineTask, settings: Settings) -> dsl.PipelineTask | None:
+    """The training on several machines; None where one is enough."""
+    if settings.accelerator is None or settings.accelerator.nodes == 1:
+        return None
+    task = train_nodes(params=params, lock_before=checked.outputs["lock"])
+    waits = replace(LIGHT, disk="10Gi", hours=train.NEEDS.hours, retries=train.NEEDS.retries)
+    place(task, waits, settings).set_env_variable("HYMUNET_SETTINGS", settings.model_dump_json())
+    return task.set_env_variable("HYMUNET_NEEDS", json.dumps(asdict(train.NEEDS)))
 
 
 def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.PipelineTask:

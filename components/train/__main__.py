@@ -27,8 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     require_passed(arguments.verdict, arguments.prepared, arguments.split)
 
     launch.die_with_launcher()
-    if (ranks := launch.ranks_wanted()) > 1:
-        return launch.launch("components.train", sys.argv[1:] if argv is None else argv, ranks)
+    ranks, nodes = launch.ranks_wanted(), launch.Nodes.named()
+    if ranks * nodes.count > 1:
+        return launch.launch("components.train", sys.argv[1:] if argv is None else argv, ranks, nodes)
 
     from hymunet.training import trainer
 

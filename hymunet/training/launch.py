@@ -3,6 +3,9 @@
 So `python -m components.train` is the whole command, for DVC, in a pod and by hand alike. Its exit codes are those of
 one process: 75 after SIGTERM and 130 after SIGINT, when every rank has stopped; else that of the rank that failed.
 `torchrun … -m components.train` works as before: whoever is a rank already starts none.
+
+On several machines the same command runs on each of them, and they meet at the first one's address: PET_NNODES,
+PET_NODE_RANK, PET_MASTER_ADDR and PET_MASTER_PORT say so, as Kubeflow Trainer's runtime torch-distributed sets them.
 """
 
 import ctypes
@@ -12,7 +15,8 @@ import signal
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from hymunet.processors import thread_variables, threads_wanted
 from hymunet.training.interrupts import INTERRUPTED, RESUME_ME
@@ -22,6 +26,30 @@ GPUS = "HYMUNET_GPUS"  # set where GPUs were asked for: so many must be seen, or
 LAUNCHER = "HYMUNET_LAUNCHER"  # in a rank: the process that started it
 SAVING_SECONDS = 3600  # how long a rank that was told to stop may write its checkpoint
 PR_SET_PDEATHSIG = 1
+MEETING_SECONDS = 3600  # how long a machine waits for the others, which may be fetching their data still
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The machines of one training. address: `host:port` of the first one."""
+
+    count: int = 1
+    rank: int = 0
+    address: str = ""
+
+    @classmethod
+    def named(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """ValueError for variables that do not fit each other."""
+        count = 1 if "RANK" in environment else _number(environment, "PET_NNODES") or 1
+        if count == 1:
+            return cls()
+        rank, host, port = (environment.get(f"PET_{name}", "") for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT"))
+        if not (rank.isdecimal() and int(rank) < count and host and port.isdecimal()):
+            raise ValueError(
+                f"PET_NNODES={count}, and PET_NODE_RANK={rank!r}, PET_MASTER_ADDR={host!r}, PET_MASTER_PORT={port!r}: "
+                "expected a rank below the number of nodes, and where the first one is"
+            )
+        return cls(count, int(rank), f"{host}:{port}")
 
 
 def ranks_wanted(environment: Mapping[str, str] = os.environ) -> int:
@@ -46,8 +74,11 @@ def ranks_wanted(environment: Mapping[str, str] = os.environ) -> int:
     return wanted or max(1, seen)
 
 
-def launch(module: str, arguments: Sequence[str], ranks: int) -> int:
-    """Runs `python -m module arguments` in `ranks` processes to their end; returns the exit code of the whole."""
+def launch(module: str, arguments: Sequence[str], ranks: int, nodes: Nodes = Nodes()) -> int:
+    """Runs `python -m module arguments` in `ranks` processes to their end; returns the exit code of the whole.
+
+    nodes: the machines, each of which calls this.
+    """
     # Read by torch's launcher as it is configured; earlier versions than 2.13 know 30 s alone.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVING_SECONDS))
     os.environ.update(thread_variables(max(1, threads_wanted() // ranks)), **{LAUNCHER: str(os.getpid())})
@@ -56,13 +87,15 @@ def launch(module: str, arguments: Sequence[str], ranks: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each rank says for itself what is wrong
+    alone = nodes.count == 1
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=nodes.count,
+        max_nodes=nodes.count,
         nproc_per_node=ranks,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        run_id=uuid.uuid4().hex if alone else module,
+        rdzv_backend="c10d" if alone else "static",
+        rdzv_endpoint="localhost:0" if alone else nodes.address,
+        rdzv_configs={} if alone else {"rank": nodes.rank, "timeout": MEETING_SECONDS},
         max_restarts=0,  # who starts this program again finds the checkpoint; torch would count no exit code as "again"
     )
     config.numa_options = None  # would need numactl, which images do not have

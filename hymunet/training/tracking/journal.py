@@ -15,31 +15,11 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from hymunet.training.checkpoint_store import Storage
+from hymunet.training.tracking import kubeflow_status
 from hymunet.training.tracking.keeper import JOURNAL, Keeper
+from hymunet.training.tracking.tracker import Tracker as Tracker
 
 PATIENCE = 60.0  # seconds that a finished training waits for its last points to arrive
-
-
-class Tracker:
-    """Says nothing: for ranks beyond the first, and with HYMUNET_TRACKING=off."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        pass
-
-    def reports(self, folder: Path) -> None:
-        """The reports in this folder are new."""
-
-    def finish(self, status: str) -> None:
-        """`FINISHED`, `KILLED` (to be resumed) or `FAILED`."""
-
-    def sync(self) -> None:
-        """What has been said is on the disk."""
 
 
 class Journal(Tracker):
@@ -142,6 +122,8 @@ def parse(lines: bytes) -> list[dict[str, Any]]:
 
 def open_tracker(folder: Path, key: str, description: dict[str, Any], storage: Storage | None = None) -> Tracker:
     """description: `params` and `tags` of the run. storage: of its checkpoints."""
-    if os.environ.get("HYMUNET_TRACKING", "").lower() in ("off", "0", "false"):
-        return Tracker()
-    return DeliveredJournal(folder / key, {"key": key, **description}, storage)
+    off = os.environ.get("HYMUNET_TRACKING", "").lower() in ("off", "0", "false")
+    tracker = Tracker() if off else DeliveredJournal(folder / key, {"key": key, **description}, storage)
+    if os.environ.get(kubeflow_status.URL):
+        return kubeflow_status.KubeflowStatus(tracker, int(description["params"]["train.epochs"]))
+    return tracker

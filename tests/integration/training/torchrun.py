@@ -16,7 +16,14 @@ LOSS_TOLERANCE = 1e-3
 
 
 def start(
-    folder: Path, inputs: Inputs, ranks: int, gpu: bool = False, own: bool = False, threads: int = 1, **changes
+    folder: Path,
+    inputs: Inputs,
+    ranks: int,
+    gpu: bool = False,
+    own: bool = False,
+    threads: int = 1,
+    environment: dict[str, str] | None = None,
+    **changes,
 ) -> subprocess.Popen[str]:
     """own: the program starts its ranks itself, as its users have it; else torchrun does."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +43,7 @@ def start(
     return subprocess.Popen(
         [*command, *outputs],
         cwd=folder,
-        env={**os.environ, **thread_variables(threads), **paths},
+        env={**os.environ, **thread_variables(threads), **paths, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

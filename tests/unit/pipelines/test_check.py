@@ -42,6 +42,7 @@ WHOLE: dict[str, Any] = {
     f"{SPACE}/persistentvolumeclaims/scans": {"metadata": {"name": "scans"}},
     f"{QUEUES}/team": {"status": {"conditions": [{"type": "Active", "status": "True"}]}},
     "/apis/kueue.x-k8s.io/v1beta1/workloadpriorityclasses/research": {"value": 100},
+    "/apis/trainer.kubeflow.org/v1alpha1/clustertrainingruntimes/torch-distributed": {"metadata": {"name": "x"}},
     "/api/v1/nodes": {"items": [node("a"), node("b", 2, [TAINT], pool="spot-gpu")]},
 }
 
@@ -87,7 +88,7 @@ def api(content: dict[str, Any]) -> Iterator[API]:
 @pytest.fixture(scope="module")
 def settings() -> Settings:
     return cluster(
-        accelerator=GPU,
+        accelerator={**GPU, "nodes": 2},
         queue="team",
         priority="research",
         service_account="hymunet",
@@ -99,7 +100,7 @@ def settings() -> Settings:
 def test_a_cluster_that_has_all_of_it(api: API, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.check_cluster(settings, api.client, "imaging") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 9
+    assert len(lines) == 10
     assert all(line.startswith("ok ") for line in lines)
 
 
@@ -126,6 +127,12 @@ def test_a_cluster_that_has_all_of_it(api: API, settings: Settings, capsys: pyte
             1,
         ),
         ("/apis/kueue.x-k8s.io/v1beta1/workloadpriorityclasses/research", 404, "lacking  priority research", 1),
+        (
+            "/apis/trainer.kubeflow.org/v1alpha1/clustertrainingruntimes/torch-distributed",
+            404,
+            "lacking  Kubeflow Trainer's runtime torch-distributed: is not there",
+            1,
+        ),
         ("/api/v1/nodes", 403, "unknown  nodes: you may not look (403)", 3),
         ("/api/v1/nodes", 500, "unknown  nodes: the cluster failed (500", 3),
         ("/api/v1/nodes", {"items": [node("a")]}, "training: none has the labels {'pool': 'spot-gpu'}", 1),

@@ -1,5 +1,6 @@
 """The compiled YAML: same bytes every time, images by content, and on each step what a cluster needs to know."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from ruamel.yaml import YAML
 
 pytest.importorskip("kfp", reason="needs the extra `pipelines`")
 
+from components.needs import Needs
 from hymunet.params import read_yaml
 from hymunet.processors import THREAD_VARIABLES
 from pipelines import __main__ as command
@@ -153,9 +155,27 @@ def test_without_an_accelerator_training_takes_the_common_image(tmp_path: Path) 
     assert "accelerator" not in train["resources"]
 
 
+def test_several_machines_are_a_trainjobs_and_the_step_waits_without_a_gpu(tmp_path: Path) -> None:
+    chosen = cluster(accelerator={**GPU, "nodes": 4}, service_account="hymunet")
+    compile_pipeline(chosen, read_yaml(ROOT / "params.yaml"), tmp_path / "p.yaml")
+    pipeline, platform = YAML(typ="safe", pure=True).load_all(tmp_path / "p.yaml")
+    executors = {label: one["container"] for label, one in pipeline["deploymentSpec"]["executors"].items()}
+    assert "exec-train" not in executors
+    waiting = executors["exec-train-nodes"]
+    assert waiting["command"] == ["python", "-m", "pipelines.train_nodes"]
+    assert waiting["image"] == f"hub/hymunet@{DIGEST}"
+    assert "accelerator" not in waiting["resources"]
+    environment = {one["name"]: one["value"] for one in waiting["env"]}
+    assert settings.Settings.model_validate_json(environment["HYMUNET_SETTINGS"]) == chosen
+    assert Needs(**json.loads(environment["HYMUNET_NEEDS"])).shared_memory == "8Gi"
+    pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-nodes"]
+    assert int(pod["activeDeadlineSeconds"]) == 72 * 3600
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"accelerator": {**GPU, "nodes": 2}}, "accelerator.nodes = 2, and service_account is not set"),
         ({"images": {"cpu": "c", "data": "d"}}, "accelerator asks for GPUs and images.accelerator is null: .* cuda"),
         ({"environment": {}}, "accelerator, and environment.HYMUNET_CHECKPOINTS = '': a pod's disk ends with the pod"),
         ({"environment": {"HYMUNET_CHECKPOINTS": "/work/checkpoints"}}, "name a place in an object store"),
@@ -163,7 +183,9 @@ def test_without_an_accelerator_training_takes_the_common_image(tmp_path: Path) 
 )
 def test_settings_that_do_not_fit_each_other_are_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        compile_pipeline(cluster(accelerator=GPU, **changed), read_yaml(ROOT / "params.yaml"), tmp_path / "p.yaml")
+        compile_pipeline(
+            cluster(**{"accelerator": GPU, **changed}), read_yaml(ROOT / "params.yaml"), tmp_path / "p.yaml"
+        )
     assert not (tmp_path / "p.yaml").exists()
 
 
