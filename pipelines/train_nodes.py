@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -76,7 +77,7 @@ def finished(client: Any, name: str, start: Callable[[], Any], pause: float = PA
         print(f"train: TrainJob {name} is started", flush=True)
     else:
         print(f"train: TrainJob {name} is there already: {status}", flush=True)
-    told, shown = "", 0
+    told, shown = "", Counter[str]()
     while True:
         status = _status(client, name)
         shown = _relay(client, name, shown)
@@ -106,16 +107,26 @@ def _status(client: Any, name: str) -> str | None:
         raise OSError(f"TrainJob {name}: {error} ({error.__cause__})") from error
 
 
-def _relay(client: Any, name: str, shown: int) -> int:
-    """Prints what is new in the first machine's log; returns how many lines there are. A log is worth no failure."""
-    try:
-        lines = list(client.get_job_logs(name))
+def _relay(client: Any, name: str, shown: Counter[str]) -> Counter[str]:
+    """Prints what the log has beyond the lines that were shown; returns its lines. A log is worth no failure.
+
+    By content and not by place: a backend may give the logs of several machines, one behind the other.
+    """
+    try:  # a line at a time, or as much as there is
+        lines = [line for part in client.get_job_logs(name) for line in part.splitlines()]
     except Exception as error:  # whatever the SDK and the API server make of a pod that is not there yet
-        print(f"train: no log yet: {error}", flush=True) if shown else None
+        if shown:
+            print(f"train: no log for now: {error}", flush=True)
         return shown
-    for line in lines[shown:]:
-        print(f"  | {line}", flush=True)
-    return max(shown, len(lines))
+    before = shown.copy()
+    for line in lines:
+        if before[line]:
+            before[line] -= 1
+        else:
+            print(f"  | {line}", flush=True)
+    seen: Counter[str] = Counter(lines)
+    seen |= shown
+    return seen
 
 
 if __name__ == "__main__":

@@ -243,3 +243,18 @@ def test_a_server_that_does_not_answer_is_worth_another_try(settings: Settings) 
 def test_every_try_of_a_step_has_the_same_jobs_name() -> None:
     assert trainjob.name_of("run-1", "train") == trainjob.name_of("run-1", "train")
     assert trainjob.name_of("run-1", "train") != trainjob.name_of("run-2", "train")
+
+
+def test_a_log_is_relayed_once_also_where_several_machines_logs_come_one_behind_the_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs = [[], ["b1"], ["a1\na2\n", "b1", "b1"], ["a1", "a2", "a3", "b1", "b1"], ["b1"]]
+
+    class Client:
+        def get_job_logs(self, name: str) -> list[str]:
+            return logs.pop(0)
+
+    shown = train_nodes.Counter[str]()
+    while logs:
+        shown = train_nodes._relay(Client(), "hymunet-0", shown)
+    assert capsys.readouterr().out.split() == ["|", "b1", "|", "a1", "|", "a2", "|", "b1", "|", "a3"]
