@@ -146,9 +146,8 @@ def _table(rows: list[dict[str, str]]) -> bytes:
 
 
 def _measures(row: dict[str, str]) -> dict[str, float]:
-    width, height = int(row["width"]), int(row["height"])
-    size = {"megapixels": width * height / 1e6, "aspect": width / height, "area_fraction": float(row["area_fraction"])}
-    return {**size, **{name: float(row[name]) for name in drift.SEEN}}
+    seen = {name: float(row[name]) for name in drift.SEEN}
+    return drift.measured(int(row["width"]), int(row["height"]), float(row["area_fraction"]), seen)
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -45,5 +45,5 @@ def of_folder(data: Path) -> dict[str, Any]:
     rows = []
     for number, row in enumerate(read_manifest(data / "prepared/manifest.parquet")):
         if row["id"] in training:
-            rows.append(drift.measured(row["width"], row["height"], row["mask_area"], images[number]))
+            rows.append(drift.measured(row["width"], row["height"], row["mask_area"], drift.seen(images[number])))
     return drift.profile(rows)

@@ -26,10 +26,9 @@ def seen(image: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 5) for name, value in values.items()}
 
 
-def measured(width: int, height: int, area_fraction: float, image: np.ndarray) -> dict[str, float]:
-    """Of one image at its native size."""
-    size = {"megapixels": width * height / 1e6, "aspect": width / height}
-    return {**{name: round(value, 5) for name, value in size.items()}, **seen(image), "area_fraction": area_fraction}
+def measured(width: int, height: int, area_fraction: float, seen: Mapping[str, float]) -> dict[str, float]:
+    """Of one image at its native size; of a reference and of what is compared with it alike. seen: as above."""
+    return {"megapixels": width * height / 1e6, "aspect": width / height, **seen, "area_fraction": area_fraction}
 
 
 def profile(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:

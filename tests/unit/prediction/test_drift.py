@@ -59,3 +59,12 @@ def test_too_few_images_are_refused() -> None:
         drift.profile(rows(3, 0))
     with pytest.raises(ValueError, match="no image was measured"):
         drift.compare(drift.profile(rows(30, 0)), [])
+
+
+def test_images_of_one_size_are_not_beyond_each_other() -> None:
+    """A size that no short decimal is: rounded on one side alone, every image would be out of distribution."""
+    image = np.full((64, 64, 3), 90, np.uint8)
+    reference = [drift.measured(64, 64, 0.25, drift.seen(image))] * 30
+    found = drift.compare(drift.profile(reference), [drift.measured(64, 64, 0.25, drift.seen(image))])
+    assert reference[0]["megapixels"] == 64 * 64 / 1e6
+    assert found["out_of_distribution"] == 0
