@@ -276,7 +276,8 @@ def test_weight_decay_spares_vectors_and_what_a_layer_names(form):
 @pytest.mark.slow
 @every_form
 def test_it_learns_four_images_by_heart(form):
-    model = without_stochastic_depth(build(form))
+    """From a draw of weights that leaves no form's last layer without a unit that is on, as eight of them may be."""
+    model = without_stochastic_depth(build(form, seed=1))
     x = images(4)
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     centres = torch.tensor([[20, 20], [40, 24], [30, 44], [32, 32]])[:, :, None, None]
