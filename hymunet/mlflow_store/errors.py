@@ -15,6 +15,7 @@ REFUSALS = {  # what MLflow says no to; any other error may be gone at the next 
     "RESOURCE_DOES_NOT_EXIST",
     "UNAUTHENTICATED",
 }
+_REFERENCE = " (Background on this error at:"  # SQLAlchemy's, to its manual
 LASTING = (ImportError, ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
@@ -35,5 +36,6 @@ def for_good(error: Exception) -> bool:
 def in_words(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"needs the package {error.name}; install it, with pip"
-    reason = " ".join(without_secrets(str(error)).split())[:300] or type(error).__name__
+    said = " ".join(without_secrets(str(error)).split()).partition(_REFERENCE)[0]
+    reason = said[:300] or type(error).__name__
     return "no answer; is the address right and the server up?" if "Max retries exceeded" in reason else reason

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hymunet.addresses import without_secrets
 from hymunet.mlflow_store import errors
 from hymunet.mlflow_store.address import registry_uri, tracking_uri, without_a_home
+from hymunet.mlflow_store.answer import await_answer
 from hymunet.mlflow_store.store import prepare
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def _opened(tracking: str, holds_versions: str) -> "MlflowClient":
 
     try:
         for uri in dict.fromkeys((tracking, holds_versions)):
+            await_answer(uri)
             prepare(uri)
         return mlflow.MlflowClient(tracking, holds_versions)
     except OSError as error:
