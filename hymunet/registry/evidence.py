@@ -71,11 +71,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Image:
-    """A row of split.csv and files.csv. part: train, validation or test; sha256: of the image's file."""
+    """A row of split.csv and files.csv. part: train, validation or test; sha256: of the image's file.
+
+    likeness: its perceptual hash; empty where the version was registered without.
+    """
 
     group: str
     part: str
     sha256: str
+    likeness: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,11 @@ def _left_out(metrics: Mapping[str, Any]) -> Collection[str]:
 def _images(split: bytes, files: bytes, left_out: Collection[str]) -> tuple[dict[str, Image], str]:
     """And the hash of the images that were tested, over ids and files, as hymunet.evaluation defines it."""
     hashes = {row["id"]: row for row in _rows(files)}
-    images = {row["id"]: Image(row["group"], row["split"], hashes[row["id"]]["sha256_image"]) for row in _rows(split)}
+    images = {
+        row["id"]: Image(row["group"], row["split"], own["sha256_image"], own.get(grounds.LIKENESS) or "")
+        for row in _rows(split)
+        for own in (hashes[row["id"]],)
+    }
     tested = sorted(
         (id, *(hashes[id][name] for name in grounds.HASHES))
         for id, image in images.items()

@@ -9,6 +9,7 @@ from hymunet.data.prepare.manifest import read_manifest
 FOLDER = "grounds"
 SPLIT, FILES, VERDICT = "split.csv", "files.csv", "verdict.json"
 HASHES = ("sha256_image", "sha256_mask")
+LIKENESS = "perceptual_hash"
 
 
 def collect(split: Path, prepared: Path, verdict: Path) -> dict[str, bytes]:
@@ -20,7 +21,7 @@ def collect(split: Path, prepared: Path, verdict: Path) -> dict[str, bytes]:
         if not path.is_file():
             raise ValueError(f"{path}: no such file; run the steps before this one first")
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["id", *HASHES], lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, ["id", *HASHES, LIKENESS], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(read_manifest(prepared / "manifest.parquet"))
     return {SPLIT: split.read_bytes(), FILES: text.getvalue().encode("utf-8"), VERDICT: verdict.read_bytes()}

@@ -5,7 +5,7 @@ add up to 2: however often a set decides, the chance that it ever calls an equal
 (Bonferroni's inequality, spent over time), and a chain of slightly worse champions gives away less than two margins.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from hymunet.evaluation.slices import COLUMNS, SMALL, members
 from hymunet.evaluation.statistics import paired_difference
 from hymunet.registry.evidence import Evidence, Scores
 from hymunet.registry.gate import NOT_ASKED, Gate, Missing, at_most, lacks, scores_of
+from hymunet.registry.likeness import alike
 from hymunet.registry.words import counted
 
 ERROR = 0.025  # of the first decision: the lower end of a 95 % interval
@@ -78,7 +79,8 @@ class Pair:
     def same(self, rescored: bool) -> Gate:
         """What is compared: how many images, at which size, and who was scored again for it."""
         figure = counted(len(self.ours.ids), "image") + (" at their own size" if self.native else "")
-        figure += f" ({self.left} more left out: the champion was trained with them)" if self.left else ""
+        trained = "the champion was trained with them or with images that look like them"
+        figure += f" ({self.left} more left out: {trained})" if self.left else ""
         return Gate(
             "same test images", True, figure + (", the champion scored again" if rescored else ""), "the same files"
         )
@@ -155,13 +157,14 @@ def thirds(values: np.ndarray) -> list[np.ndarray]:
 
 
 def _unseen(challenger: Evidence, champion: Evidence, ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the ids whose files, and near-duplicates in the challenger's data, the champion was not trained with."""
+    """Those of the ids whose files, and near-duplicates in either's data, the champion was not trained with."""
     if not champion.images:
         if champion.rescored:
             raise Missing(lacks(champion, "the split, which names the images that it was trained with"))
         return ids
-    trained = {image.sha256 for image in champion.images.values() if image.part != "test"}
+    trained = {image.sha256: image.likeness for image in champion.images.values() if image.part != "test"}
     seen = {image.group for image in challenger.images.values() if image.sha256 in trained}
+    seen |= _looking_like(challenger, champion, trained)
     left = tuple(id for id in ids if challenger.images[id].group not in seen)
     if len(left) < min(SLICE, len(ids)):
         raise Missing(
@@ -169,3 +172,20 @@ def _unseen(challenger: Evidence, champion: Evidence, ids: tuple[str, ...]) -> t
             "scores on them says nothing; draw test images that neither has seen"
         )
     return left
+
+
+def _looking_like(challenger: Evidence, champion: Evidence, trained: Mapping[str, str]) -> set[str]:
+    """Groups of the challenger's images that look like one which the champion was trained with and it does not have.
+
+    trained: the file's hash -> likeness. Between images that it has, its own groups say which are near-duplicates.
+    """
+    own = {image.sha256 for image in challenger.images.values()}
+    foreign = [likeness for file, likeness in trained.items() if file not in own]
+    tested = [challenger.images[id] for id in challenger.tested]
+    if not foreign:
+        return set()
+    for version, hashes in ((champion, foreign), (challenger, [image.likeness for image in tested])):
+        if not all(hashes):
+            raise Missing(f"version {version.version} has no perceptual hashes of its images; register it again")
+    found = alike([image.likeness for image in tested], foreign)
+    return {image.group for image, seen in zip(tested, found, strict=True) if seen}

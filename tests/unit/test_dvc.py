@@ -29,6 +29,7 @@ PLUMBING = {
     "hymunet/data/acquire/transfer.py",
     "hymunet/mlflow_store/__init__.py",
     "hymunet/mlflow_store/address.py",
+    "hymunet/mlflow_store/answer.py",
     "hymunet/mlflow_store/database.py",
     "hymunet/mlflow_store/errors.py",
     "hymunet/mlflow_store/experiment.py",
