@@ -52,7 +52,7 @@ def summarise(
         **dict(zip(metrics.SCORES, estimates, strict=True)),
         **pooled,
         "images": len(rows),
-        "missed": sum(row[f"{prefix}dice"] == 0 for row in rows),
+        "missed": sum(row[f"{prefix}sensitivity"] == 0 for row in rows),  # 1 where there is no lesion to miss
         "failed": sum(row[f"{prefix}iou"] < metrics.FAILED for row in rows),
     }
 

@@ -18,6 +18,7 @@ from hymunet.evaluation.evaluate import evaluate
 from hymunet.evaluation.measure import image_scores
 from hymunet.images import read
 from hymunet.inference import Segmenter
+from tests.support import small_project
 from tests.support.small_project import train, write_data
 from tests.support.training_data import write_params
 from tests.support.versions import add
@@ -174,6 +175,48 @@ def test_a_mask_of_another_place_is_named_as_suspicious(files, model):
     section = (files / "out/report.html").read_text().partition('<section id="labels">')[2].partition("</section>")[0]
     assert "1 of 6 masks contradict a sure model" in section
     assert f'aria-label="Show {best["id"]}"' in section
+
+
+def remade(files, change):
+    """Every mask as `change` makes it of one of 0 and 1."""
+    for path in (files / "masks").iterdir():
+        cv2.imwrite(str(path), change((cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0).astype(np.uint8)))
+
+
+WAYS = {  # of writing the same mask
+    "0 and 1": lambda mask: mask,
+    "0 and 255": lambda mask: 255 * mask,
+    "three channels": lambda mask: np.repeat(255 * mask[..., None], 3, axis=2),
+    "16 bits": lambda mask: 65535 * mask.astype(np.uint16),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_however_a_mask_is_written_it_scores_the_same(way, files, model):
+    assert command(model, *FOLDERS) == 0
+    expected = (files / "out/per_image.csv").read_bytes()
+    remade(files, WAYS[way])
+    assert command(model, *FOLDERS) == 0
+    assert (files / "out/per_image.csv").read_bytes() == expected
+
+
+def test_a_set_without_any_lesion_is_scored_by_what_was_found_all_the_same(files, model):
+    remade(files, np.zeros_like)
+    assert command(model, *FOLDERS) == 0
+    record, rows = record_of(files / "out"), rows_of(files / "out")
+    assert (record["test"]["images"], record["test"]["missed"], len(rows)) == (COUNT, 0, COUNT)
+    for row in rows:
+        assert float(row["dice"]) == (int(row["false_positive"]) == 0)
+        assert (int(row["missed_lesions"]), float(row["sensitivity"])) == (0, 1)
+
+
+def test_a_set_prepared_for_another_model_s_size_is_refused(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(small_project, "SIZE", 48)
+    small_project.write_data(tmp_path / "data")
+    assert command(model, "--prepared", "data/prepared") == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the model was trained at 32 pixels, data/prepared holds images of 48" in error
 
 
 WRONG = {
