@@ -1,5 +1,7 @@
 """Many promoters at once, and promoters killed at any moment, each a process of its own, on SQLite and PostgreSQL."""
 
+import contextlib
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -14,6 +16,7 @@ from hymunet.registry.ledger import Ledger, Outrun, State
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 MODEL, VERSIONS = "raced", [str(number) for number in range(1, 9)]
+SLOW = 240  # seconds after which a process says where it is
 FORK = multiprocessing.get_context("fork")  # MLflow is imported once; no process opens a database before it forks
 
 
@@ -60,6 +63,7 @@ def set_up(uri, where):
 
 def work(uri, where, seed, rounds):
     ledger, choice = opened(uri), random.Random(seed)
+    ledger.state()  # connected, and its queries are made
     (where / f"ready-{seed}").touch()
     won = [one_step(ledger, choice) for _ in range(rounds)]
     (where / f"won-{seed}.json").write_text(json.dumps([number for number in won if number is not None]))
@@ -75,11 +79,14 @@ def observe(uri, where):
 
 
 def look(uri, where):
+    (where / "found.json").write_text(json.dumps(seen(opened(uri))))
+
+
+def seen(ledger):
     """The state before and after it was settled."""
-    ledger = opened(uri)
     state, entries, alias = ledger.state(), ledger.entries(), ledger.alias()
     settled = ledger.settle(there)
-    found = {
+    return {
         "alias": alias,
         "settled": ledger.alias(),
         "champion": settled.champion,
@@ -88,20 +95,52 @@ def look(uri, where):
         "versions": [entry.version for entry in entries if entry.number not in state.void],
         "champions": state.champions,
     }
-    (where / "found.json").write_text(json.dumps(found))
 
 
 def begin(act, *arguments):
-    process = FORK.Process(target=act, args=arguments)
+    process = FORK.Process(target=told_where, args=(act, *arguments), daemon=True)
     process.start()
     return process
 
 
+def told_where(act, *arguments):
+    """Of a process that is still at it after SLOW seconds, what each of its threads does is on standard error."""
+    faulthandler.dump_traceback_later(SLOW, exit=False)
+    act(*arguments)
+
+
 def done(act, uri, where):
     process = begin(act, uri, where)
-    process.join(300)
+    process.join(1500)
     assert process.exitcode == 0
     return json.loads((where / "found.json").read_text()) if act is look else None
+
+
+@contextlib.contextmanager
+def onlooker(uri, where):
+    """A function that has a process which is not killed look at the ledger, now."""
+    asked, asks = FORK.Pipe()
+    process = begin(answer, uri, where, asked)
+
+    def ask():
+        asks.send("look")
+        assert asks.poll(1500), "no answer; what it waits for is on standard error"
+        return asks.recv()
+
+    try:
+        yield ask
+    finally:
+        asks.send("end")
+        process.join(60)
+    assert process.exitcode == 0
+
+
+def answer(uri, where, asked):
+    ledger = opened(uri)
+    while asked.recv() == "look":
+        faulthandler.dump_traceback_later(SLOW, exit=False)
+        asked.send(seen(ledger))
+        faulthandler.cancel_dump_traceback_later()
 
 
 def race(uri, where, promoters, rounds):
@@ -141,19 +180,21 @@ def kills(uri, where, times):
     span = -ready(where, times)
     first.join(300)
     span += time.monotonic()  # of one append, on this machine and as busy as it is
-    for number in range(times):
-        before = done(look, uri, where)
-        victim = begin(work, uri, where, number, 10_000)
-        ready(where, number)
-        time.sleep(choice.uniform(0, 4 * span))
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.join(60)
-        after = done(look, uri, where)
-        assert after["numbers"][: len(before["numbers"])] == before["numbers"], "nothing is lost"
-        assert after["void"] == []
-        assert after["alias"] in after["versions"][-2:], "the old champion, or the new one"
-        assert after["settled"] == after["champion"] == after["versions"][-1]
-        moved += len(after["numbers"]) > len(before["numbers"])
+    with onlooker(uri, where) as ask:
+        before = ask()
+        for number in range(times):
+            victim = begin(work, uri, where, number, 10_000)
+            ready(where, number)
+            time.sleep(choice.uniform(0, 4 * span))
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.join(60)
+            after = ask()
+            assert after["numbers"][: len(before["numbers"])] == before["numbers"], "nothing is lost"
+            assert not after["void"]
+            assert after["alias"] in after["versions"][-2:], "the old champion, or the new one"
+            assert after["settled"] == after["champion"] == after["versions"][-1]
+            moved += len(after["numbers"]) > len(before["numbers"])
+            before = after
     assert moved > times // 4, "the kills came while it worked"
 
 
