@@ -15,6 +15,7 @@ from hymunet.mlflow_store.experiment import experiment_id
 from hymunet.registry import contract, grounds, logged, package, seal
 from hymunet.registry.card import card
 from hymunet.registry.client import CHALLENGER, public_uri, registry
+from hymunet.registry.lock import lock_hash
 from hymunet.registry.sbom import sbom
 from hymunet.registry.spent import spent
 
@@ -155,23 +156,12 @@ def tags(candidate: Candidate, root: Path) -> dict[str, str]:
     }
 
 
-def lock_hash(path: Path) -> str:
-    """SHA-256 over what dvc.lock says of every stage but `register`, whose own entry is written after it has run."""
-    from ruamel.yaml import YAML
-
-    if not path.is_file():
-        return "none"
-    stages = YAML(typ="safe", pure=True).load(path).get("stages", {})
-    stages.pop("register", None)
-    return hashlib.sha256(json.dumps(stages, sort_keys=True, default=str).encode()).hexdigest()
-
-
 def _origin(candidate: Candidate, root: Path) -> dict[str, str]:
     return {
         "hymunet.data_sha256": candidate.info["data_sha256"],
         "hymunet.split_sha256": candidate.info["split_sha256"],
         "hymunet.git_commit": git_commit(root) or "unknown",
-        "hymunet.dvc_lock_sha256": lock_hash(root / "dvc.lock"),
+        "hymunet.dvc_lock_sha256": lock_hash(root / "dvc.lock", candidate.model),
     }
 
 

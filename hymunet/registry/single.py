@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hymunet.registry.evidence import Evidence
 from hymunet.registry.gate import NOT_ASKED, Gate, Missing, at_most, lacks, recorded, scores_of
+from hymunet.registry.lock import NONE, OTHER
 from hymunet.registry.words import counted
 
 LEFT_OUT = 0.05  # of the test images
@@ -67,7 +68,7 @@ def no_leak(version: Evidence, most: int) -> Gate:
 
 def reproducible(version: Evidence, asked: bool) -> Gate:
     commit = version.commit if version.commit not in ("", "unknown") else "no commit"
-    lock = "dvc.lock known" if version.lock not in ("", "none") else "no dvc.lock"
+    lock = {"": "no dvc.lock", NONE: "no dvc.lock", OTHER: f"dvc.lock {OTHER}"}.get(version.lock, "dvc.lock known")
     good = commit != "no commit" and not commit.endswith("-dirty") and lock == "dvc.lock known"
     shown = commit[:12] + "-dirty" * commit.endswith("-dirty")
     why = "" if good or not asked else "commit what changed and run dvc repro, so that this model can be made again"

@@ -11,6 +11,7 @@ from hymunet.data.acquire.synthetic import draw
 from hymunet.data.prepare.manifest import perceptual_hash
 from hymunet.registry import evidence, gates, pair
 from hymunet.registry.evidence import Cost, Evidence, Image, Scores
+from hymunet.registry.lock import OTHER
 from hymunet.registry.seal import Seal
 from tests.support.scored_versions import COMMIT, LOCK, POLICY, TAGS, sha256, write_version
 
@@ -136,6 +137,7 @@ DEFECTS = {
     "uncommitted changes": (BETTER, {}, None, {"hymunet.git_commit": f"{COMMIT}-dirty"}, {"reproducible"}),
     "no commit": (BETTER, {}, None, {"hymunet.git_commit": "unknown"}, {"reproducible"}),
     "no lock": (BETTER, {}, None, {"hymunet.dvc_lock_sha256": "none"}, {"reproducible"}),
+    "a lock of another model": (BETTER, {}, None, {"hymunet.dvc_lock_sha256": OTHER}, {"reproducible"}),
     "no tags": (BETTER, {}, None, {"hymunet.git_commit": "", "hymunet.dvc_lock_sha256": ""}, {"reproducible"}),
 }
 

@@ -17,7 +17,8 @@ from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
 from hymunet.registry import seal
 from hymunet.registry.fetch import fetched
-from hymunet.registry.register import lock_hash, register
+from hymunet.registry.lock import OTHER, lock_hash, tree_md5
+from hymunet.registry.register import register
 from hymunet.registry.sign import sign
 from hymunet.registry.single import signature
 from hymunet.registry.verify import verify
@@ -44,7 +45,8 @@ def project(evaluated_project, tmp_path):
 
 
 def test_the_same_content_gives_one_version_which_says_all_about_itself(registry, project):
-    (project / "dvc.lock").write_text("stages: {train: {cmd: x}}\n")
+    made = tree_md5(project / "artifacts/model")
+    (project / "dvc.lock").write_text(f"stages: {{train: {{cmd: x, outs: [{{path: model, md5: {made}}}]}}}}\n")
     experiment = registry.create_experiment("elsewhere")
     info = json.loads((project / "artifacts/model/model.json").read_text())
     tags = {"hymunet.run_key": info["run_key"], "hymunet.device": "NVIDIA H200"}
@@ -69,7 +71,8 @@ def test_the_same_content_gives_one_version_which_says_all_about_itself(registry
     assert version.tags["hymunet.data_sha256"] == info["data_sha256"]
     assert version.tags["hymunet.split_sha256"] == info["split_sha256"]
     assert version.tags["hymunet.test_images_sha256"] == metrics["test_images_sha256"]
-    assert version.tags["hymunet.dvc_lock_sha256"] == lock_hash(project / "dvc.lock") != "none"
+    assert version.tags["hymunet.dvc_lock_sha256"] == lock_hash(project / "dvc.lock", project / "artifacts/model")
+    assert len(version.tags["hymunet.dvc_lock_sha256"]) == 64
     assert version.tags["hymunet.git_commit"] == "unknown", "the copy is no repository"
     assert f"{dice['mean']:.4f}" in version.description
     assert "not a medical device" in version.description
@@ -277,14 +280,32 @@ def test_a_server_that_is_down_is_one_line_soon(project, monkeypatch):
 
 
 def test_the_lock_hash_is_of_the_stages_before_registration(tmp_path):
-    lock = tmp_path / "dvc.lock"
-    assert lock_hash(lock) == "none"
-    hashes = []
+    lock, model, other = tmp_path / "dvc.lock", tmp_path / "model", tmp_path / "other"
+    for folder, content in ((model, "weights"), (other, "others")):
+        (folder / "a").mkdir(parents=True)
+        for name in ("model.json", "a/b", "a-b"):
+            (folder / name).write_text(content)
+    assert lock_hash(lock, model) == "none"
+    made, hashes = f"{{md5: {tree_md5(model)}}}", []
     for text in (
-        "stages: {train: {outs: [a]}}",
-        "schema: '2.0'\nstages:\n  register: {outs: [b]}\n  train: {outs: [a]}\n",
-        "stages: {train: {outs: [c]}}",
+        f"stages: {{train: {{outs: [{made}]}}}}",
+        f"schema: '2.0'\nstages:\n  register: {{outs: [{{md5: b}}]}}\n  train: {{outs: [{made}]}}\n",
+        f"stages: {{train: {{cmd: c, outs: [{made}]}}}}",
     ):
         lock.write_text(text)
-        hashes.append(lock_hash(lock))
+        hashes.append(lock_hash(lock, model))
+        assert lock_hash(lock, other) == OTHER
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_folder_is_hashed_as_dvc_does(tmp_path, monkeypatch):
+    from dvc.repo import Repo
+
+    folder = tmp_path / "model"
+    for name in ("model.json", "a/b", "a-b", "a.b/c", "ü"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(no_scm=True) as repo:
+        repo.add("model")
+    assert f"md5: {tree_md5(folder)}\n" in (tmp_path / "model.dvc").read_text()
