@@ -55,7 +55,7 @@ quietly python -m components.register
 registered
 told 1 hymunet models promote
 champion 1
-told 0 hymunet models promote -S promote.max_slower=30 -S promote.max_larger=10
+told 0 hymunet models promote -S promote.max_slower=30 -S promote.max_larger=20 -S promote.reproducible=false
 champion 3
 
 told 0 hymunet models rollback --reason "too slow for the clinic's laptops"
