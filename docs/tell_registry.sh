@@ -1,5 +1,5 @@
 #!/bin/bash
-# The story in registry.md, on real images: bash docs/tell_registry.sh MIRROR SUMS > transcript.txt
+# The story at the end of registry.md, on real images: bash docs/tell_registry.sh MIRROR SUMS > transcript.txt
 # MIRROR: a folder with the archives of ISIC 2018 Task 1; SUMS: data.isic2018.sums for it (docs/data.md). It works in
 # build/registry, on a clone of the last commit; what it prepared stays in build/registry-cache. Ends with an error where a
 # decision is another one than the story's.

@@ -3,6 +3,7 @@
 It needs nothing but itself: no script, no picture and no font from elsewhere.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -15,8 +16,21 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #8884; vertical-align: top }
+tr.champion { background: #2a806018 } .scroll { overflow-x: auto }
+details { border: 1px solid #8886; border-left: 5px solid #2a8060; border-radius: 4px }
+details { margin: .5rem 0; padding: .4rem .8rem }
+details.refuse { border-left-color: #b5473c } details.rollback { border-left-color: #a8780c }
 .failed { font-weight: 600 } .void { opacity: .55 } svg { display: block } summary { cursor: pointer }
+.when { opacity: .75; float: right; margin-left: 1rem } summary span { display: block; padding-left: 1.1rem }
 """
+WORDS = {
+    "promote": "version {0} became champion",
+    "override": "version {0} became champion, whatever the gates say",
+    "rollback": "version {0} is champion again",
+    "refuse": "version {0} was refused",
+    "request": "version {0} waits for a second person",
+}
+SHOWN = 160  # characters of a reason before the entry is opened
 WIDTH, HEIGHT = 240, 16  # of an interval's picture, in pixels
 
 
@@ -36,10 +50,10 @@ def page(
 <h1>{escape(name)}</h1>
 <p>{champion} For research use only; not a medical device.</p>
 <h2>Versions</h2>
-<table><thead><tr><th>version</th><th>test Dice, 95 % interval</th><th>{span[0]:.3f} to {span[1]:.3f}</th>
-<th>registered</th><th>commit</th></tr></thead><tbody>
+<div class="scroll"><table><thead><tr><th>version</th><th>test Dice, 95 % interval</th>
+<th>{span[0]:.3f} to {span[1]:.3f}</th><th>registered</th><th>commit</th></tr></thead><tbody>
 {rows}
-</tbody></table>
+</tbody></table></div>
 <h2>Decisions</h2>
 {decided or "<p>None yet.</p>"}
 </body></html>
@@ -64,7 +78,7 @@ def _version(
 ) -> str:
     held = ", ".join(sorted(alias for alias, holder in aliases.items() if holder == number))
     shown = f"{dice[1]:.4f} ({dice[0]:.4f} to {dice[2]:.4f})" if dice else "not known"
-    when = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="minutes")
+    when = f"{datetime.fromtimestamp(version.creation_timestamp / 1000, UTC):%Y-%m-%d %H:%M} UTC"
     cells = [
         f"{escape(number)}{f' <b>{escape(held)}</b>' if held else ''}",
         shown,
@@ -72,7 +86,8 @@ def _version(
         when,
         f"<code>{escape(version.tags.get('hymunet.git_commit', '')[:12])}</code>",
     ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    row = '<tr class="champion">' if "champion" in held else "<tr>"
+    return f"{row}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _interval(dice: tuple[float, float, float], span: tuple[float, float]) -> str:
@@ -87,17 +102,21 @@ def _interval(dice: tuple[float, float, float], span: tuple[float, float]) -> st
 
 
 def _entry(entry: Entry, void: bool) -> str:
-    head = f"{entry.number}. {entry.kind}: version {entry.version}" + (
-        f", the champion then was {entry.against}" if entry.against else ""
-    )
+    said = WORDS.get(entry.kind, entry.kind + ": version {0}").format(entry.version)
+    place = "against" if entry.kind == "refuse" else "in place of"
+    head = f"{entry.number}. {said}" + (f", {place} version {entry.against}" if entry.against else "")
     gates = "\n".join(
         f'<tr class="{"" if gate["passed"] else "failed"}"><td>{"passed" if gate["passed"] else "failed"}</td>'
         f"{''.join(f'<td>{escape(str(gate[key]))}</td>' for key in ('name', 'figure', 'threshold', 'why'))}</tr>"
         for gate in entry.decision.get("gates", [])
     )
-    table = f"<table><tbody>{gates}</tbody></table>" if gates else ""
+    table = f'<div class="scroll"><table><tbody>{gates}</tbody></table></div>' if gates else ""
     note = " (void: another decision came first)" if void else ""
+    reason = entry.reason or "no reason given"
+    short = textwrap.shorten(reason, SHOWN, placeholder=" …")
+    when = f"{entry.when[:16].replace('T', ' ')} UTC, {entry.by}"
     return (
-        f'<details class="{"void" if void else ""}"><summary>{escape(head)}{note}, {escape(entry.when)}, '
-        f"{escape(entry.by)}</summary><p>{escape(entry.reason or 'no reason given')}</p>{table}</details>"
+        f'<details class="{escape(entry.kind)}{" void" if void else ""}"><summary>'
+        f'<span class="when">{escape(when)}</span><b>{escape(head)}</b>{note}<span>{escape(short)}</span></summary>'
+        f"<p>{escape(reason)}</p>{table}</details>"
     )

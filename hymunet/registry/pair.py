@@ -86,7 +86,7 @@ class Pair:
         )
 
     def better(self, policy: params.Promote) -> Gate:
-        level = f"{1 - 2 * ERROR * share(self.decided):.4%}".rstrip("0%").rstrip(".")
+        level = f"{1 - 2 * ERROR * share(self.decided):.2%}".rstrip("0%").rstrip(".")
         mean, low, high = self.interval.values()
         figure = f"{mean:+.4f} ({level} % interval {low:+.4f} to {high:+.4f})"
         if policy.rule == "superiority":
