@@ -95,8 +95,13 @@ def test_the_page_shows_versions_and_decisions_and_needs_nothing_else(name, add,
     text = file.read_text()
     assert "Version 1 is champion" in text
     assert f"{BASE.mean():.4f} (0.1000 to 0.9000)" in text
-    for said in ("4. rollback: version 1", "3. override: version 2", "2. refuse: version 2", "1. promote: version 1"):
-        assert said in text
+    for said in (
+        "4. version 1 is champion again, in place of version 2",
+        "3. version 2 became champion, whatever the gates say, in place of version 1",
+        "2. version 2 was refused, against version 1",
+        "1. version 1 became champion",
+    ):
+        assert f"<b>{said}</b>" in text
     assert "lower end at least -0.0100" in text
     assert "&lt;script&gt;" in text
     for foreign in ("<script", "http://", "https://", "src=", "url("):
