@@ -298,15 +298,21 @@ def test_it_learns_four_images_by_heart(form):
 @pytest.mark.slow
 @every_form
 def test_compiled_it_computes_the_same(form):
+    """In float64, but for the scan's kernels: in float32 another order of sums turns pools and ReLUs on or off."""
     model, x = without_stochastic_depth(build(form)), images()
+    exact = not list(scans(model))
+    if exact:
+        model, x = model.double(), x.double()
     compiled = torch.compile(copy.deepcopy(model))
     losses = loss_of(model, x), loss_of(compiled, x)
-    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-6 if exact else 1e-3, atol=1e-5)
     for loss in losses:
         loss.backward()
     for (key, ours), theirs in zip(model.named_parameters(), compiled.parameters(), strict=True):
         scale = float(ours.grad.abs().max()) + 1e-6
-        assert float((ours.grad - theirs.grad).abs().max()) < 0.02 * scale + 1e-5, key
+        assert float((ours.grad - theirs.grad).abs().max()) < (1e-5 * scale + 1e-8 if exact else 0.02 * scale + 1e-5), (
+            key
+        )
 
 
 @pytest.mark.slow
