@@ -89,7 +89,7 @@ benchmarks: $(VENV)/.dev ## every published speed figure, into benchmarks/result
 	python -m benchmarks.training_step --json benchmarks/results/training_step.json
 	python -m benchmarks.metrics --json benchmarks/results/metrics.json
 	python -m benchmarks.evaluation --json benchmarks/results/evaluation.json
-	python -m benchmarks.onnx --threads 1 --json benchmarks/results/onnx_cpu.json
+	python -m benchmarks.onnx --json benchmarks/results/onnx_cpu.json
 
 serving: $(VENV)/.dev ## the server under load for minutes, and 3,000 damaged files sent to it
 	python -m pytest -m slow tests/integration/serving
