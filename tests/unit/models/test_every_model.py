@@ -276,7 +276,7 @@ def test_weight_decay_spares_vectors_and_what_a_layer_names(form):
 @pytest.mark.slow
 @every_form
 def test_it_learns_four_images_by_heart(form):
-    """From a draw of weights that leaves no form's last layer without a unit that is on, as eight of them may be."""
+    """From a draw of weights by which every form learns: from draw 0 HyM-UNet with two directions finds no lesion."""
     model = without_stochastic_depth(build(form, seed=1))
     x = images(4)
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
