@@ -57,7 +57,7 @@ def write_images(folder: Path, pixels: int, validation: int) -> None:
     (folder / "split.csv").write_text("\n".join(["id,group,split", *lines]) + "\n")
 
 
-def build(folder: Path, model: dict[str, str], way: str, batch: int, **changes: Any) -> Any:
+def build(folder: Path, model: dict[str, str], way: str, batch: int, scan: str | None = None, **changes: Any) -> Any:
     from hymunet import params
     from hymunet.data.feed.dataset import TrainingData
     from hymunet.training.capture import send
@@ -69,17 +69,28 @@ def build(folder: Path, model: dict[str, str], way: str, batch: int, **changes: 
     content["train"] |= {"batch_size": batch, "epochs": 10_000, "augment": "device", "compile": WAYS[way], **changes}
     checked = params.check(content)
     learner = Learner(checked.model, checked.train, TrainingData(folder, folder / "split.csv"), Ranks())
+    for layer in learner.model.modules() if scan else ():
+        if hasattr(layer, "backend"):
+            layer.backend = scan
     if way == "loop":
         learner.run = lambda tensors: learner.step(send(tensors, learner.device))
     return learner
 
 
-def measure(folder: Path, model: dict[str, str], way: str, batch: int, steps: int, fixed: bool = True) -> dict:
-    """fixed: sums in one order, as always in a training."""
+def measure(
+    folder: Path,
+    model: dict[str, str],
+    way: str,
+    batch: int,
+    steps: int,
+    fixed: bool = True,
+    scan: str | None = None,
+) -> dict:
+    """fixed: sums in one order, as always in a training. scan: the backend, in place of the one that is chosen."""
     torch.use_deterministic_algorithms(fixed)
     torch.backends.cudnn.benchmark = not fixed
     reset()
-    learner = build(folder, model, way, batch)
+    learner = build(folder, model, way, batch, scan)
     batches = learner.batches()
     start = time.perf_counter()
     learn(learner, batches, 1)
@@ -222,6 +233,7 @@ def main() -> int:
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--free", action="store_true", help="also without the fixed order of sums")
+    parser.add_argument("--mamba-ssm", action="store_true", help="also with the scan of the package mamba-ssm")
     parser.add_argument("--parts", action="store_true", help="also kernel families, validation and the card's limits")
     arguments = parser.parse_args()
     from hymunet.training import device
@@ -253,6 +265,10 @@ def main() -> int:
                 for fixed in (True, False) if arguments.free else (True,):
                     figures = measure(folder, MODELS[model], way, batch, arguments.steps, fixed)
                     keep(f"{case}, {way}{'' if fixed else ', sums in any order'}", figures)
+            if arguments.mamba_ssm and MODELS[model]["name"] == "hymunet":
+                for way in arguments.ways:
+                    figures = measure(folder, MODELS[model], way, batch, arguments.steps, scan="mamba_ssm")
+                    keep(f"{case}, {way}, scan of mamba-ssm", figures)
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
             if arguments.parts:

@@ -12,6 +12,7 @@ from hymunet import params
 from hymunet.data.feed import on_device
 from hymunet.data.feed.augment import Recipe
 from hymunet.data.feed.dataset import TrainingData
+from hymunet.ops import mamba_ssm, selective_scan
 from hymunet.training import device as devices
 from hymunet.training import learner, trainer
 from hymunet.training.capture import send
@@ -206,6 +207,15 @@ def test_compiled_it_trains_the_same_within_rounding(inputs, tmp_path):
     plain, compiled_history = (history(tmp_path / value) for value in ("off", "required"))
     for ours, theirs in zip(compiled_history, plain, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
+
+
+@pytest.mark.skipif(mamba_ssm.unavailable("cuda") is not None, reason=str(mamba_ssm.unavailable("cuda")))
+def test_with_the_scan_of_mamba_ssm_it_trains_as_with_our_own(inputs, tmp_path, monkeypatch):
+    for scan in ("triton", "mamba_ssm"):
+        monkeypatch.setitem(selective_scan.AUTO_ORDER, "cuda", (scan,))
+        assert train(inputs, tmp_path / scan, compile="off", precision="bf16", epochs=3) == 0
+    for ours, theirs in zip(history(tmp_path / "triton"), history(tmp_path / "mamba_ssm"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-2)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
