@@ -74,7 +74,7 @@ results: $(VENV)/.dev ## every table and picture of studies/ from the per-image 
 	@for study in studies/*/; do hymunet study tables $$study --into docs/results.md || exit 1; done
 
 study: $(VENV)/.dev ## all models in small forms on 200 real images at 64², stopped twice and continued: up to an hour
-	python -m pytest -m slow tests/integration/study
+	python -m pytest -m "slow or not slow" tests/integration/study
 
 races: $(VENV)/.dev ## 16 promoters at once, 50 times each, and 100 kills of one, on SQLite and PostgreSQL
 	python -m pytest -m slow tests/integration/registry/test_ledger_races.py

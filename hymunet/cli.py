@@ -65,8 +65,11 @@ def parser() -> argparse.ArgumentParser:
     source = "a trained model's folder, models:/NAME@ALIAS or /VERSION, or bundled: the one in the package "
     source += f"({bundled.TRAINED})"
 
-    def with_model(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added.add_argument("--model", default=bundled.TRAINED, help=source)
+    def with_model(added: argparse.ArgumentParser, several: bool = False) -> argparse.ArgumentParser:
+        if several:
+            added.add_argument("--model", action="append", help=f"{source}; again: the mean of several")
+        else:
+            added.add_argument("--model", default=bundled.TRAINED, help=source)
         tested = f"whose threshold and flips are used; of this model (a version's own; {EVALUATION} where it is)"
         added.add_argument("--evaluation", type=Path, help=tested)
         return added
@@ -75,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     prediction_commands.add(verb("predict", None, text))
 
     text = "test a model on images of your own, in folders or prepared: the report of the pipeline's evaluation"
-    evaluation_commands.add_evaluate(with_model(verb("evaluate", None, text)), open_model)
+    evaluation_commands.add_evaluate(with_model(verb("evaluate", None, text), several=True), open_model)
 
     text = "two evaluations of the same images, case by case: SECOND less FIRST, as a page, Markdown and JSON"
     evaluation_commands.add_compare(verb("compare", None, text))

@@ -3,10 +3,11 @@
 import argparse
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hymunet import evidence
+from hymunet import bundled, evidence
 
 Parser = argparse.ArgumentParser
 EVALUATION = ("metrics.json", "per_image.csv", "panel.png", "report.html")
@@ -25,6 +26,9 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
     verb.add_argument("--columns", type=Path, metavar="CSV", help="own slices: a column id, and others")
     bad = "an image without mask, of another size than its mask, damaged: refuse all (stop), or report it and go on"
     verb.add_argument("--on-bad-pair", choices=("stop", "drop"), default="stop", help=bad)
+    verb.add_argument(
+        "--flips", action="store_true", help="average over mirror images and half-turn, four times the work"
+    )
     verb.add_argument("--shifts", action="store_true", help="also under other light, blur, JPEG, hair, turns")
     verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="for report.html and the figures")
     verb.set_defaults(run=lambda arguments: run_evaluate(arguments, opener))
@@ -37,7 +41,7 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     from hymunet.evaluation import external
 
     place = external.Place(*(getattr(arguments, name) for name in ("images", "masks", "folder", "prepared", "split")))
-    segmenter, authority = opener(arguments.model, arguments.evaluation)
+    segmenter, authority = _opened(arguments, opener)
     options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
     result = external.evaluate(segmenter, place, arguments.output, options)
     test, left_out = result["test"], result["left_out"]
@@ -47,6 +51,23 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     for id, reason in left_out.items():
         print(f"left out: {id}: {reason}")
     print(f"report: {arguments.output / 'report.html'}")
+
+
+def _opened(arguments: argparse.Namespace, opener: Opener) -> tuple[Any, str]:
+    names = arguments.model or [bundled.TRAINED]
+    if arguments.evaluation and len(names) > 1:
+        raise ValueError("--evaluation is of one model; an ensemble's members decide as their own evaluations did")
+    opened = [opener(name, arguments.evaluation) for name in names]
+    authority = "; ".join(dict.fromkeys(by for _, by in opened))
+    members = [replace(segmenter, flips=segmenter.flips or arguments.flips) for segmenter, _ in opened]
+    if arguments.flips:
+        authority += ", over flips"
+    if len(members) == 1:
+        return members[0], authority
+
+    from hymunet.evaluation.ensemble import Ensemble
+
+    return Ensemble.of(members, names), f"as the mean of {len(members)} models; {authority}"
 
 
 def add_compare(verb: Parser) -> None:

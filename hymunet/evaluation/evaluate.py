@@ -201,10 +201,11 @@ def _data_sha256(prepared: Prepared) -> str:
 
 
 def weights_and_code(segmenter: Segmenter) -> dict[str, str]:
-    module = catalogue.module(segmenter.info["model"]["name"])
-    own = [module] if module.startswith("hymunet.") else []  # another package's model is not of our code
+    info = segmenter.info
+    modules = map(catalogue.module, info.get("architectures", [info["model"]["name"]]))
+    own = [module for module in modules if module.startswith("hymunet.")]  # another package's is not of our code
     return {
-        "weights_sha256": segmenter.info["weights_sha256"],
+        "weights_sha256": info["weights_sha256"],
         "code_sha256": closure.sha256(closure.files(__name__, *own)),
     }
 
