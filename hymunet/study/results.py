@@ -16,7 +16,7 @@ from hymunet.evaluation import record as evaluated
 
 RECORD = "cell.json"
 TRAINING, TEST = ("history.json",), ("metrics.json", "per_image.csv")
-CODE = {"training_code": "the training's code", "scoring_code": "the scores' code"}
+CODE = {"training_code": "training code", "scoring_code": "scoring code"}
 AGAIN = "compute the cell again, or copy its folder again"
 
 
