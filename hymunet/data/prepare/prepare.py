@@ -37,6 +37,7 @@ from hymunet.processors import processors
 
 TURNED = 200  # images that their files turn, looked at to find out what masks are drawn on
 HEAD = 2**16  # bytes of a file that hold its EXIF
+LATE = ("tif", "avif", "webp", "png")  # which may have it behind the pixels
 ARRAYS = ("images", "masks", "lesions")
 _Result = tuple[dict[str, Any], bytes] | str  # facts and the mask at its own size as a file, or what is wrong
 
@@ -150,7 +151,7 @@ def _turned(raw: Path, source: Source, pairs: list[Pair]) -> Iterator[tuple[byte
             (name, member), (mask_name, mask_member) = pair.image, pair.mask
             try:
                 head = archives[name].read(member, HEAD)
-                if kind(head) in ("tif", "avif"):  # which may say it at their end
+                if kind(head) in LATE:
                     head = archives[name].read(member)
                 if orientation(head) != UPRIGHT:
                     mask = archives[mask_name].read(mask_member)

@@ -62,6 +62,11 @@ def test_every_kind_of_file_is_shown_as_viewers_do_or_left_as_stored(form, numbe
         assert np.abs(found.astype(int) - expected).mean() < 3, way
 
 
+def test_a_jpeg_s_filling_bytes_hide_nothing():
+    content = file(STORING[6](case(width=80)[0]), 6)
+    assert orientation(content[:2] + b"\xff\xff" + content[2:]) == 6
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("number", STORING)
 def test_a_mask_s_pixels_are_taken_as_stored_from_every_kind_of_file(form, number):
