@@ -14,7 +14,11 @@ from pathlib import PurePosixPath
 from hymunet.formats.kinds import NAMED
 
 # Of a Mac, Windows, a NAS, a notebook, version control, a DICOM disc; and ISIC's own superpixels, among its images.
-_LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
+_LEFT_FOLDERS = {
+    *("__macosx", "network trash folder", "temporary items", "$recycle.bin", "recycler", "system volume information"),
+    *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@__thumb", "@recently-snapshot", "lost+found"),
+    "__pycache__",
+}
 _LEFT_FILES = re.compile(
     r"(?i)thumbs\.db|ehthumbs.*\.db|desktop\.ini|dicomdir|icon\r?|~.*|.*~|.*\.(tmp|part|crdownload|lnk)"
 )
