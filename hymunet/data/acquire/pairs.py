@@ -5,9 +5,10 @@ are pairs with a problem; what systems leave behind is told apart from what peop
 """
 
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -49,6 +50,9 @@ def leftover(name: str) -> bool:
     if hidden or any(folder.casefold() in _LEFT_FOLDERS for folder in folders):
         return True
     return bool(_LEFT_FILES.fullmatch(file) or _SUPERPIXELS.fullmatch(file))
+
+
+LEFT_BEHIND = "left behind by systems"  # as `leftover` tells them
 
 
 def by_pattern(image: str, mask: str) -> Role:
@@ -113,3 +117,9 @@ def described(names: Iterable[str], count: int = 4) -> str:
     numbers = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(count))
     more = f" and {len(kinds) - count} more kinds" if len(kinds) > count else ""
     return f"{numbers}{more}, as {', '.join(sorted(listed)[:3])}" if listed else "nothing"
+
+
+def say_left_out(program: str, place: object, names: Sequence[str], what: str) -> None:
+    """One line on standard error, for files that are there and are not used; none where there are none."""
+    if names:
+        print(f"{program}: {place}: {len(names):,} files left out, {what}: {described(names)}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Two plain peaks: what a drawing in black and white becomes in a JPEG, whatever file it is saved in afterwards.
 
 A JPEG's values stray by a few about each peak, and in single pixels anywhere between them. A void ring and another
-class are flat areas instead. The bounds were set on 1,000 masks of Kvasir-SEG and on ISIC's, at JPEG qualities 5 to 100.
+class are flat areas instead. The bounds were set on masks of Kvasir-SEG and ISIC 2018, at JPEG qualities 5 to 100.
 """
 
 import cv2
