@@ -121,7 +121,10 @@ def test_a_renamed_project_keeps_its_versions_and_writes_new_ones_where_it_is(co
     ("uri", "message"),
     [
         ("postgresql+nodriver://u:secret@127.0.0.1/x", "MLflow at postgresql+nodriver://127.0.0.1/x"),
-        ("mysql+pymysql://u:secret@127.0.0.1/x", "needs the package pymysql"),
+        ("mysql+pymysql://u:secret@127.0.0.1/x", "needs the package pymysql; pip install pymysql"),
+        ("mysql://u:secret@127.0.0.1/x", "needs the package MySQLdb; pip install mysqlclient"),
+        ("mssql+pyodbc://u:secret@127.0.0.1/x", "needs the package pyodbc; pip install pyodbc"),
+        ("postgresql+asyncpg://u:secret@127.0.0.1/x", "needs the package asyncpg; pip install asyncpg"),
         ("nonsense://x", "unsupported URI"),
         ("sqlite:////proc/none/x.db", "MLflow at sqlite:////proc/none/x.db"),
     ],
