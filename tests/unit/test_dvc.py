@@ -13,9 +13,8 @@ from hymunet.models import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
-# Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk; what is said of one
-# that cannot; how many work;
-# how bytes travel whose hash is known beforehand.
+# Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk, and what is said
+# of one that does not; how many work; how bytes travel whose hash is known beforehand.
 PLUMBING = {
     "components/__init__.py",
     "components/cli.py",
