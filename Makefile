@@ -113,4 +113,5 @@ picture: $(VENV)/.dev ## docs/images/architecture.svg from dvc.yaml and the code
 
 clean: ## remove outputs and caches, keep .venv, checkpoints (hymunet clean), the model registry and files of your own
 	rm -rf data/raw data/prepared data/split artifacts/model \
-	  reports/validation reports/training reports/evaluation reports/registration build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	  reports/validation reports/training reports/evaluation reports/registration \
+	  build/demo build/kubeflow build/pipeline.yaml build/site build/coverage build/lib build/temp.* build/bdist.* *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from benchmarks.data_originals import pairs, write_originals
-from hymunet.data.prepare.decode import decode_like
+from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.masks import read_mask
 
 SIZE = 256
@@ -60,7 +60,7 @@ def decoders_alone(folder: Path) -> None:
     """Prepare's own decoders at the scale that it asks for, in as many threads, and nothing else."""
 
     def decode(pair: tuple[bytes, bytes]) -> None:
-        decode_like(pair[0], read_mask(pair[1]), SIZE)
+        decode_under(*pair, read_mask(pair[1]), SIZE)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(decode, pairs(folder)))

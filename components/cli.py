@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hymunet.places import in_words
 from hymunet.processors import limit_threads
 
 FAULT, IO_FAILED = 70, 74  # of sysexits.h
-NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # stays so until somebody puts it there
+NOT_THERE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)  # until somebody mends it
 
 
 def arguments(
@@ -41,7 +42,7 @@ def guarded(step: str, main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except OSError as error:
-        print(f"{step}: {error}", file=sys.stderr)
+        print(f"{step}: {in_words(error)}", file=sys.stderr)
         return 1 if isinstance(error, NOT_THERE) else IO_FAILED
     except ValueError as error:
         print(f"{step}: {error}", file=sys.stderr)

@@ -25,6 +25,7 @@ COMMON = (
     "evidence",
     "overrides",
     "params",
+    "places",
     "precision",
     "processors",
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from hymunet import __version__, bundled
 from hymunet.evaluation import commands as evaluation_commands
+from hymunet.places import in_words
 from hymunet.portable import commands as portable_commands
 from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
@@ -24,8 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit_threads()
     try:
         return arguments.run(arguments) or 0
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"hymunet {arguments.verb}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"hymunet {arguments.verb}: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"hymunet {arguments.verb}: interrupted", file=sys.stderr)

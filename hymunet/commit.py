@@ -10,13 +10,14 @@ LOCK = "dvc.lock"  # DVC rewrites it while the pipeline runs: a record of result
 def git_commit(root: Path) -> str | None:
     """The commit that is checked out, with `-dirty` when tracked files differ from it; an image names its own.
 
-    None where there is no repository. A `dvc.lock` that differs makes nothing dirty.
+    None where there is no repository. A `dvc.lock` that differs, at its top or in `root`, makes nothing dirty.
     """
     if named := os.environ.get("HYMUNET_GIT_COMMIT"):
         return named
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude,top){LOCK}")
+        others = (":/", f":(exclude,top){LOCK}", f":(exclude){LOCK}")  # the repository's own lock and root's
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *others)
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty" if changed else commit

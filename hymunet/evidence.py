@@ -6,6 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from hymunet.places import require_folder
+
 NAMES = {
     "weights_sha256": "weights",
     "data_sha256": "prepared images",
@@ -52,8 +54,7 @@ def field(record: dict[str, Any], place: Path, remedy: str, *keys: str) -> Any:
 def require_free(folder: Path, names: Collection[str], record: str, key: str) -> None:
     """Raises ValueError where files of these names lie in the folder and its own record, which has this key, does not:
     they are somebody else's, and would be overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: is no folder; name one with --output")
+    require_folder(folder)
     there = sorted(name for name in names if (folder / name).exists())
     try:
         ours = key in read(folder / record, "")

@@ -17,7 +17,7 @@ import simplejpeg
 
 from hymunet.formats import netpbm
 from hymunet.formats.extra import as_png
-from hymunet.formats.kinds import HEAD, kind
+from hymunet.formats.kinds import HEAD, WORDS, kind
 from hymunet.formats.orientation import cropped, orientation, turned, turned_back
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def rgb(content: bytes, what: str, flag: int = 0) -> np.ndarray:
         return eight_bits(found, what)
     found = _decoded(content, cv2.IMREAD_UNCHANGED, flag == 0, what)  # 32-bit greys, which OpenCV gives no colours
     if found is None:
-        raise _no_image(what)
+        raise _no_image(content, what)
     return eight_bits(_colours(found), what)
 
 
@@ -64,7 +64,7 @@ def decode(content: bytes, flags: int, what: str) -> np.ndarray:
     whole(content, what)
     pixels = _decoded(content, flags, not flags & cv2.IMREAD_IGNORE_ORIENTATION, what)
     if pixels is None:
-        raise _no_image(what)
+        raise _no_image(content, what)
     return pixels
 
 
@@ -159,8 +159,10 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels[..., None], 3, 2) if pixels.ndim == 2 else pixels[..., 2::-1]
 
 
-def _no_image(what: str) -> ValueError:
-    return ValueError(f"{what} is not an image that can be decoded")
+def _no_image(content: bytes, what: str) -> ValueError:
+    form = kind(content[:HEAD])
+    seems = f"it begins as .{form} does, and is cut off, damaged or of a rare form; replace it, or convert it to PNG"
+    return ValueError(f"{what} is not an image that can be decoded; {seems if form else f'read are {WORDS}'}")
 
 
 def _jpeg_damage(content: bytes) -> str:

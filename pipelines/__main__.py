@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hymunet.places import in_words
+
 if TYPE_CHECKING:
     from pipelines.settings import Settings
 
@@ -211,5 +213,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (ValueError, OSError) as error:
-        print(f"pipelines: {error}", file=sys.stderr)
+        print(f"pipelines: {in_words(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         sys.exit(1)

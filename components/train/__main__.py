@@ -21,9 +21,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = cli.arguments("train", __doc__, PATHS, argv)
     from hymunet import params
     from hymunet.data.check.verdict import require_passed
+    from hymunet.places import require_folder
     from hymunet.training import launch
 
     sections = params.load(arguments.params, "model", "train", changes=arguments.set)
+    for output in (arguments.model, arguments.reports):
+        require_folder(output)
     require_passed(arguments.verdict, arguments.prepared, arguments.split)
 
     launch.die_with_launcher()

@@ -11,6 +11,7 @@ from hymunet import bundled, evidence
 
 Parser = argparse.ArgumentParser
 EVALUATION = ("metrics.json", "per_image.csv", "panel.png", "report.html")
+PLACE = ("images", "masks", "folder", "prepared", "split", "masks_on")  # options that say where the images are, and how
 COMPARISON = ("comparison.html", "comparison.md", "comparison.json")
 Opener = Callable[[str, Path | None], tuple[Any, str]]  # address and evaluation -> segmenter, and by whose authority
 
@@ -26,9 +27,10 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
     verb.add_argument("--columns", type=Path, metavar="CSV", help="own slices: a column id, and others")
     bad = "an image without mask, of another size than its mask, damaged: refuse all (stop), or report it and go on"
     verb.add_argument("--on-bad-pair", choices=("stop", "drop"), default="stop", help=bad)
-    verb.add_argument(
-        "--flips", action="store_true", help="average over mirror images and half-turn, four times the work"
-    )
+    flips = "average over the mirror images and the half-turn, too: four times the work"
+    verb.add_argument("--flips", action="store_true", help=flips)
+    turned = "where EXIF turns images and masks fit both ways: drawn on the image as shown, or stored (the files tell)"
+    verb.add_argument("--masks-on", choices=("shown", "stored"), help=turned)
     verb.add_argument("--shifts", action="store_true", help="also under other light, blur, JPEG, hair, turns")
     verb.add_argument("--output", type=Path, required=True, metavar="DIR", help="for report.html and the figures")
     verb.set_defaults(run=lambda arguments: run_evaluate(arguments, opener))
@@ -40,7 +42,7 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
 
     from hymunet.evaluation import external
 
-    place = external.Place(*(getattr(arguments, name) for name in ("images", "masks", "folder", "prepared", "split")))
+    place = external.Place(*(getattr(arguments, name) for name in PLACE))
     segmenter, authority = _opened(arguments, opener)
     options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
     result = external.evaluate(segmenter, place, arguments.output, options)

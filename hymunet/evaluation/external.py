@@ -27,6 +27,7 @@ class Place:
     folder: Path | None = None
     prepared: Path | None = None
     split: Path | None = None
+    masks_on: str | None = None
 
     def __post_init__(self) -> None:
         ways = [self.images or self.masks, self.folder, self.prepared]
@@ -80,9 +81,9 @@ def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options)
 
 def _found(segmenter: Segmenter, place: Place) -> Found:
     if place.images and place.masks:
-        return Found(FolderCases.of_two(place.images, place.masks, segmenter.image_size))
+        return Found(FolderCases.of_two(place.images, place.masks, segmenter.image_size, place.masks_on))
     if place.folder:
-        return Found(FolderCases.of_one(place.folder, segmenter.image_size))
+        return Found(FolderCases.of_one(place.folder, segmenter.image_size, place.masks_on))
     assert place.prepared is not None
     prepared = Prepared(place.prepared)
     of_size(segmenter, prepared, "the model")

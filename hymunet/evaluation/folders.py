@@ -1,6 +1,5 @@
 """Cases from files, images and masks with matching names: a test set that nobody has prepared."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -8,11 +7,11 @@ from typing import Self
 import cv2
 
 from hymunet.data.acquire import folder
-from hymunet.data.acquire.pairs import Pair, described, leftover, pair
-from hymunet.data.prepare.decode import decode_like
+from hymunet.data.acquire.pairs import LEFT_BEHIND, Pair, described, leftover, pair, say_left_out
+from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
-from hymunet.data.prepare.orientation import SHOWN
+from hymunet.data.prepare.orientation import ALL, Read, drawn_on
 from hymunet.evaluation.cases import Case
 from hymunet.images import resize
 
@@ -20,13 +19,14 @@ from hymunet.images import resize
 class FolderCases:
     """Read one at a time. A half without its other is a case that cannot be used; an image without a lesion is one.
 
-    Where EXIF turns an image and its mask fits both ways, the mask is taken as drawn on the image as shown.
+    masks_on: `shown` or `stored`, what masks are drawn on where EXIF turns an image; None: the set tells, as it does
+    for the prepare step.
     """
 
     groups = None
     source = "folder"
 
-    def __init__(self, files: Mapping[str, Path], size: int, what: str) -> None:
+    def __init__(self, files: Mapping[str, Path], size: int, what: str, masks_on: str | None = None) -> None:
         """files: by names that `folder.role` understands. size: of the model's grid. Raises ValueError, calling the
         files `what`, where there is no image with a mask."""
         self._files, self._size = files, size
@@ -37,9 +37,13 @@ class FolderCases:
                 f"{what}: no image with its mask; a mask has its image's name, with or without an ending as _mask or "
                 f"_segmentation; found {described(files)}"
             )
+        whole = [one for one in self._pairs if not one.problem and one.image and one.mask]
+        self._masks_on = masks_on or drawn_on(
+            ((self._reading(one, "image"), self._reading(one, "mask")) for one in whole), "evaluate"
+        )
 
     @classmethod
-    def of_two(cls, images: Path, masks: Path, size: int) -> Self:
+    def of_two(cls, images: Path, masks: Path, size: int, masks_on: str | None = None) -> Self:
         """Images in one folder, their masks in another."""
         if images.resolve() == masks.resolve():
             raise ValueError(f"{images}: is named for images and for masks; they must lie in folders of their own")
@@ -48,34 +52,42 @@ class FolderCases:
             for kind, place in (("images", images), ("masks", masks))
             for name, path in _files(place, f"x/{kind}").items()
         }
-        return cls(files, size, f"{images} and {masks}")
+        return cls(files, size, f"{images} and {masks}", masks_on)
 
     @classmethod
-    def of_one(cls, place: Path, size: int) -> Self:
+    def of_one(cls, place: Path, size: int, masks_on: str | None = None) -> Self:
         """A folder that holds both, laid out as `data.folder` may be: images/ and masks/, or as publishers do."""
-        return cls({f"x/{name}": path for name, path in _files(place, "x").items()}, size, str(place))
+        return cls({f"x/{name}": path for name, path in _files(place, "x").items()}, size, str(place), masks_on)
 
     def __getitem__(self, position: int) -> Case:
         one = self._pairs[position]
         if one.problem:
             raise ValueError(one.problem)
-        image, mask = (self._read(one, kind) for kind in ("image", "mask"))
+        image, mask = (self._reading(one, kind)(ALL) for kind in ("image", "mask"))
         native = read_mask(mask)
-        pixels = decode_like(image, native, self._size, SHOWN)
+        pixels = decode_under(image, mask, native, self._size, self._masks_on)
         truth = cv2.resize(native, (self._size, self._size), interpolation=cv2.INTER_NEAREST_EXACT)
         return Case(one.id, resize(pixels, self._size), truth, native, facts(image, mask, pixels, native))
 
-    def _read(self, one: Pair, kind: str) -> bytes:
+    def _reading(self, one: Pair, kind: str) -> Read:
         place = one.image if kind == "image" else one.mask
         assert place is not None
-        return self._files[place[1]].read_bytes()
+        path = self._files[place[1]]
+
+        def read(count: int) -> bytes:
+            with path.open("rb") as file:
+                return file.read(count)
+
+        return read
 
 
 def _files(place: Path, under: str) -> dict[str, Path]:
-    """Every file below, by its name there, as `folder.named` has it; without what systems leave behind."""
+    """Every file of images or masks below, by its name there, as `folder.named` has it; what else there is is said."""
     if not place.is_dir():
         raise ValueError(f"{place}: no such folder; name one with image files in it")
-    found = (Path(path) / name for path, _, names in os.walk(place, followlinks=True) for name in names)
-    names = sorted(path.relative_to(place).as_posix() for path in found if path.is_file() or not path.exists())
-    kept = folder.named(place, [name for name in names if not leftover(name)], under)
+    found = sorted(name for name in folder.files(place) if (place / name).is_file() or not (place / name).exists())
+    named = folder.named(place, [name for name in found if not leftover(name)], under)
+    kept = {file: name for file, name in named.items() if folder.role(f"{under}/{name}")}
+    say_left_out("evaluate", place, [name for name in found if name not in named], LEFT_BEHIND)
+    say_left_out("evaluate", place, [name for name in named if name not in kept], "no image or mask")
     return {name: place / file for file, name in kept.items()}

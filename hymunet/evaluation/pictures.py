@@ -1,12 +1,15 @@
 """Pictures of cases, true contour against predicted. PNG bytes, equal for equal input."""
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 TRUTH, PREDICTION = "#00c2ff", "#ffb000"  # told apart by every kind of colour vision, and by solid against dashed
+
+SHOWN = 36  # letters of a name above its picture
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,10 @@ def _draw(axis: Any, case: Case) -> None:
             axis.contour(x, y, np.pad(mask, 1), levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.6)
     height, width = case.truth.shape
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    axis.set_title(f"{case.name}\nDice {case.scores['dice']:.3f}   HD95 {case.scores['hd95']:.1f} px", fontsize=9)
+    name = case.name if len(case.name) <= SHOWN else f"{case.name[: SHOWN - 1]}…"
+    axis.set_title(
+        f"{name}\nDice {case.scores['dice']:.3f}   HD95 {case.scores['hd95']:.1f} px", fontsize=9, parse_math=False
+    )  # names may hold $
 
 
 def _legend(figure: Any) -> None:
@@ -108,5 +114,7 @@ def _legend(figure: Any) -> None:
 
 def _png(figure: Any) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in another script: boxes stand for it
+        figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
     return content.getvalue()

@@ -53,7 +53,7 @@ def read(content: bytes, what: str) -> Picture | None:
     values = (
         _text(content[place:], kind, count, what)
         if kind in TEXT
-        else _binary(content[place + 1 :], kind, width, height, count, largest, what)
+        else _binary(content[place:], kind, width, height, count, largest, what)
     )
     if values.max() > largest:
         raise ValueError(f"{what} is a {_name(kind)} that holds {values.max()} and says its largest value is {largest}")
@@ -77,6 +77,8 @@ def _text(body: bytes, kind: bytes, count: int, what: str) -> np.ndarray:
 
 def _binary(body: bytes, kind: bytes, width: int, height: int, count: int, largest: int, what: str) -> np.ndarray:
     size = height * -(-width // 8) if kind in BITMAP else count * (2 if largest > 255 else 1)
+    text_mode = body.startswith(b"\r\n") and len(body) >= size + 2  # of a program that wrote its head as Windows text
+    body = body[2 if text_mode else 1 :]
     if len(body) < size:
         raise _early(kind, len(body), size, what)
     if (another := _HEAD.match(body[size:].lstrip())) and another[1] == kind:

@@ -64,6 +64,9 @@ def _exif(content: bytes) -> bytes | None:
     if content.startswith(_JPEG):
         position = 2
         while content[position + 1] != 0xDA:  # the scan
+            if content[position + 1] == 0xFF:  # a byte that fills
+                position += 1
+                continue
             marker, length = struct.unpack_from(">xBH", content, position)
             if marker == 0xE1 and content[position + 4 : position + 10] == b"Exif\0\0":
                 return content[position + 10 : position + 2 + length]

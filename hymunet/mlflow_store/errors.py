@@ -15,6 +15,11 @@ REFUSALS = {  # what MLflow says no to; any other error may be gone at the next 
     "RESOURCE_DOES_NOT_EXIST",
     "UNAUTHENTICATED",
 }
+PACKAGES = {  # a driver's module -> the package that pip installs
+    "MySQLdb": "mysqlclient",
+    "psycopg2": "psycopg2-binary",
+    "psycopg": "'psycopg[binary]'",
+}
 _REFERENCE = " (Background on this error at:"  # SQLAlchemy's, to its manual
 LASTING = (ImportError, ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
@@ -35,7 +40,7 @@ def for_good(error: Exception) -> bool:
 
 def in_words(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return f"needs the package {error.name}; install it, with pip"
+        return f"needs the package {error.name}; pip install {PACKAGES.get(error.name or '', error.name)}"
     said = " ".join(without_secrets(str(error)).split()).partition(_REFERENCE)[0]
     reason = said[:300] or type(error).__name__
     return "no answer; is the address right and the server up?" if "Max retries exceeded" in reason else reason

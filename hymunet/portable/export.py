@@ -20,6 +20,7 @@ from hymunet.images import normalise
 from hymunet.inference import FLIPS, Segmenter, tempered
 from hymunet.models.protocols import Scans, scans
 from hymunet.ops.selective_scan import choose_backend
+from hymunet.places import require_folder
 from hymunet.portable.agreement import Agreement, compare
 from hymunet.portable.measure import Row, measure
 from hymunet.portable.reduce import reduce
@@ -71,9 +72,8 @@ def check_place(output: Path, ours: Callable[[Path], bool]) -> None:
         raise ValueError(f"{output}: is a folder; name the file to write, such as {output / 'model.onnx'}")
     if output.exists() and not ours(output):
         raise ValueError(f"{output}: exists, and was not written by this command; name another file")
+    require_folder(output.parent)
     output.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(output.parent, os.W_OK):
-        raise ValueError(f"{output.parent}: is not writable; name a file elsewhere")
 
 
 def export(segmenter: Segmenter, output: Path, images: Iterable[np.ndarray] | None = None) -> Agreement:

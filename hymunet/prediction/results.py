@@ -13,6 +13,7 @@ import numpy as np
 
 from hymunet import atomic
 from hymunet.evaluation.pictures import overlay
+from hymunet.places import require_folder
 from hymunet.prediction.model import Found
 from hymunet.prediction.ours import document, png, written_by_us
 from hymunet.prediction.regions import regions, runs
@@ -47,8 +48,7 @@ def require_free(entries: Iterable[Entry], output: Path, wanted: Sequence[str]) 
 
     A linked folder below `output` leads elsewhere, unless it stays in it.
     """
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output}: is no folder; name one with --output")
+    require_folder(output)
     if (table := output / NAME).exists():
         check(table)
     paths = [path for one in entries if not one.problem for path in targets(one.name, output, wanted).values()]

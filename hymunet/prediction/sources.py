@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from hymunet.data.acquire.pairs import described, leftover
+from hymunet.data.acquire.pairs import LEFT_BEHIND, leftover, say_left_out
 from hymunet.formats import spreadsheet
 from hymunet.formats.kinds import HEAD, NAMED, WORDS, kind, stem, told
 from hymunet.prediction.ours import written_by_us
@@ -89,23 +89,27 @@ def _file(path: Path, name: str) -> Entry:
 
 
 def _folder(folder: Path, output: Path) -> Iterator[Entry]:
-    """Every image below it; what systems leave behind, links to folders and our own results are left out.
-
-    What else is no image is left out, too, and said.
-    """
-    others = []
+    """Every image below it; our own results are left out, and what else is left out is said."""
+    systems, others, linked = [], [], []
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and (Path(place) / name).resolve() != output)
+        paths = {name: Path(place) / name for name in sorted(folders)}
+        linked += [path.relative_to(folder).as_posix() for path in paths.values() if path.is_symlink()]
+        folders[:] = [name for name, path in paths.items() if path.resolve() != output]
         for name in sorted(files):
             path = Path(place) / name
             below = path.relative_to(folder).as_posix()
-            if leftover(below) or written_by_us(path):
+            if leftover(below):
+                systems.append(below)
+            elif written_by_us(path):
                 continue
-            if path.exists() and not (path.is_file() and _is_image(name, lambda path=path: path.open("rb"))):  # type: ignore[misc]
+            elif path.exists() and not (path.is_file() and _is_image(name, lambda path=path: path.open("rb"))):  # type: ignore[misc]
                 others.append(below)
             else:
                 yield _file(path, below)
-    _say(folder, others)
+    _say(folder, systems, others)
+    if linked:
+        shown = f"{len(linked):,} linked folders are not entered ({', '.join(linked[:3])})"
+        print(f"predict: {folder}: {shown}; name them besides, if they are meant", file=sys.stderr)
 
 
 def _is_image(name: str, opened: Callable[[], IO[bytes]]) -> bool:
@@ -121,9 +125,9 @@ def _is_image(name: str, opened: Callable[[], IO[bytes]]) -> bool:
     return bool(NAMED.search(name) or told(name, head))
 
 
-def _say(source: Path, others: list[str]) -> None:
-    if others:
-        print(f"predict: {source}: {len(others):,} files left out, no image: {described(others)}", file=sys.stderr)
+def _say(source: Path, systems: list[str], others: list[str]) -> None:
+    say_left_out("predict", source, systems, LEFT_BEHIND)
+    say_left_out("predict", source, others, "no image")
 
 
 def _zip(archive: Path) -> Iterator[Entry]:
@@ -142,9 +146,12 @@ def _zip(archive: Path) -> Iterator[Entry]:
 
         return read
 
-    others = []
+    systems, others = [], []
     for member in sorted(opened.infolist(), key=lambda member: member.filename):
-        if member.is_dir() or leftover(member.filename):
+        if member.is_dir():
+            continue
+        if leftover(member.filename):
+            systems.append(member.filename)
             continue
         if not _is_image(member.filename, lambda member=member: opened.open(member)):  # type: ignore[misc]
             others.append(member.filename)
@@ -154,7 +161,7 @@ def _zip(archive: Path) -> Iterator[Entry]:
             problem = problem or f"declares {member.file_size} bytes; at most {LARGEST} are read"
         name = "" if problem else stem(member.filename)
         yield Entry(name, shown, reading(member), problem and f"{shown} {problem}")
-    _say(archive, others)
+    _say(archive, systems, others)
 
 
 def leads_outside(name: str) -> str:

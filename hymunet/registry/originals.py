@@ -11,10 +11,10 @@ import cv2
 from hymunet.data.acquire.archives import Archive
 from hymunet.data.acquire.pairs import Pair
 from hymunet.data.acquire.sources import SOURCES
-from hymunet.data.prepare.decode import decode_like
+from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
-from hymunet.data.prepare.prepare import find_pairs
+from hymunet.data.prepare.prepare import find_pairs, masks_drawn_on
 from hymunet.evaluation.cases import Case
 from hymunet.images import resize
 from hymunet.registry.evidence import Image
@@ -24,13 +24,13 @@ class Originals:
     """Cases from the archives that the download step wrote, read one at a time and as the prepare step reads them.
 
     wanted: of each id the group and the file's hash; a file with another hash is a case that cannot be used. masks_on:
-    `shown` or `stored`, where EXIF turns an image; None where no image of the set needs it.
+    `shown` or `stored`, where EXIF turns an image; None: the set tells.
     """
 
     def __init__(self, raw: Path, wanted: Mapping[str, Image], size: int, masks_on: str | None) -> None:
         record = _source(raw)
         self.source, archives = record["source"], record["archives"] + record.get("extra", [])
-        self._raw, self._wanted, self._size, self._masks_on = raw, wanted, size, masks_on
+        self._raw, self._wanted, self._size = raw, wanted, size
         pairs = find_pairs(self.source, [raw / archive["name"] for archive in archives])
         self._pairs = {pair.id: pair for pair in pairs if pair.id in wanted}
         if absent := sorted(wanted.keys() - self._pairs.keys()):
@@ -38,6 +38,7 @@ class Originals:
                 f"{raw}: {len(absent)} of {len(wanted)} test images are not there, as {', '.join(absent[:3])}; name "
                 "the folder that the download step wrote for the challenger's data"
             )
+        self._masks_on = masks_on or masks_drawn_on(raw, SOURCES[self.source], pairs, "rescore")
         self.ids = sorted(wanted)
         self.groups = [wanted[id].group for id in self.ids]
         self._own = threading.local()
@@ -48,7 +49,7 @@ class Originals:
         if hashlib.sha256(image).hexdigest() != self._wanted[id].sha256:
             raise ValueError(f"{self._raw}: {id} is another file than the one that the challenger was tested on")
         native = read_mask(mask, SOURCES[self.source].mask_threshold)
-        pixels = decode_like(image, native, self._size, self._masks_on)
+        pixels = decode_under(image, mask, native, self._size, self._masks_on)
         truth = cv2.resize(native, (self._size, self._size), interpolation=cv2.INTER_NEAREST_EXACT)
         return Case(id, resize(pixels, self._size), truth, native, {"id": id, **facts(image, mask, pixels, native)})
 

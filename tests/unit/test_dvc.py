@@ -13,8 +13,8 @@ from hymunet.models import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
-# Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk; how many work;
-# how bytes travel whose hash is known beforehand.
+# Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk, and what is said
+# of one that does not; how many work; how bytes travel whose hash is known beforehand.
 PLUMBING = {
     "components/__init__.py",
     "components/cli.py",
@@ -37,6 +37,7 @@ PLUMBING = {
     "hymunet/mlflow_store/store.py",
     "hymunet/overrides.py",
     "hymunet/params.py",
+    "hymunet/places.py",
     "hymunet/processors.py",
     "hymunet/section.py",
 }

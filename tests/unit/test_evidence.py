@@ -210,5 +210,5 @@ def test_only_an_own_folder_is_written_into_again(case, tmp_path):
 
 def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "x").touch()
-    with pytest.raises(ValueError, match="x: is no folder; name one with --output"):
+    with pytest.raises(ValueError, match="x: is a file; name another folder"):
         evidence.require_free(tmp_path / "x", (), "metrics.json", "y")

@@ -156,7 +156,8 @@ BAD_JPEG, BAD_PNG, NONE = (
 )
 REFUSED = {
     "nothing": (b"", "is an empty file"),
-    "text": (b"not an image", NONE),
+    "text": (b"not an image", "is not an image that can be decoded; read are JPEG, PNG, .* HEIC or DICOM$"),
+    "jpeg xl": (b"\xff\x0a" + bytes(60), "is not an image that can be decoded; read are JPEG"),
     "html": (b"<!doctype html><title>404</title>", NONE),
     "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', NONE),
     "jpeg, cut": (READ["jpeg"][0][:-50], BAD_JPEG),
@@ -171,8 +172,8 @@ REFUSED = {
     "png, cut within a chunk's head": (READ["png"][0][:-6], BAD_PNG),
     "png, damaged in the middle": (damaged(READ["png"][0]), BAD_PNG),
     "png, a damaged comment": (damaged_checksum(commented()), BAD_PNG),
-    "bmp, cut": (READ["bmp"][0][:9000], NONE),
-    "tiff, cut": (READ["tiff"][0][:2000], NONE),
+    "bmp, cut": (READ["bmp"][0][:9000], "begins as .bmp does, and is cut off, damaged or"),
+    "tiff, cut": (READ["tiff"][0][:2000], "begins as .tif does, and is cut off, damaged or"),
     "gif, cut": (READ["gif"][0][:2000], NONE),
     "webp, cut": (READ["webp"][0][:2000], NONE),
     "tiff, not a number": (pillow(np.full((9, 9), np.nan, np.float32), "TIFF"), "holds float32 values from nan to nan"),

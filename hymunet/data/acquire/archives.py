@@ -95,7 +95,9 @@ def _hostile(info: zipfile.ZipInfo) -> str | None:
     parts = PurePosixPath(info.filename).parts
     if not parts:
         return "names no file"
-    if parts[0].startswith("/") or "\\" in info.filename or ":" in parts[0] or ".." in parts:
+    if "\\" in info.filename:
+        return "has a backslash in its name, as some programs on Windows write them; zip the files again"
+    if parts[0].startswith("/") or ":" in parts[0] or ".." in parts:
         return "would leave the folder it is unpacked in"
     kind = info.external_attr >> 16
     if kind and stat.S_IFMT(kind) not in (0, stat.S_IFREG, stat.S_IFDIR if info.filename.endswith("/") else 0):

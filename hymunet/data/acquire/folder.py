@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from hymunet.data.acquire.pairs import described, leftover
+from hymunet.data.acquire.pairs import LEFT_BEHIND, described, leftover, say_left_out
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
 from hymunet.formats.kinds import ENDED, HEAD, stem, told
@@ -62,7 +62,7 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
     if not folder.is_dir():
         what = "a file; unpack it, and name the folder" if folder.exists() else "no such folder; name one"
         raise ValueError(f"data.folder.path {folder}: {what} with images/ and masks/ in it")
-    found = list(_files(folder))
+    found = list(files(folder))
     _refuse(folder, [name for name in found if not leftover(name)])
     names = named(folder, [name for name in found if not leftover(name)])
     roles = {name: role(f"folder/{packed}") for name, packed in names.items()}
@@ -129,17 +129,17 @@ def _head(path: Path) -> bytes:
         return file.read(HEAD)
 
 
-def _files(folder: Path) -> Iterator[str]:
+def files(folder: Path) -> Iterator[str]:
     """Every file below, by its name; linked folders are entered once."""
     seen = set()
-    for path, folders, files in os.walk(folder, followlinks=True):
+    for path, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(path)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
-        yield from ((Path(path) / file).relative_to(folder).as_posix() for file in sorted(files))
+        yield from ((Path(path) / file).relative_to(folder).as_posix() for file in sorted(names))
 
 
 def _say(folder: Path, found: list[str], names: dict[str, str], roles: dict[str, tuple[str, str] | None]) -> None:
@@ -148,11 +148,9 @@ def _say(folder: Path, found: list[str], names: dict[str, str], roles: dict[str,
             f"download: {folder}: {len(by_content):,} files told by their content: {described(by_content)}",
             file=sys.stderr,
         )
-    systems = [name for name in found if name not in roles]
+    say_left_out("download", folder, [name for name in found if name not in roles], LEFT_BEHIND)
     others = [name for name, kind in roles.items() if kind is None]
-    for left, what in ((systems, "left behind by systems"), (others, "no image in a folder of images or masks")):
-        if left:
-            print(f"download: {folder}: {len(left):,} files left out, {what}: {described(left)}", file=sys.stderr)
+    say_left_out("download", folder, others, "no image in a folder of images or masks")
 
 
 SOURCE = Source(archives=(ArchiveFile("folder.zip"),), role=role, members=members)

@@ -5,16 +5,21 @@ are pairs with a problem; what systems leave behind is told apart from what peop
 """
 
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from hymunet.formats.kinds import NAMED
 
 # Of a Mac, Windows, a NAS, a notebook, version control, a DICOM disc; and ISIC's own superpixels, among its images.
-_LEFT_FOLDERS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"}
+_LEFT_FOLDERS = {
+    *("__macosx", "network trash folder", "temporary items", "$recycle.bin", "recycler", "system volume information"),
+    *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@__thumb", "@recently-snapshot", "lost+found"),
+    "__pycache__",
+}
 _LEFT_FILES = re.compile(
     r"(?i)thumbs\.db|ehthumbs.*\.db|desktop\.ini|dicomdir|icon\r?|~.*|.*~|.*\.(tmp|part|crdownload|lnk)"
 )
@@ -45,6 +50,9 @@ def leftover(name: str) -> bool:
     if hidden or any(folder.casefold() in _LEFT_FOLDERS for folder in folders):
         return True
     return bool(_LEFT_FILES.fullmatch(file) or _SUPERPIXELS.fullmatch(file))
+
+
+LEFT_BEHIND = "left behind by systems"  # as `leftover` tells them
 
 
 def by_pattern(image: str, mask: str) -> Role:
@@ -109,3 +117,9 @@ def described(names: Iterable[str], count: int = 4) -> str:
     numbers = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(count))
     more = f" and {len(kinds) - count} more kinds" if len(kinds) > count else ""
     return f"{numbers}{more}, as {', '.join(sorted(listed)[:3])}" if listed else "nothing"
+
+
+def say_left_out(program: str, place: object, names: Sequence[str], what: str) -> None:
+    """One line on standard error, for files that are there and are not used; none where there are none."""
+    if names:
+        print(f"{program}: {place}: {len(names):,} files left out, {what}: {described(names)}", file=sys.stderr)

@@ -9,6 +9,7 @@ from hymunet import atomic
 from hymunet.data.feed.augment import Recipe
 from hymunet.data.feed.dataset import TrainingData
 from hymunet.data.feed.on_workers import WorkerAugment
+from hymunet.places import require_folder
 
 CONTOUR = (0, 255, 0)
 MARK = b"hymunet show-augment"  # behind the PNG's end: tells a sheet of ours from a picture of somebody's
@@ -32,6 +33,7 @@ def write_sheet(data: TrainingData, recipe: Recipe, seed: int, images: int, epoc
 
 def require_free(output: Path) -> None:
     """Raises ValueError for a file that is not a sheet of ours."""
+    require_folder(output.parent)
     if output.is_dir() or (output.exists() and not output.read_bytes().endswith(MARK)):
         raise ValueError(f"{output}: exists, and was not written by this command; name another file with --output")
 

@@ -46,12 +46,20 @@ def decode_pair(image: bytes, mask: bytes, threshold: int, size: int, masks_on: 
     foreground = cv2.countNonZero(binary)
     if foreground in (0, binary.size):
         raise ValueError(f"mask is {'all lesion' if foreground else 'empty'}")
-    pixels = decode_like(image, binary, size, STORED if _turned_alike(image, mask) else masks_on)
+    pixels = decode_under(image, mask, binary, size, masks_on)
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     if not small_mask.any():
         raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
     view = lesion_view(pixels, binary)
     return Prepared(resize(pixels, size), small_mask, view, binary, facts(image, mask, pixels, binary))
+
+
+def decode_under(image: bytes, mask: bytes, binary: np.ndarray, size: int, masks_on: str | None = None) -> np.ndarray:
+    """The image as its mask lies on it, uint8 RGB at the mask's native size or reduced to no less than `size` needs.
+
+    binary (H, W): the decoded mask. masks_on and errors as of `decode_pair`.
+    """
+    return _decode_like(image, binary, size, STORED if _turned_alike(image, mask) else masks_on)
 
 
 def _turned_alike(image: bytes, mask: bytes) -> bool:
@@ -68,7 +76,7 @@ def _turned_alike(image: bytes, mask: bytes) -> bool:
     return turned != UPRIGHT
 
 
-def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | None = None) -> np.ndarray:
+def _decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | None) -> np.ndarray:
     """The image, right way up as its mask is, decoded no larger than is needed."""
     factor = 1
     if content[:3] == JPEG:
@@ -94,7 +102,8 @@ def decode_like(content: bytes, mask: np.ndarray, size: int, masks_on: str | Non
     if masks_on is None:
         raise ValueError(
             f"image is turned by its EXIF or its AVIF boxes (orientation {turned}) and the mask fits both ways; say "
-            f"what masks are drawn on with prepare.masks_on ({SHOWN} or {STORED}), or save the image upright"
+            f"what masks are drawn on, {SHOWN} or {STORED}, with prepare.masks_on (hymunet evaluate: --masks-on), or "
+            "save the image upright"
         )
     return fitting[list(FLAGS).index(masks_on)]
 

@@ -1,8 +1,9 @@
 """Mask files as people have them -> 0 and 1, or the reason why that cannot be told.
 
 A mask says lesion or not, in whatever container. Two values say it: 0 and 1, 0 and 255 or the container's largest, or
-black and another colour; in JPEG and its like, and along smoothed edges, two plain peaks do. A third value (a void
-ring, another class) makes it another thing, which no threshold can turn into a mask: it is refused with what was found.
+black and another colour; in JPEG and its like, in what was a JPEG once, and along smoothed edges, two plain peaks do. A
+third value (a void ring, another class) makes it another thing, which no threshold can turn into a mask: it is refused
+with what was found.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from hymunet.data.prepare.peaks import drawn, smeared
 from hymunet.data.prepare.png import decode_grey
-from hymunet.formats import netpbm
+from hymunet.formats import netpbm, palette
 from hymunet.formats.kinds import HEAD, kind
 from hymunet.images import decode
 
@@ -20,6 +22,7 @@ BETWEEN = 0.1  # of all pixels may lie between the two peaks: edges that were sm
 ONE_VALUE = 0.6  # of what lies between: a value above that is a third one, and no edge
 FEW = 16  # pixels between the peaks that decide nothing
 LOSSY = ("jpg", "avif", "heic", "jp2")  # kinds of files that may hold other values than were drawn, as WebP may
+BLOCKS = ("jpg", "avif", "heic", "webp")  # of them, and of WebP: those that leave a flat area flat
 LOSSY_PEAK, LOSSY_VALUE = 63, 12  # how far a JPEG's values stray from a peak, and from a third value
 SUSPECTS = 4  # most frequent values between the peaks that are looked at: an edge has no inside, an area has
 ALLOWED = "allowed are two values: 0 and 1, 0 and 255, or black and one colour"
@@ -31,7 +34,8 @@ def read_mask(content: bytes, threshold: int = 127) -> np.ndarray:
     threshold: what lies above it, of 255, is lesion, where edges hold values between. Raises ValueError for what cannot
     be decoded, and for what is no mask, naming the values found.
     """
-    lossy = kind(content[:HEAD]) in LOSSY or (content[:4] == b"RIFF" and content[12:16] == b"VP8 ")
+    form = kind(content[:HEAD])
+    lossy = form in LOSSY or (content[:4] == b"RIFF" and content[12:16] == b"VP8 ")
     picture = netpbm.read(content, "mask")
     grey = _one_plane(picture.bgr(), lossy) if picture else read_plane(content, lossy)
     values, counts = _histogram(grey)
@@ -40,28 +44,44 @@ def read_mask(content: bytes, threshold: int = 127) -> np.ndarray:
         raise ValueError(f"mask holds {_listed(values, counts)}; {ALLOWED}")
     if values[-1] <= 1 and len(values) == 2 and values[0] == 0:  # 0 and 1, also as floating-point numbers
         return (grey > 0).astype(np.uint8) if values[-1] == 1 else _refuse(values, counts)
-    if grey.dtype != np.uint8 and top > 255 and values[-1] < top and len(values) > 1:
-        _refuse(values, counts)
-    scaled = values * 255 / max(top, 1)
-    peak = LOSSY_PEAK if lossy else 0
-    low, high = scaled <= peak, scaled >= 255 - peak
-    between = ~(low | high)
-    if len(values) > 1 and (not low.any() or not high.any()):
-        _refuse(values, counts)
-    middle = int(counts[between].sum())
-    if middle > BETWEEN * grey.size or (middle >= FEW and _third_value(grey, values, counts, between, top, lossy)):
+    two = _two_values(grey, values, counts, top, lossy)
+    if grey.dtype == np.uint8 and top == 255:
+        if two and form in BLOCKS:
+            two = not drawn(grey, values, counts, beside=form == "jpg")
+        elif not (two or lossy):  # which may have been a JPEG once
+            two = smeared(grey, values, counts) and _two_values(grey, values, counts, top, lossy=True)
+    if not two:
         _refuse(values, counts)
     if grey.dtype == np.uint8 and top in (1, 255):
         return np.asarray(cv2.threshold(grey, threshold if top > 1 else 0, 1, cv2.THRESH_BINARY)[1], np.uint8)
     return (grey > threshold / 255 * top).astype(np.uint8)
 
 
+def _two_values(grey: np.ndarray, values: np.ndarray, counts: np.ndarray, top: int, lossy: bool) -> bool:
+    """True for 0 and `top`, or one of them, with smoothed edges at most, and as near as a lossy file holds them."""
+    several = len(values) > 1
+    if several and grey.dtype != np.uint8 and top > 255 and values[-1] < top:
+        return False
+    scaled = values * 255 / max(top, 1)
+    peak = LOSSY_PEAK if lossy else 0
+    low, high = scaled <= peak, scaled >= 255 - peak
+    if several and not (low.any() and high.any()):
+        return False
+    between = ~(low | high)
+    middle = int(counts[between].sum())
+    return middle <= BETWEEN * grey.size and not (
+        middle >= FEW and _third_value(grey, values, counts, between, top, lossy)
+    )
+
+
 def read_plane(content: bytes, lossy: bool = False) -> np.ndarray:
-    """(H, W), of the file's own depth and as stored: where the mask is, be it grey, colours or alpha."""
+    """(H, W), of the file's own depth and as stored: where the mask is, be it grey, colours, alpha or indices."""
     grey = decode_grey(content)
     if grey is not None:
         return grey
-    return _one_plane(decode(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, "mask"), lossy)
+    found = _one_plane(decode(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, "mask"), lossy)
+    behind = palette.indices(content) if found.min() == found.max() else None
+    return found if behind is None else behind
 
 
 def _one_plane(pixels: np.ndarray, lossy: bool) -> np.ndarray:

@@ -5,11 +5,16 @@ shape, that decides. Where both have (upside down, mirrored, square), what the s
 the mask separates colours, over all such pairs together. Else the user is asked.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import cv2
 import numpy as np
 
+from hymunet.data.prepare.masks import read_mask
+from hymunet.formats.kinds import kind
+from hymunet.formats.orientation import UPRIGHT, orientation
 from hymunet.images import rgb
 
 SHOWN, STORED = "shown", "stored"
@@ -17,6 +22,40 @@ FLAGS = {SHOWN: 0, STORED: cv2.IMREAD_IGNORE_ORIENTATION}
 SIDE = 128  # pixels of the longer side at which colours are compared
 SEEN = 0.05  # of the colours' variance that a mask must explain to have a say
 CLEAR = float(np.log(3))  # how many times more it explains the one way than the other, for one image
+LOOKED_AT = 200  # images that their files turn
+HEAD = 2**16  # bytes of a file that hold its EXIF
+ALL = -1
+LATE = ("tif", "avif", "webp", "png")  # which may have it behind the pixels
+Read = Callable[[int], bytes]  # so many bytes of a file, or all of it for ALL; ValueError or OSError for a bad one
+
+
+def drawn_on(files: Iterable[tuple[Read, Read]], program: str, threshold: int = 127) -> str | None:
+    """What masks are drawn on where EXIF turns images, as a set's own such images tell, which is said; or None.
+
+    files: how image and mask are read. program: whose line it is. threshold: as in `masks.read_mask`.
+    """
+    found = list(islice(_turned(files, threshold), LOOKED_AT))
+    way = convention(found)
+    if found and way:
+        what = "the image as shown" if way == SHOWN else "the pixels as stored"
+        looked = f"EXIF turns some images ({len(found)} looked at)"
+        print(f"{program}: {looked}; the masks are drawn on {what}", file=sys.stderr)
+    return way
+
+
+def _turned(files: Iterable[tuple[Read, Read]], threshold: int) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Image bytes and mask of the pairs that are sound and whose EXIF turns the image."""
+    for image, mask in files:
+        try:
+            head = image(HEAD)
+            if kind(head) in LATE:
+                head = image(ALL)
+            if orientation(head) != UPRIGHT:
+                content = mask(ALL)
+                if orientation(content) == UPRIGHT:  # else they belong together as stored, telling of no other
+                    yield image(ALL), read_mask(content, threshold)
+        except (ValueError, OSError):
+            continue  # decoding will name it
 
 
 def convention(pairs: Iterable[tuple[bytes, np.ndarray]]) -> str | None:

@@ -28,15 +28,10 @@ from hymunet.data.acquire.source import Source
 from hymunet.data.acquire.sources import SOURCES
 from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.manifest import write_manifest
-from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
-from hymunet.data.prepare.orientation import SHOWN, convention
-from hymunet.formats.kinds import kind
-from hymunet.formats.orientation import UPRIGHT, orientation
+from hymunet.data.prepare.orientation import Read, drawn_on
 from hymunet.processors import processors
 
-TURNED = 200  # images that their files turn, looked at to find out what masks are drawn on
-HEAD = 2**16  # bytes of a file that hold its EXIF
 ARRAYS = ("images", "masks", "lesions")
 _Result = tuple[dict[str, Any], bytes] | str  # facts and the mask at its own size as a file, or what is wrong
 
@@ -68,7 +63,7 @@ def prepare(
     try:
         for name, shape in _shapes(len(pairs), image_size).items():
             _allocate(partial[name], shape)
-        way = _masks_on(raw, source, pairs) if masks_on == "auto" else masks_on
+        way = masks_drawn_on(raw, source, pairs) if masks_on == "auto" else masks_on
         with NativeMasks(masks) as native:
             workers = workers or processors()
             rows, problems = _decode_all(raw, source, pairs, partial, native, image_size, way, workers)
@@ -125,39 +120,22 @@ def _judge(
     return kept
 
 
-def _masks_on(raw: Path, source: Source, pairs: list[Pair]) -> str | None:
-    """What masks are drawn on where EXIF turns images, as this set's own such images tell."""
-    found = list(islice(_turned(raw, source, pairs), TURNED))
-    way = convention(found)
-    if found and way:
-        drawn = "the image as shown" if way == SHOWN else "the pixels as stored"
-        print(
-            f"prepare: EXIF turns some images ({len(found)} looked at); the masks are drawn on {drawn}", file=sys.stderr
-        )
-    return way
-
-
-def _turned(raw: Path, source: Source, pairs: list[Pair]) -> Iterator[tuple[bytes, np.ndarray]]:
-    """Image bytes and mask of the pairs that are sound and whose EXIF turns the image."""
+def masks_drawn_on(raw: Path, source: Source, pairs: Iterable[Pair], program: str = "prepare") -> str | None:
+    """As `orientation.drawn_on`, of pairs that lie in the archives below `raw`."""
     with ExitStack() as stack:
         archives: dict[str, Archive] = {}
-        for pair in pairs:
-            if pair.problem or pair.image is None or pair.mask is None:
-                continue
-            for name, _ in (pair.image, pair.mask):
-                if name not in archives:
-                    archives[name] = stack.enter_context(Archive(raw / name))
-            (name, member), (mask_name, mask_member) = pair.image, pair.mask
-            try:
-                head = archives[name].read(member, HEAD)
-                if kind(head) in ("tif", "avif"):  # which may say it at their end
-                    head = archives[name].read(member)
-                if orientation(head) != UPRIGHT:
-                    mask = archives[mask_name].read(mask_member)
-                    if orientation(mask) == UPRIGHT:  # else they belong together as stored, telling of no other
-                        yield archives[name].read(member), read_mask(mask, source.mask_threshold)
-            except ValueError:
-                continue  # decoding will name it
+
+        def reading(archive: str, member: str) -> Read:
+            def read(count: int) -> bytes:
+                if archive not in archives:
+                    archives[archive] = stack.enter_context(Archive(raw / archive))
+                return archives[archive].read(member, count)
+
+            return read
+
+        whole = (pair for pair in pairs if not pair.problem)
+        files = ((reading(*pair.image), reading(*pair.mask)) for pair in whole if pair.image and pair.mask)
+        return drawn_on(files, program, source.mask_threshold)
 
 
 def _nothing_found(source_name: str, raw: Path, archives: list[str]) -> str:

@@ -184,7 +184,7 @@ REFUSED = {  # sources, what is in the way, what is said
     "a folder of that name": (["scans"], {"out/a_mask.png/x": b""}, "out/a_mask.png: there already and not"),
     "another table": (["scans"], {"out/predictions.csv": b"id,score\n"}, "out/predictions.csv: there already and not"),
     "another COCO": (["scans"], {"out/predictions.coco.json": b"{}"}, "out/predictions.coco.json: there already"),
-    "output is a file": (["scans"], {"out": b"x"}, "out: is no folder"),
+    "output is a file": (["scans"], {"out": b"x"}, "out: is a file; name another folder"),
     "no such kind": (["scans", "--save", "mask,outline"], {}, "'outline' is none of mask, overlay, probability,"),
     "a model twice": (["scans", "--model", "MODEL"], {}, "is named twice"),
     "no model": (["scans", "--model", "none"], {}, "train a model first"),

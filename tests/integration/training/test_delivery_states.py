@@ -153,7 +153,7 @@ def test_a_database_that_was_deleted_between_two_trainings_gets_all_of_both(tmp_
 
 
 REFUSED = {
-    "no driver": ("mysql+pymysql://u:secret@127.0.0.1/x", "needs the package pymysql; install it, with pip"),
+    "no driver": ("mysql+pymysql://u:secret@127.0.0.1/x", "needs the package pymysql; pip install pymysql"),
     "no such kind": ("nonsense+x://h", "nonsense"),
     "a folder that cannot be": ("sqlite:////proc/none/x.db", "/proc/none"),
 }

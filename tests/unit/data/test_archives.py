@@ -75,6 +75,12 @@ def test_hostile_archives_are_refused(tmp_path, kind):
         Archive(path)
 
 
+def test_an_archive_with_windows_separators_is_refused_with_the_remedy(tmp_path):
+    path = write(tmp_path / "a.zip", [("Kvasir-SEG\\images\\0.jpg", b"x")])
+    with pytest.raises(ValueError, match="has a backslash in its name, .*; zip the files again"):
+        Archive(path)
+
+
 @pytest.mark.parametrize(
     "name", ["a.jpg", "./a.jpg", "a//b.jpg", "a/./b.jpg", ".hidden", "a..b.jpg", "...", "a b/ü.jpg"]
 )

@@ -65,6 +65,16 @@ HALVED = cv2.resize(
 BLACK, WHITE, RED, GREY = (0, 0, 0), (255, 255, 255), (128, 0, 0), (192, 224, 224)
 
 
+def once(pixels, quality, form=".png", half=False):
+    """What was a JPEG once, saved again without loss."""
+    found = cv2.imdecode(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_UNCHANGED)
+    return opencv(form, cv2.resize(found, SHAPE[::-1], interpolation=cv2.INTER_AREA) if half else found)
+
+
+def larger(pixels, times=4):
+    return cv2.resize(pixels, None, fx=times, fy=times, interpolation=cv2.INTER_NEAREST)
+
+
 def several(kind):
     pages = [Image.fromarray(page) for page in (PLAIN, np.roll(PLAIN, 9, 1))]
     buffer = io.BytesIO()
@@ -131,6 +141,15 @@ READ = {
     "jpeg 2000": file(PLAIN, "JPEG2000"),
     **{f"jpeg, quality {quality}": file(PLAIN, "JPEG", quality=quality) for quality in (30, 60, 75, 90, 100)},
     "jpeg, colours": file(PLAIN, "JPEG", mode="RGB", quality=75),
+    **{f"png of what was lossy, quality {quality}": once(PLAIN, quality) for quality in (60, 75, 90, 97)},
+    **{
+        f"{form} of what was lossy and larger, quality {quality}": once(larger(PLAIN), quality, f".{form}", half=True)
+        for form in ("png", "bmp", "tiff")
+        for quality in (20, 40, 75)
+    },
+    "png, palette without colours": file(Image.fromarray(values(np.uint8, 0, 1), "P")),
+    "png, palette without colours, 0 and 255": file(Image.fromarray(values(np.uint8, 0, 255), "P")),
+    "pgm, head of Windows' lines": b"P5\r\n%d %d\r\n255\r\n" % SHAPE[::-1] + PLAIN.tobytes(),
     "webp, lossy": file(PLAIN, "WEBP", mode="RGB", quality=70),
 }
 
@@ -173,6 +192,21 @@ REFUSED = {
     "float, logits": (file(values(np.float32, -4.5, 3.2), "TIFF"), r"-4.5 \(.*%\), 3.2"),
     "jpeg, ring of 128": (file(values(np.uint8, ring=128), "JPEG", quality=95), VALUES),
     "jpeg, another class": (file(values(np.uint8, spot=128), "JPEG", quality=75), VALUES),
+    "jpeg, another class near black": (file(values(np.uint8, spot=50), "JPEG", quality=90), VALUES),
+    "jpeg, void ring about 1": (file(larger(values(np.uint8, 0, 1, ring=255)), "JPEG", quality=95), VALUES),
+    "png of a jpeg, ring of 128": (once(larger(values(np.uint8, ring=128)), 60), VALUES),
+    "png of a jpeg, another class": (once(larger(values(np.uint8, spot=128)), 75), VALUES),
+    "png of a jpeg, another class near white": (once(larger(values(np.uint8, spot=220)), 75), VALUES),
+    "png of a jpeg, void ring about 1": (once(larger(values(np.uint8, 0, 1, ring=255)), 75), VALUES),
+    "png of a smoothed void ring about 1": (
+        opencv(".png", cv2.GaussianBlur(larger(values(np.uint8, 0, 1, ring=255)), (0, 0), 2)),
+        VALUES,
+    ),
+    "png of a photograph's jpeg": (once(cv2.GaussianBlur(PLAIN, (0, 0), 9), 75), VALUES),
+    "palette of black alone, another class": (
+        palette(BLACK, BLACK, BLACK, spot=2),
+        r"0 \(.*%\), 1 \(.*%\), 2",
+    ),
     "jpeg, grey on black": (file(values(np.uint8, 0, 128), "JPEG", quality=75), VALUES),
     "three colours": (file(colours(BLACK, RED, ring=GREY)), COLOURS.format(3)),
     "palette, void ring": (palette(BLACK, RED, GREY, ring=2), COLOURS.format(3)),

@@ -11,6 +11,7 @@ from hymunet.data.acquire.synthetic import draw
 from hymunet.data.prepare.decode import decode_pair
 from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.orientation import FLAGS, SHOWN, STORED, convention
+from hymunet.evaluation.folders import FolderCases
 from hymunet.formats.orientation import cropped, orientation
 from hymunet.images import rgb
 
@@ -60,6 +61,11 @@ def test_every_kind_of_file_is_shown_as_viewers_do_or_left_as_stored(form, numbe
         found = rgb(content, "x", FLAGS[way])
         assert found.shape == expected.shape
         assert np.abs(found.astype(int) - expected).mean() < 3, way
+
+
+def test_a_jpeg_s_filling_bytes_hide_nothing():
+    content = file(STORING[6](case(width=80)[0]), 6)
+    assert orientation(content[:2] + b"\xff\xff" + content[2:]) == 6
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -199,3 +205,39 @@ def test_a_mask_that_its_exif_turns_otherwise_is_refused(of_image, of_mask):
         ValueError, match=rf"mask is turned by its EXIF .*\(orientation {of_mask}\) and the image otherwise"
     ):
         decode_pair(file(image, of_image), file(mask, of_mask, "PNG"), 127, 64, SHOWN)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("way", [SHOWN, STORED, "by the mask's own EXIF"])
+def test_files_in_folders_are_evaluated_as_the_pipeline_prepares_them(tmp_path, way, form, capsys):
+    turn = STORING[3]
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for index in range(3):
+        image, mask = case(index)
+        drawn = png(mask if way == SHOWN else turn(mask))
+        if way not in FLAGS:
+            drawn = file(np.ascontiguousarray(turn(mask)), 3, "PNG")
+        (tmp_path / f"images/{index}.img").write_bytes(file(turn(image), 3, form))
+        (tmp_path / f"masks/{index}.png").write_bytes(drawn)
+    cases = FolderCases.of_one(tmp_path, 64)
+    for index in range(3):
+        image, mask = case(index)
+        stored = way != SHOWN
+        expected = decode_pair(file(turn(image) if stored else image, 1), png(turn(mask) if stored else mask), 127, 64)
+        np.testing.assert_array_equal(cases[index].truth, expected.mask)
+        assert np.abs(cases[index].image.astype(int) - expected.image).mean() < 3
+    if way in FLAGS:
+        assert "evaluate: EXIF turns some images (3 looked at); the masks are drawn on" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_told_what_masks_are_drawn_on_where_nothing_tells(tmp_path):
+    mask = case()[1]
+    flat = file(np.random.default_rng(0).integers(90, 110, (*mask.shape, 3), dtype=np.uint8), 3)
+    for part, content in (("images", flat), ("masks", png(mask))):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "1.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"the mask fits both ways; say .* \(hymunet evaluate: --masks-on\)"):
+        FolderCases.of_one(tmp_path, 64)[0]
+    for way in FLAGS:
+        assert FolderCases.of_one(tmp_path, 64, way)[0].truth.any()

@@ -33,6 +33,13 @@ LEFT = [
     "images/x.jpg.crdownload",
     ".AppleDouble/x.jpg",
     "images/DICOMDIR",
+    "images/@__thumb/x.jpg",
+    "@Recycle/x.jpg",
+    "@Recently-Snapshot/x/images/x.jpg",
+    "#snapshot/x/images/x.jpg",
+    "System Volume Information/x.png",
+    "Network Trash Folder/x.png",
+    "images/__pycache__/x.png",
 ]
 KEPT = [
     "x.jpg",
@@ -41,6 +48,9 @@ KEPT = [
     "images/iconic.jpg",
     "images/x (1).jpg",
     "images/IMG_0001.JPG",
+    "images/@a.jpg",
+    "images/#1.jpg",
+    "recycled/images/x.jpg",
     "./x.jpg",
 ]
 

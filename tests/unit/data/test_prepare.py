@@ -98,6 +98,23 @@ def test_orientation_follows_the_mask(drawn_on):
     assert abs(result.image.astype(int) - expected.image).mean() < 3
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_of_large_files_too_the_set_tells_what_masks_are_drawn_on(tmp_path, capsys, form):
+    """WebP says how it is turned behind its pixels."""
+    noise = np.random.default_rng(0).integers(-30, 30, (256, 256, 3))
+    replaced = {}
+    for index in range(2):
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        pixels = np.clip(draw(index, 256, seed=1)[0].astype(int) + noise, 0, 255).astype(np.uint8)
+        options = {"lossless": True} if form == "WEBP" else {"quality": 100}
+        stored = encoded(np.ascontiguousarray(pixels[::-1, ::-1]), form, exif=exif, **options)
+        assert len(stored) > 2**16
+        replaced[f"synthetic/images/case_{index:05}.png"] = stored
+    prepare(raw_folder(tmp_path / "raw", 2, 256, replaced), tmp_path / "prepared", 64, "stop")
+    assert "2 looked at); the masks are drawn on the image as shown" in capsys.readouterr().err
+
+
 def bad_pairs():
     image, mask = draw(3, 64, seed=0)
     png, jpeg, right = encoded(image), encoded(image, "JPEG"), encoded(mask)

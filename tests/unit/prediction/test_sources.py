@@ -248,3 +248,32 @@ def test_a_pipe_among_the_images_is_left_out_and_said(place, capsys):
     os.mkfifo(place / "scans/pipe.png")
     assert names("scans") == ["a", "b", "sub/c", "sub/deep/d"]
     assert "2 files left out, no image: 1 .txt, 1 .png, as notes.txt, pipe.png" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_counted_and_named(place, capsys):
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        for name in ("1.jpg", "__MACOSX/._1.jpg", "readme.txt"):
+            archive.writestr(name, name)
+    os.symlink(place / "scans/sub", place / "scans/further")
+    assert names("scans", "x.zip") == ["a", "b", "sub/c", "sub/deep/d", "1"]
+    assert capsys.readouterr().err.splitlines() == [
+        "predict: scans: 2 files left out, left behind by systems: 2 .png, as .cache/e.png, .hidden.png",
+        "predict: scans: 1 files left out, no image: 1 .txt, as notes.txt",
+        "predict: scans: 1 linked folders are not entered (further); name them besides, if they are meant",
+        "predict: x.zip: 1 files left out, left behind by systems: 1 .jpg, as __MACOSX/._1.jpg",
+        "predict: x.zip: 1 files left out, no image: 1 .txt, as readme.txt",
+    ]
+
+
+def test_what_an_evaluation_leaves_out_is_counted_and_named(place, capsys):
+    mask = cv2.imencode(".png", MASK)[1].tobytes()
+    files = {"images/x.png": FORMATS["png"][0](), "masks/x.png": mask, "images/._x.png": b"", "images/notes.txt": b"n"}
+    for name, content in (files | {"x.csv": b"id"}).items():
+        (place / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "mine" / name).write_bytes(content)
+    os.symlink(place / "mine", place / "mine/again")
+    assert FolderCases.of_one(place / "mine", 32).ids == ["x"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"evaluate: {place}/mine: 1 files left out, left behind by systems: 1 .png, as images/._x.png",
+        f"evaluate: {place}/mine: 2 files left out, no image or mask: 1 .txt, 1 .csv, as images/notes.txt, x.csv",
+    ]

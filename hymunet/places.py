@@ -1,0 +1,35 @@
+"""Folders and files that cannot be had or made, in words with a remedy."""
+
+import errno
+import os
+from pathlib import Path
+
+_ANOTHER = "name another place"
+_REMEDIES = {  # by the operating system's number
+    errno.ENOTDIR: f"a part of this path is a file, {_ANOTHER}",
+    errno.EEXIST: f"a folder is to be there, {_ANOTHER}",
+    errno.EISDIR: f"a file is to be there, {_ANOTHER}",
+    errno.EACCES: f"change its permissions, or {_ANOTHER}",
+    errno.EPERM: f"change its permissions, or {_ANOTHER}",
+    errno.EROFS: _ANOTHER,
+    errno.ENOSPC: "`hymunet clean` lists what may go",
+    errno.EDQUOT: "`hymunet clean` lists what may go",
+    errno.ENAMETOOLONG: "name a shorter one",
+}
+
+
+def in_words(error: OSError) -> str:
+    """One line: the path, what is wrong with it, what to do."""
+    if not (error.strerror and isinstance(error.filename, str)):
+        return str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{error.filename}: {error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+def require_folder(place: Path) -> None:
+    """Raises ValueError for a folder that could not be made, or not be written to."""
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{place}: {'' if there == place else f'{there} '}is a file; name another folder")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{place}: {there} may not be written to by this user; name another folder")

@@ -1,0 +1,80 @@
+"""Where results cannot go is told in one line with a remedy, and before the work; nobody else's files are removed."""
+
+import errno
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from components import cli as step_cli
+from components.train.__main__ import main as train_step
+from hymunet import cli
+from hymunet.places import in_words, require_folder
+from tests.support.training_data import ROOT
+
+COMMANDS = {  # with an output below a file
+    "predict": ["predict", "x.png", "--output", "file/out"],
+    "evaluate": ["evaluate", "--folder", ".", "--output", "file/out"],
+    "compare": ["compare", "a", "b", "--output", "file/out"],
+    "export": ["export", "--output", "file/x.onnx"],
+    "show-augment": ["show-augment", "--output", "file/x.png"],
+}
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_an_output_below_a_file_is_told_with_the_remedy(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("file", "x.png"):
+        (tmp_path / name).write_bytes(b"mine")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    assert cli.main(COMMANDS[verb]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"hymunet {verb}: file")
+    assert said.endswith("is a file; name another folder\n")
+    assert said.count("\n") == 1
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("option", ["--model", "--reports"])
+def test_a_training_is_not_begun_whose_result_could_not_be_written(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"mine")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    assert step_cli.guarded("train", lambda: train_step([option, "file/out"])) == 1
+    assert capsys.readouterr().err == f"train: file/out: {tmp_path}/file is a file; name another folder\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOENT, "a/b: No such file or directory"),
+        (errno.ENOTDIR, "a/b: Not a directory; a part of this path is a file, name another place"),
+        (errno.EEXIST, "a/b: File exists; a folder is to be there, name another place"),
+        (errno.EACCES, "a/b: Permission denied; change its permissions, or name another place"),
+        (errno.EROFS, "a/b: Read-only file system; name another place"),
+        (errno.ENOSPC, "a/b: No space left on device; `hymunet clean` lists what may go"),
+        (errno.ENAMETOOLONG, "a/b: File name too long; name a shorter one"),
+    ],
+)
+def test_what_the_system_says_comes_with_a_remedy(number, words):
+    assert in_words(OSError(number, os.strerror(number), "a/b")) == words
+    assert "a/b" not in in_words(OSError(number, os.strerror(number)))
+
+
+def test_a_folder_that_can_be_made_is_free(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path, tmp_path / "a/b", tmp_path / "a", (tmp_path / "x").relative_to(tmp_path)):
+        require_folder(place)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_make_clean_leaves_what_it_does_not_know(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    mine = ["build/mine/a", "data/mine/images/a.png", "reports/mine.csv", "artifacts/mine/model.safetensors", "a.onnx"]
+    ours = ["build/demo/a", "build/site/a", "data/raw/a", "data/prepared/a", "artifacts/model/a", "reports/training/a"]
+    for name in (*mine, *ours):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    subprocess.run(["make", "-s", "clean"], cwd=tmp_path, check=True)
+    assert [name for name in (*mine, *ours) if (tmp_path / name).exists()] == mine
