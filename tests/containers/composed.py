@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.containers.stack import WHEELS, build_options, docker
+from tests.containers.stack import ROOT, WHEELS, build_options, docker
 from tests.support.servers import answers
 
 COMPOSE = "infra/docker/compose.yaml"
@@ -36,21 +36,25 @@ def environment_of(command: str) -> dict[str, str]:
     return {"DOCKER_BUILDKIT": "1", "COMPOSE_FILE": f"{COMPOSE}:{FROM_WHEELS}" if wheels else COMPOSE}
 
 
+def image(service: str, project: Path = ROOT) -> str:
+    """Of a service that compose pulls."""
+    return YAML(typ="safe", pure=True).load(project / COMPOSE)["services"][service]["image"]
+
+
 @contextmanager
 def pulled(command: str, project: Path) -> Iterator[None]:
     """What compose pulls, from the registry or as stand-ins, which do not outlive the tests."""
-    services = YAML(typ="safe", pure=True).load(project / COMPOSE)["services"]
     made = []
     for target in ("postgres", "s3"):
-        image = services[target]["image"]
-        here = subprocess.run([command, "image", "inspect", image], capture_output=True).returncode == 0
-        if here or subprocess.run([command, "pull", "-q", image], capture_output=True).returncode == 0:
+        name = image(target, project)
+        here = subprocess.run([command, "image", "inspect", name], capture_output=True).returncode == 0
+        if here or subprocess.run([command, "pull", "-q", name], capture_output=True).returncode == 0:
             continue
-        print(f"{image} cannot be pulled: a stand-in takes its place")
+        print(f"{name} cannot be pulled: a stand-in takes its place")
         dockerfile = "tests/containers/stand_ins/Dockerfile"
-        build = [command, "build", "--network", "host", "-f", dockerfile, "--target", target, "-t", image, "."]
+        build = [command, "build", "--network", "host", "-f", dockerfile, "--target", target, "-t", name, "."]
         subprocess.run(build, cwd=project, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True)
-        made.append(image)
+        made.append(name)
     yield
-    for image in made:
-        subprocess.run([command, "rmi", image], check=True, capture_output=True)
+    for name in made:
+        subprocess.run([command, "rmi", name], check=True, capture_output=True)

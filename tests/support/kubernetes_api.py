@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
 from tests.support.servers import HOST, Server, answers, free_port
-
-TOKEN = "a-test-of-an-empty-cluster"
 
 
 def program(name: str) -> str | None:
@@ -59,9 +58,10 @@ def running() -> Iterator[Cluster]:
         etcd, peer, port = (free_port() for _ in range(3))
         started.append(_etcd(str(found["etcd"]), folder, etcd, peer))
         started[-1].start()
-        started.append(_api_server(str(found["kube-apiserver"]), folder, etcd, port))
+        word = token_hex(16)
+        started.append(_api_server(str(found["kube-apiserver"]), folder, etcd, port, word))
         started[-1].start()
-        kubeconfig = _kubeconfig(folder, port)
+        kubeconfig = _kubeconfig(folder, port, word)
         if manager := found["kube-controller-manager"]:
             started.append(_controllers(manager, folder, kubeconfig))
             started[-1].start()
@@ -79,10 +79,10 @@ def _etcd(path: str, folder: Path, port: int, peer: int) -> Server:
     return Server(command, lambda: answers(f"{address}/health"), folder / "etcd.log")
 
 
-def _api_server(path: str, folder: Path, etcd: int, port: int) -> Server:
+def _api_server(path: str, folder: Path, etcd: int, port: int, word: str) -> Server:
     key, tokens = folder / "accounts.pem", folder / "tokens.csv"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-    tokens.write_text(f"{TOKEN},admin,1,system:masters\n")
+    tokens.write_text(f"{word},admin,1,system:masters\n")
     issuer = "https://kubernetes.default.svc.cluster.local"
     command = [path, "--etcd-servers", f"http://{HOST}:{etcd}", "--bind-address", HOST, "--secure-port", str(port)]
     command += ["--cert-dir", str(folder / "certificates"), "--token-auth-file", str(tokens)]
@@ -106,12 +106,12 @@ def _ready(address: str) -> bool:
         return False
 
 
-def _kubeconfig(folder: Path, port: int) -> Path:
+def _kubeconfig(folder: Path, port: int, word: str) -> Path:
     path = folder / "kubeconfig"
     path.write_text(
         f"apiVersion: v1\nkind: Config\ncurrent-context: test\n"
         f"clusters: [{{name: test, cluster: {{server: 'https://{HOST}:{port}', insecure-skip-tls-verify: true}}}}]\n"
-        f"users: [{{name: admin, user: {{token: {TOKEN}}}}}]\n"
+        f"users: [{{name: admin, user: {{token: {word}}}}}]\n"
         "contexts: [{name: test, context: {cluster: test, user: admin}}]\n"
     )
     return path
