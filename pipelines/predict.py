@@ -9,11 +9,12 @@ from kfp import compiler, dsl
 
 from components.container import Needs
 from pipelines.settings import Settings
-from pipelines.training import LIGHT, place
+from pipelines.training import LIGHT, place, reported
 
 NAME = "hymunet-predict"
 WORK = Needs(cpu="8", memory="16Gi", disk="20Gi", hours=72, retries=10, shared_memory="1Gi", accelerator=True)
-INPUTS = ["--executor-input", "{{$}}"]
+INPUTS = ["--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER, "--executor-input", "{{$}}"]
+PARTS = ["resolve", "predict"]
 
 
 @dsl.container_component
@@ -56,11 +57,12 @@ def define(settings: Settings, asked: dict[str, str]) -> Callable[..., Any]:
         save: str = asked["save"],
         reference: str = asked["reference"],
     ) -> None:
-        found = place(resolve(model=model), LIGHT, settings)
-        images = predict_images(
-            model=found.outputs["version"], source=source, target=target, save=save, reference=reference
-        )
-        place(images, WORK, settings.model_copy(update={"accelerator": one}))
+        with reported(settings, PARTS):
+            found = place(resolve(model=model), LIGHT, settings)
+            images = predict_images(
+                model=found.outputs["version"], source=source, target=target, save=save, reference=reference
+            )
+            place(images, WORK, settings.model_copy(update={"accelerator": one}))
 
     return predict
 

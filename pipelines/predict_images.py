@@ -27,6 +27,7 @@ from hymunet.registry.load import open_segmenter
 from pipelines.bucket import Place
 from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
+from pipelines.part import Part
 from pipelines.reference import of_run
 
 IMAGES_A_PART = 256
@@ -53,11 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--target", required=True, help="s3://bucket/prefix, or a folder")
     parser.add_argument("--save", default="mask", help="mask,overlay,probability,contours")
     parser.add_argument("--reference", default="", help="the pipeline run that trained the model; empty: no comparison")
+    parser.add_argument("--run", help="the run's id; without it, nothing is recorded")
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
-    told = predict(args.model, Place(args.source), Place(args.target), args.save, args.reference, args.remote)
+    with Part(args.remote, args.run, "predict").recorded():
+        told = predict(args.model, Place(args.source), Place(args.target), args.save, args.reference, args.remote)
     found = numbers({name: value for name, value in told.items() if name != "problems"})
     outputs.artifact("report", page(told))
     outputs.artifact("metrics", json.dumps(told, indent=1), **found)

@@ -1,7 +1,7 @@
 """What became of each step of a run, kept in the DVC remote beside the data: `<remote>/pipeline-runs/<run>/`.
 
-One JSON file a step and the run's dvc.lock: enough to say what a run did, and to bring it home, for whoever can read
-the remote; Kubeflow's own artifact store need not be reachable.
+One JSON file a step, the run's dvc.lock and, at its end, its outcome: enough to say what a run did, and to bring it
+home, for whoever can read the remote; Kubeflow's own artifact store need not be reachable.
 """
 
 import json
@@ -10,13 +10,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-FOLDER = "pipeline-runs"
+FOLDER, OUTCOME = "pipeline-runs", "outcome"
+BEGUN = "begun"
+BAD = ("failed", "rejected", "skipped")
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One step of one run. `state`: computed, restored, failed or rejected (by the data checks)."""
+    """One step of one run.
+
+    `state`: begun, and then computed, restored, failed, rejected (by the data checks) or skipped (a cell of a study
+    whose data are not there). One that stays at begun was stopped, or its pod was lost.
+    """
 
     stage: str
     state: str
@@ -43,6 +49,10 @@ class Run:
     def write_lock(self, text: str) -> None:
         self._put("dvc.lock", text)
 
+    def write_outcome(self, text: str) -> None:
+        """How the run ended, in a line; of the last attempt where it was run again."""
+        self._put(OUTCOME, f"{text}\n")
+
     def records(self) -> list[Record]:
         """Every step's record so far, by stage name; none when nobody knows the run."""
         if not self.fs.exists(self.folder):
@@ -58,5 +68,6 @@ class Run:
         target.write_bytes(self.fs.cat_file(path))
 
     def _put(self, name: str, text: str) -> None:
-        self.fs.makedirs(self.folder, exist_ok=True)
-        self.fs.pipe_file(self.fs.join(self.folder, name), text.encode())
+        path = self.fs.join(self.folder, name)
+        self.fs.makedirs(self.fs.parent(path), exist_ok=True)
+        self.fs.pipe_file(path, text.encode())

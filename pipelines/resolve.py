@@ -1,27 +1,35 @@
 """Which version an alias names now: a run's pods all use that one, whatever is promoted meanwhile."""
 
 import argparse
+import os
 import sys
 
 from hymunet.registry.client import Unavailable, registry
 from hymunet.registry.load import ADDRESS, resolve
 from pipelines.outputs import Outputs
+from pipelines.part import Part
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.resolve", description=__doc__)
     parser.add_argument("--model", required=True, help="models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument("--run", help="the run's id; without it, nothing is recorded")
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
     args = parser.parse_args(argv)
-    found = ADDRESS.fullmatch(args.model)
-    if not found:
-        raise ValueError(f"--model {args.model}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
-    with registry() as client:
-        version = resolve(client, found)
-    address = f"models:/{version.name}/{version.version}"
+    with Part(os.environ.get("HYMUNET_DVC_REMOTE"), args.run, "resolve").recorded():
+        address = version_of(args.model)
     Outputs.parse(args.executor_input).parameter("version", address)
     print(f"predict: {args.model} is {address}")
     return 0
+
+
+def version_of(model: str) -> str:
+    found = ADDRESS.fullmatch(model)
+    if not found:
+        raise ValueError(f"--model {model}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    with registry() as client:
+        version = resolve(client, found)
+    return f"models:/{version.name}/{version.version}"
 
 
 if __name__ == "__main__":

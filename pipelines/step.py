@@ -22,7 +22,7 @@ from typing import Any
 from pipelines import dvc_compat as dvc
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
-from pipelines.records import Record, Run
+from pipelines.records import BEGUN, Record, Run
 from pipelines.verdicts import FINAL, FailedForGood
 from pipelines.workspace import StageFailed, Workspace, compute, read_lock, write_lock
 
@@ -67,6 +67,8 @@ def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) ->
         remote = dvc.remote(repo)  # once: each has connections of its own
         run = Run(remote, args.run)
         step = (performs or Step)(args, workspace, repo, remote)
+        with contextlib.suppress(Exception):  # what the step itself asks of the store will say it better
+            run.write(step.record(BEGUN, started))
         try:
             step.perform()
             write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be

@@ -2,8 +2,10 @@
 
 What is known is not computed: the data's stages by DVC's run cache, cells by what `hymunet study run --store` and these
 pods share. So a run that was stopped is started again, and a study that was begun on a workstation goes on here.
+Whatever happened, the exit handler tells what became of every cell.
 """
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,21 +18,22 @@ from components.container import Needs
 from components.train.component import NEEDS as TRAINING
 from hymunet.study.plan import Cell
 from pipelines.settings import Settings
-from pipelines.training import LIGHT, conclude, place
+from pipelines.study_text import LAST
+from pipelines.training import LIGHT, conclude, place, reported
 
 NAME = "hymunet-study"
 DATA = Needs(cpu="4", memory="16Gi", disk="100Gi", hours=24, retries=3, image="data")
 TABLES = Needs(cpu="2", memory="8Gi", disk="10Gi", hours=3, retries=3)
 INPUTS = ["--executor-input", "{{$}}"]
+RUN = ["--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER]
 STUDY = ["--study", "{{$.inputs.parameters['study']}}"]
 
 
 @dsl.container_component
 def study_data(study: str, data: dsl.Output[dsl.Artifact]) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
     """The data of every set, once for all cells."""
-    run = ["--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER]
     return dsl.ContainerSpec(
-        image="hymunet", command=["python", "-m", "pipelines.study_data"], args=[*STUDY, *run, *INPUTS]
+        image="hymunet", command=["python", "-m", "pipelines.study_data"], args=[*STUDY, *RUN, *INPUTS]
     )
 
 
@@ -45,7 +48,7 @@ def study_cell(  # type: ignore[no-untyped-def]
     """One training and its test."""
     named = ["--cell", "{{$.inputs.parameters['cell']}}"]
     return dsl.ContainerSpec(
-        image="hymunet", command=["python", "-m", "pipelines.study_cell"], args=[*STUDY, *named, *INPUTS]
+        image="hymunet", command=["python", "-m", "pipelines.study_cell"], args=[*STUDY, *RUN, *named, *INPUTS]
     )
 
 
@@ -60,7 +63,7 @@ def study_tables(  # type: ignore[no-untyped-def]
     """The comparison."""
     told = ["--verdicts", "{{$.inputs.parameters['verdicts']}}"]
     return dsl.ContainerSpec(
-        image="hymunet", command=["python", "-m", "pipelines.study_tables"], args=[*STUDY, *told, *INPUTS]
+        image="hymunet", command=["python", "-m", "pipelines.study_tables"], args=[*STUDY, *RUN, *told, *INPUTS]
     )
 
 
@@ -71,13 +74,15 @@ def define(settings: Settings, text: str, cells: list[Cell], parallel: int) -> C
 
     @dsl.pipeline(name=NAME, description="HyM-UNet: a comparison of models. Research use only.")
     def study(study: str = text) -> None:
-        made = place(study_data(study=study), DATA, settings)
-        with dsl.ParallelFor([cell.name for cell in cells], parallelism=parallel, name="cells") as name:
-            cell = study_cell(study=study, cell=name, data=made.outputs["data"])
-            place(cell, replace(TRAINING, retries=20), of_cells)
-        tables = study_tables(study=study, verdicts=dsl.Collected(cell.outputs["verdict"]), data=made.outputs["data"])
-        place(tables, TABLES, settings)
-        place(conclude(lock_before=tables.outputs["lock"]), LIGHT, settings).set_retry(0)
+        with reported(settings, [*(cell.name for cell in cells), LAST], json.loads(text)["study"]["sets"]):
+            made = place(study_data(study=study), DATA, settings)
+            with dsl.ParallelFor([cell.name for cell in cells], parallelism=parallel, name="cells") as name:
+                cell = study_cell(study=study, cell=name, data=made.outputs["data"])
+                place(cell, replace(TRAINING, retries=20), of_cells)
+            verdicts = dsl.Collected(cell.outputs["verdict"])
+            tables = study_tables(study=study, verdicts=verdicts, data=made.outputs["data"])
+            place(tables, TABLES, settings)
+            place(conclude(lock_before=tables.outputs["lock"]), LIGHT, settings).set_retry(0)
 
     return study
 

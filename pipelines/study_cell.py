@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hymunet.study import data, results, state
 from hymunet.study.data import Places
@@ -21,6 +22,7 @@ from hymunet.study.state import last_line
 from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs, numbers
+from pipelines.part import Part
 from pipelines.step import SOURCE, pass_on_termination
 from pipelines.study_text import unpacked
 from pipelines.verdicts import FINAL
@@ -49,29 +51,37 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.study_cell", description=__doc__)
     parser.add_argument("--study", required=True, help="the study's text")
     parser.add_argument("--cell", required=True, help="its name: isic2018/unet/seed-0")
+    parser.add_argument("--run", help="the run's id; without it, nothing is recorded")
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
-    outputs, started = Outputs.parse(args.executor_input), time.monotonic()
-    work = Path(os.environ.get("HYMUNET_WORKSPACE") or tempfile.mkdtemp(prefix="hymunet-"))
+    outputs = Outputs.parse(args.executor_input)
     told = json.loads(outputs.inputs("data")[0].read_text(encoding="utf-8"))
-    if told["failed"]:
-        verdict, metrics = Verdict(args.cell, "skipped", reason=told["failed"]), {}
-    else:
-        try:
-            plan = unpacked(args.study, work / "study")
-            cell = plan.find(args.cell)
-            found, result = perform(plan, cell, told["locks"][cell.images], args.remote, work)
-            why = "" if result else last_line(state.workplace(Places(work, {}), cell) / state.LOG)
-            metrics = numbers(result.metrics().get(plan.study.scored, {})) if result else {}
-        except ValueError as error:
-            found, why, metrics = "failed", " ".join(str(error).split()), {}
-        verdict = Verdict(args.cell, found, round(time.monotonic() - started, 1), why)
+    with Part(args.remote, args.run, args.cell).recorded() as part:
+        verdict, metrics = judged(args, told)
+        part.state, part.reason = verdict.state, verdict.reason
     print(f"study: {verdict.cell} {verdict.state} in {verdict.seconds} s {verdict.reason}".rstrip(), flush=True)
     outputs.artifact("metrics", json.dumps(metrics, indent=1), **metrics)
     outputs.parameter("verdict", json.dumps(asdict(verdict)))
     outputs.save()
     return 0
+
+
+def judged(args: argparse.Namespace, told: dict[str, Any]) -> tuple[Verdict, dict[str, float]]:
+    """What became of the cell, and its scores. told: of the data. Raises CellFailed where another try may help."""
+    if told["failed"]:
+        return Verdict(args.cell, "skipped", reason=told["failed"]), {}
+    started = time.monotonic()
+    work = Path(os.environ.get("HYMUNET_WORKSPACE") or tempfile.mkdtemp(prefix="hymunet-"))
+    try:
+        plan = unpacked(args.study, work / "study")
+        cell = plan.find(args.cell)
+        found, result = perform(plan, cell, told["locks"][cell.images], args.remote, work)
+        why = "" if result else last_line(state.workplace(Places(work, {}), cell) / state.LOG)
+        metrics = numbers(result.metrics().get(plan.study.scored, {})) if result else {}
+    except ValueError as error:
+        found, why, metrics = "failed", " ".join(str(error).split()), {}
+    return Verdict(args.cell, found, round(time.monotonic() - started, 1), why), metrics
 
 
 def perform(plan: Plan, cell: Cell, lock: str, remote: str, work: Path) -> tuple[str, results.Result | None]:

@@ -20,9 +20,10 @@ from hymunet.study.plan import Plan
 from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs
+from pipelines.part import Part
 from pipelines.step import SOURCE
 from pipelines.study_cell import SMALL, shared
-from pipelines.study_text import unpacked
+from pipelines.study_text import LAST, unpacked
 from pipelines.verdicts import FailedForGood
 from pipelines.workspace import STORE_FAILED, Workspace
 
@@ -33,14 +34,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.study_tables", description=__doc__)
     parser.add_argument("--study", required=True, help="the study's text")
     parser.add_argument("--verdicts", required=True, help="of every cell, as JSON")
+    parser.add_argument("--run", help="the run's id; without it, nothing is recorded")
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
+    verdicts = [json.loads(text) for text in json.loads(args.verdicts)]
+    with Part(args.remote, args.run, LAST).recorded():
+        compare(args, outputs, verdicts)
+    print(table(verdicts))
+    return 0
+
+
+def compare(args: argparse.Namespace, outputs: Outputs, verdicts: list[dict[str, Any]]) -> None:
+    """The page, and a lock that says which cells have no result."""
     work = Path(os.environ.get("HYMUNET_WORKSPACE") or tempfile.mkdtemp(prefix="hymunet-"))
     plan = unpacked(args.study, work / "study")
     told = json.loads(outputs.inputs("data")[0].read_text(encoding="utf-8"))
-    verdicts = [json.loads(text) for text in json.loads(args.verdicts)]
     if not told["failed"]:
         bring(plan, told["locks"], args.remote, work)
     outputs.artifact("report", page(plan.study.title, documents.build(plan), verdicts))
@@ -49,8 +59,6 @@ def main(argv: list[str] | None = None) -> int:
     failed = FailedForGood("cells", f"{len(without)} of {len(verdicts)} have no result: {'; '.join(without[:5])}")
     outputs.artifact("lock", failed.marked(empty) if without else b"schema: '2.0'\nstages: {}\n")
     outputs.save()
-    print(table(verdicts))
-    return 0
 
 
 def bring(plan: Plan, locks: dict[str, str], remote: str, work: Path) -> None:

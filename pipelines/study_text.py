@@ -8,6 +8,7 @@ from hymunet.study import definition
 from hymunet.study.plan import Plan, load
 
 BASE = "base.yaml"
+LAST = "tables"  # the part of a run that comes after its cells
 
 
 def packed(path: Path, changes: list[str]) -> str:

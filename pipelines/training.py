@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from components.train import component as train
 from components.validate import component as validate
 from hymunet import params
 from hymunet.processors import thread_variables
+from pipelines.finish import STEPS
 from pipelines.settings import Pool, Settings
 
 NAME = "hymunet-training"
@@ -35,12 +36,13 @@ def reject() -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
 
 
 @dsl.container_component
-def finish(report: dsl.Output[dsl.HTML]) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
+def finish(parts: str, sets: str, report: dsl.Output[dsl.HTML]) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
     """Whatever happened: one page about the run."""
+    named = ["--parts", "{{$.inputs.parameters['parts']}}", "--sets", "{{$.inputs.parameters['sets']}}"]
     return dsl.ContainerSpec(
         image="hymunet",
         command=["python", "-m", "pipelines.finish"],
-        args=["--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER, "--executor-input", "{{$}}"],
+        args=["--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER, *named, "--executor-input", "{{$}}"],
     )
 
 
@@ -79,8 +81,7 @@ def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
             inputs = {"lock_before": before.outputs["lock"]} if before else {}
             return place(getattr(contract, name)(params=params, **inputs), contract.NEEDS, settings)
 
-        last = place(finish(), LIGHT, settings)
-        with dsl.ExitHandler(last, name="steps"):
+        with reported(settings, STEPS):
             downloaded = step(download, "download")
             prepared = step(prepare, "prepare", downloaded)
             divided = step(split, "split", prepared)
@@ -94,6 +95,12 @@ def define(settings: Settings, content: dict[str, Any]) -> Callable[..., Any]:
                 place(reject(), LIGHT, settings).set_retry(0)
 
     return training
+
+
+def reported(settings: Settings, parts: list[str], sets: Sequence[str] = ()) -> dsl.ExitHandler:
+    """Around a pipeline's steps: at their end, however it came, `finish` tells what became of each of the parts."""
+    last = finish(parts=json.dumps(parts), sets=json.dumps(list(sets)))
+    return dsl.ExitHandler(place(last, LIGHT, settings), name="steps")
 
 
 def _trained(params: str, checked: dsl.PipelineTask, settings: Settings) -> dsl.PipelineTask | None:

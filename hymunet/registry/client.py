@@ -1,7 +1,6 @@
 """The MLflow server, or the SQLite file, that holds the registry (hymunet/mlflow_store/address.py says which)."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from hymunet.addresses import without_secrets
 from hymunet.mlflow_store import errors
 from hymunet.mlflow_store.address import registry_uri, tracking_uri, without_a_home
 from hymunet.mlflow_store.answer import await_answer
+from hymunet.mlflow_store.environment import adopt
 from hymunet.mlflow_store.store import prepare
 
 if TYPE_CHECKING:
@@ -31,15 +31,7 @@ def public_uri() -> str:
 @contextmanager
 def registry() -> Iterator["MlflowClient"]:
     """A client; what it refuses or does not answer becomes a ValueError of one line, within two minutes."""
-    for name, value in {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "GIT_PYTHON_REFRESH": "quiet",
-    }.items():
-        os.environ.setdefault(name, value)
-
+    adopt(retries=2, seconds=30)
     without_a_home()
 
     import mlflow

@@ -5,8 +5,10 @@ python -m pipelines.step --help >/dev/null
 python -c "
 import ctypes
 from hymunet.data.prepare import png
+from hymunet.evaluation import contours
 from hymunet.ops import cpu
-ctypes.CDLL(str(png.LIBRARY))
+for part in (png, contours):
+    ctypes.CDLL(str(part.LIBRARY))
 assert cpu.unavailable('cpu') is None, cpu.unavailable('cpu')
 "
 # Triton compiles its launcher at the first kernel: it can here, without a GPU, or it cannot there.

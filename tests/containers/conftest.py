@@ -1,10 +1,11 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
+from tests.containers import composed
 from tests.containers.stack import Stack, build, snapshot
 from tests.support.servers import MLflowServer, S3Server
 
@@ -17,6 +18,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def images(project: Path) -> dict[str, str]:
     return {target: build(target, project) for target in ("cpu", "data")}
+
+
+@pytest.fixture(scope="module")
+def engine() -> str:
+    return composed.engine()
+
+
+@pytest.fixture(scope="module")
+def pulled(engine: str, project: Path) -> Iterator[None]:
+    with composed.pulled(engine, project):
+        yield
 
 
 @pytest.fixture(scope="session")

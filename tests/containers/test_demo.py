@@ -14,45 +14,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from ruamel.yaml import YAML
 
-from tests.containers.stack import STEPS, WHEELS, build_options, docker, snapshot
+from tests.containers.composed import STORES, environment_of
+from tests.containers.stack import STEPS, build_options, snapshot
 from tests.support.servers import S3Server, answers
 
 pytestmark = [pytest.mark.containers, pytest.mark.integration, pytest.mark.timeout(3600)]
-COMPOSE = "infra/docker/compose.yaml"
-FROM_WHEELS = "tests/containers/stand_ins/build.yaml"
-STORES = ("http://127.0.0.1:5000", "http://127.0.0.1:8333")
-
-
-@pytest.fixture(scope="module")
-def engine() -> str:
-    command = docker()
-    if subprocess.run([command, "compose", "version"], capture_output=True).returncode:
-        pytest.skip("the container engine's client has no compose plugin (version 2)")
-    if any(answers(address) for address in STORES):
-        pytest.skip(f"something listens already on one of compose.yaml's addresses, {' and '.join(STORES)}")
-    return command
-
-
-@pytest.fixture(scope="module")
-def pulled(engine: str, project: Path) -> Iterator[None]:
-    """What compose pulls, from the registry or as stand-ins, which do not outlive the tests."""
-    services = YAML(typ="safe", pure=True).load(project / COMPOSE)["services"]
-    made = []
-    for target in ("postgres", "s3"):
-        image = services[target]["image"]
-        here = subprocess.run([engine, "image", "inspect", image], capture_output=True).returncode == 0
-        if here or subprocess.run([engine, "pull", "-q", image], capture_output=True).returncode == 0:
-            continue
-        print(f"{image} cannot be pulled: a stand-in takes its place")
-        dockerfile = "tests/containers/stand_ins/Dockerfile"
-        command = [engine, "build", "--network", "host", "-f", dockerfile, "--target", target, "-t", image, "."]
-        subprocess.run(command, cwd=project, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True)
-        made.append(image)
-    yield
-    for image in made:
-        subprocess.run([engine, "rmi", image], check=True, capture_output=True)
 
 
 @dataclass
@@ -83,15 +50,14 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo(engine: str, pulled: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    programs, options = tmp_path_factory.mktemp("programs"), build_options(engine)
+    programs = tmp_path_factory.mktemp("programs")
     (programs / "docker").symlink_to(engine)
     folder = snapshot(tmp_path_factory.mktemp("demo"))
     environment = {
+        **environment_of(engine),
         "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
-        "DOCKER_BUILDKIT": "1",
-        "BUILD_OPTIONS": " ".join(options),
-        "COMPOSE_FILE": f"{COMPOSE}:{FROM_WHEELS}" if any(WHEELS in option for option in options) else COMPOSE,
+        "BUILD_OPTIONS": " ".join(build_options(engine)),
     }
     demo = Demo(engine, folder, environment)
     try:

@@ -31,6 +31,7 @@ PLUMBING = {
     "hymunet/mlflow_store/address.py",
     "hymunet/mlflow_store/answer.py",
     "hymunet/mlflow_store/database.py",
+    "hymunet/mlflow_store/environment.py",
     "hymunet/mlflow_store/errors.py",
     "hymunet/mlflow_store/experiment.py",
     "hymunet/mlflow_store/relocation.py",

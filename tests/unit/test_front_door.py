@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -78,8 +79,15 @@ def test_workflows_call_targets_that_there_are(name):
         assert called | set(choices) <= TARGETS
 
 
-# What a workflow does by itself: the system's packages, and what only a release needs.
-OWN = ("sudo apt-get update && sudo apt-get install ", "grep -qx ", "pip install cibuildwheel")
+# What a workflow does by itself: the system's packages, an API server's programs, and what only a release needs.
+OWN = (
+    "sudo apt-get update && sudo apt-get install ",
+    "go install sigs.k8s.io/controller-runtime/tools/setup-envtest@",
+    "grep -qx ",
+    "pip install cibuildwheel",
+    "pip install build ",
+    "pip install twine ",
+)
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -105,6 +113,27 @@ def test_the_releases_own_check_takes_the_version_and_no_other():
     for name, code in ((f"v{hymunet.__version__}", 0), ("v99.0.0", 1)):
         environment = {"GITHUB_REF_NAME": name, "PATH": os.environ["PATH"]}
         assert subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment).returncode == code
+
+
+def test_a_wheel_is_released_with_every_compiled_part_or_not_at_all(tmp_path):
+    """The command that cibuildwheel tries a wheel with, on this checkout's package, and on one that lacks a part."""
+    [step] = [
+        step
+        for step in read(".github/workflows/release.yml")["jobs"]["build"]["steps"]
+        if "CIBW_TEST_COMMAND" in step.get("env", {})
+    ]
+    command = step["env"]["CIBW_TEST_COMMAND"].partition("&& ")[2]
+    parts = sorted((ROOT / "hymunet").rglob("*.so"))
+    if len(parts) != 3:
+        pytest.skip("the compiled parts are not built in this checkout")
+    for kept, code in ((parts, 0), (parts[1:], 1)):
+        package = tmp_path / str(len(kept)) / "hymunet"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        for part in kept:
+            shutil.copy(part, package)
+        environment = {"PYTHONPATH": str(package.parent), "PATH": os.environ["PATH"]}
+        assert subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment).returncode == code
 
 
 def test_pages_name_targets_that_there_are():

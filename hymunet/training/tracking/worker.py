@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hymunet.addresses import without_secrets
 from hymunet.mlflow_store.address import tracking_uri
+from hymunet.mlflow_store.environment import adopt
 from hymunet.mlflow_store.errors import for_good, in_words
 from hymunet.training.tracking.delivery import Delivery
 from hymunet.training.tracking.keeper import JOURNAL, restore_all
@@ -31,13 +32,7 @@ def public_uri() -> str:
 
 def prepare_mlflow() -> None:
     """Short timeouts: this program retries by itself, and a client that stalls for minutes would hide the end."""
-    for name, value in {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "GIT_PYTHON_REFRESH": "quiet",
-    }.items():
-        os.environ.setdefault(name, value)
+    adopt(retries=0, seconds=10)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 

@@ -29,13 +29,18 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900
 
 
 class Processes:
-    """The commands of the YAML's containers, run here. kill: a cell whose training dies by SIGKILL once it goes."""
+    """The commands of the YAML's containers, run here. kill: a cell whose training dies by SIGKILL once it goes; where
+    it is `lost`, no other node is found for it.
+    """
 
-    def __init__(self, folder: Path, kill: str = "") -> None:
+    def __init__(self, folder: Path, kill: str = "", lost: bool = False) -> None:
         self.folder, self.kill, self.count, self.lock = folder, kill, 0, threading.Lock()
+        self.cell = kill if lost else ""
         self.logs: list[str] = []
 
     def __call__(self, label: str, image: str, line: list[str], environment: dict[str, str]) -> int:
+        if self.cell in line and not self.kill:
+            return 137
         with self.lock:
             self.count += 1
             number = self.count
@@ -98,6 +103,10 @@ def test_a_study_is_computed_once_here_and_there(
     page = (root / "first/study-tables/report").read_text()
     assert "Attention U-Net" in page
     assert "<svg" in page
+    told = (root / "first/finish/report").read_text()
+    assert "<p class=good>succeeded</p>" in told
+    for name in ("drawn/validate", *demo_study.CELLS, "tables"):
+        assert f"<td>{name}<td class=good>" in told
 
     given = json.loads((study / "results/drawn/unet/seed-0/cell.json").read_text())["made_from"]["data_sha256"]
     profile = of_run("first-drawn", str(remote), given)
@@ -115,3 +124,22 @@ def test_a_study_is_computed_once_here_and_there(
     assert "3 results taken, 0 given" in out
     assert "to compute: 0" in out
     assert cli.main(command("tables", study)[3:]) == 0
+
+
+def test_a_run_that_is_stopped_is_told_and_its_state_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "SECOND", 0.0)
+    study, remote, root = demo_study.write(tmp_path / "demo"), tmp_path / "remote", tmp_path / "kubeflow"
+    cells, package = plan.load(study).cells[:2], tmp_path / "p.yaml"
+    settings = cluster(dvc_remote=str(remote), environment={"HYMUNET_TRACKING": "off"}, secrets=[])
+    compile_study(settings, packed(study, []), cells, 1, package)
+    lost = Processes(tmp_path / "pods", kill=cells[1].name, lost=True)
+    assert not graph.Graph(package).run({}, root, "stopped", lost), "\n".join(lost.logs)[-5000:]
+
+    expected = f"stopped: {cells[1].name} began and has no end; 1 of 7 parts did not begin"
+    told = (root / "stopped/finish/report").read_text()
+    assert f"<p class=bad>{expected}</p>" in told
+    assert f"<td>{cells[0].name}<td class=good>computed" in told
+    assert f"<td>{cells[1].name}<td class=bad>begun" in told
+    assert "<td>tables<td class=bad>not begun" in told
+    assert (remote / "pipeline-runs/stopped/outcome").read_text() == f"{expected}\n"
+    assert expected in lost.logs[-1], "and its log says so"

@@ -120,6 +120,19 @@ def test_mlflow_answers_to_the_name_that_pods_call_it_by(found, host):
     assert mlflow["readinessProbe"]["httpGet"]["path"] in utilities.HEALTH_ENDPOINTS
 
 
+def test_mlflow_is_reached_from_where_steps_run():
+    """Without profiles, as on one machine, Kubeflow runs them in its own namespace."""
+    for overlay, expected in (
+        ("workstation", {"hymunet", "kubeflow"}),
+        ("team", {"hymunet"}),
+        ("openshift", {"hymunet"}),
+    ):
+        policy = only(manifests(rendered(KUBERNETES / "overlays" / overlay)), "NetworkPolicy", "mlflow")
+        peers = [peer.get("namespaceSelector") for peer in policy["spec"]["ingress"][0]["from"]]
+        named = {peer["matchLabels"]["kubernetes.io/metadata.name"] for peer in peers if peer}
+        assert named == expected, overlay
+
+
 def test_queues_cover_what_the_quota_counts(found):
     kueue = [one for one in found if one["apiVersion"].startswith("kueue")]
     if not kueue:

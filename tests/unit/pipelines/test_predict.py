@@ -22,7 +22,8 @@ def compiled(folder: Path, *options: str) -> dict:
 
 def test_the_images_are_segmented_by_the_version_that_was_resolved(tmp_path: Path) -> None:
     pipeline = compiled(tmp_path, "--source", "s3://in/scans", "--target", "s3://out/masks", "--reference", "run-7")
-    tasks = pipeline["root"]["dag"]["tasks"]
+    assert sorted(pipeline["root"]["dag"]["tasks"]) == ["exit-handler-1", "finish"]
+    tasks = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     given = tasks["predict-images"]["inputs"]["parameters"]
     assert given["model"]["taskOutputParameter"] == {"outputParameterKey": "version", "producerTask": "resolve"}
     defaults = {name: one["defaultValue"] for name, one in pipeline["root"]["inputDefinitions"]["parameters"].items()}

@@ -33,7 +33,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
 
 
 def test_the_loop_is_over_the_cells_asked_for_so_many_at_a_time(documents: tuple[dict, dict]) -> None:
-    tasks = documents[0]["root"]["dag"]["tasks"]
+    tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     [loop] = [task for task in tasks.values() if "parameterIterator" in task]
     cells = json.loads(loop["parameterIterator"]["items"]["raw"])
     wanted = ["isic2018/hymunet/seed-1", "isic2018_random/hymunet/seed-1", "kvasir/hymunet/seed-1"]
@@ -43,6 +43,28 @@ def test_the_loop_is_over_the_cells_asked_for_so_many_at_a_time(documents: tuple
     assert "cells" in [tasks[name]["taskInfo"]["name"] for name in tasks["study-tables"]["dependentTasks"]]
     assert tasks["conclude"]["dependentTasks"] == ["study-tables"]
     assert tasks["conclude"].get("retryPolicy", {}).get("maxRetryCount", 0) == 0
+
+
+def test_whatever_happens_the_run_ends_with_what_became_of_every_cell(documents: tuple[dict, dict]) -> None:
+    tasks = documents[0]["root"]["dag"]["tasks"]
+    assert sorted(tasks) == ["exit-handler-1", "finish"], "no step is outside of what the exit handler watches"
+    assert tasks["finish"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    given = {
+        name: json.loads(one["runtimeValue"]["constant"])
+        for name, one in tasks["finish"]["inputs"]["parameters"].items()
+    }
+    assert given["sets"] == ["isic2018", "isic2018_random", "kvasir"]
+    assert given["parts"][-1] == "tables"
+    assert sorted(given["parts"][:-1]) == sorted(looped(documents))
+    for label in ("exec-study-data", "exec-study-cell", "exec-study-tables", "exec-finish"):
+        args = documents[0]["deploymentSpec"]["executors"][label]["container"]["args"]
+        assert args[args.index("--run") + 1] == "{{$.pipeline_job_uuid}}", label
+
+
+def looped(documents: tuple[dict, dict]) -> list[str]:
+    tasks = documents[0]["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    [loop] = [task for task in tasks.values() if "parameterIterator" in task]
+    return json.loads(loop["parameterIterator"]["items"]["raw"])
 
 
 def test_the_data_are_made_once_and_checked_in_their_own_image(documents: tuple[dict, dict]) -> None:
