@@ -13,7 +13,7 @@ CONTAINER_TESTS ?= tests/containers
 FLOOR ?= 75
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage infrastructure kind clean
+.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage infrastructure kind kind-kubeflow clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ infrastructure: $(VENV)/.dev ## infra/ rendered, validated and, where Terraform 
 
 kind: ## infra/kubernetes in a cluster of its own on this machine (docker, kind, kubectl): pods start, policies hold, a backup is made
 	bash infra/kubernetes/kind.sh
+
+kind-kubeflow: $(VENV)/.all ## the demo by Kubeflow Pipelines in a cluster of its own on this machine (docker, kind, kubectl)
+	bash infra/kubernetes/kubeflow.sh
 
 coverage: $(VENV)/.dev ## the share of lines and branches that tests/unit reaches; below FLOOR per cent it fails
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile --no-loadscope-reorder \

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hymunet.params import read_yaml
 from pipelines.kubernetes_names import PRIORITY, QUEUE, Labels, Name, OwnAnnotations, OwnLabels
+from pipelines.most import Most
 
 # A registry's digest, or the id of an image on this machine: both name content, a tag names whatever is there today.
 BY_CONTENT = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
@@ -86,6 +87,7 @@ class Settings(Strict):
     secrets: list[Secret] = []
     accelerator: Accelerator | None = None
     pool: Pool = Pool()  # of the steps without an accelerator
+    most: Most = Most()
     labels: OwnLabels = {}
     annotations: OwnAnnotations = {}
     queue: Name | None = None  # Kueue's LocalQueue

@@ -110,7 +110,7 @@ def _trained(params: str, checked: dsl.PipelineTask, settings: Settings) -> dsl.
     task = train_nodes(params=params, lock_before=checked.outputs["lock"])
     waits = replace(LIGHT, disk="10Gi", hours=train.NEEDS.hours, retries=train.NEEDS.retries)
     place(task, waits, settings).set_env_variable("HYMUNET_SETTINGS", settings.model_dump_json())
-    return task.set_env_variable("HYMUNET_NEEDS", json.dumps(asdict(train.NEEDS)))
+    return task.set_env_variable("HYMUNET_NEEDS", json.dumps(asdict(settings.most.of(train.NEEDS))))
 
 
 def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.PipelineTask:
@@ -118,6 +118,7 @@ def place(task: dsl.PipelineTask, needs: Needs, settings: Settings) -> dsl.Pipel
 
     The images need neither a writable root nor any capability, but kfp-kubernetes has no field that says so.
     """
+    needs = settings.most.of(needs)
     accelerator = settings.accelerator if needs.accelerator else None
     task.set_container_image(settings.image(needs.image, needs.accelerator))
     task.set_caching_options(False)  # DVC knows better: by content, across clusters and workstations

@@ -12,6 +12,7 @@ docker build -q -f infra/docker/Dockerfile --target tracking -t hymunet:tracking
 kind create cluster --name $cluster --wait 120s
 kind load docker-image --name $cluster hymunet:tracking
 
+kubectl create namespace kubeflow # Kubeflow itself is not needed here: one policy lies in it
 for namespace in hymunet $registry; do
   kubectl create namespace $namespace
   kubectl -n $namespace create secret generic hymunet --from-literal=AWS_ACCESS_KEY_ID=try --from-literal=AWS_SECRET_ACCESS_KEY="$(openssl rand -hex 12)"

@@ -35,6 +35,7 @@ def is_custom(one):
 def cluster(found):
     """With everything of the overlay in it but other projects' objects."""
     with kubernetes_api.running() as started:
+        started.made("create", "namespace", "kubeflow")  # as an installation of Kubeflow makes it
         applied = started.kubectl(*APPLY, "-f", "-", given=text(found))
         assert applied.returncode == 0, applied.stderr
         started.warned = applied.stderr

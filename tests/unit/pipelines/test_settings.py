@@ -8,9 +8,11 @@ from ruamel.yaml import YAML
 
 pytest.importorskip("kfp", reason="needs the extra `pipelines`")
 
+from components.train.component import NEEDS as TRAINING
 from hymunet.params import read_yaml
 from pipelines import settings
 from pipelines.local import Containers
+from pipelines.most import Most
 from pipelines.training import compile_pipeline
 from tests.unit.pipelines.test_compile import GPU, cluster
 
@@ -94,6 +96,11 @@ def test_a_claim_of_a_cluster_is_none_of_run_local(pods: dict[str, Any], tmp_pat
         ),
         ({"environment": {"A": "1"}, "secrets": [{"name": "a", "keys": ["A"]}]}, "A is in environment and in a secret"),
         ({"pool": {"node_selector": {"a b": "c"}}}, "key 'a b': expected name or domain/name"),
+        ({"most": {"cpu": "four"}}, "most.cpu: .*'four': expected processors, as 4 or 500m"),
+        ({"most": {"cpu": 0}}, "most.cpu: .*'0': expected processors"),
+        ({"most": {"memory": "12GB"}}, "most.memory: .*'12GB': expected Mi, Gi or Ti, as 12Gi"),
+        ({"most": {"disk": 12}}, "most.disk: .*'12': expected Mi, Gi or Ti"),
+        ({"most": {"gpu": 1}}, "most.gpu"),
     ],
 )
 def test_settings_that_cannot_hold_are_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -102,6 +109,38 @@ def test_settings_that_cannot_hold_are_refused(changed: dict[str, Any], message:
         YAML().dump(content, file)
     with pytest.raises(ValueError, match=message):
         settings.load(tmp_path / "settings.yaml")
+
+
+def test_no_pod_asks_for_more_than_the_settings_let_it(tmp_path: Path) -> None:
+    compile_pipeline(cluster(most={"cpu": "2", "memory": "6Gi"}), read_yaml(ROOT / "params.yaml"), tmp_path / "p.yaml")
+    pipeline, platform = YAML(typ="safe", pure=True).load_all(tmp_path / "p.yaml")
+    executors = pipeline["deploymentSpec"]["executors"]
+    asked = {name: one["container"]["resources"] for name, one in executors.items()}
+    for name, one in asked.items():
+        assert float(one["cpuLimit"]) <= 2.0, name
+        assert float(one["memoryLimit"]) <= 6 * 2**30, name
+    assert (asked["exec-train"]["cpuRequest"], asked["exec-split"]["cpuRequest"]) == (2.0, 2.0)
+    assert asked["exec-download"]["cpuRequest"] == 1.0, "what asks for less is left alone"
+    environment = {one["name"]: one["value"] for one in executors["exec-train"]["container"]["env"]}
+    assert environment["OMP_NUM_THREADS"] == "2"
+    mounts = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]["emptyDirMounts"]
+    assert {one["mountPath"]: one["sizeLimit"] for one in mounts}["/dev/shm"] == "6Gi"
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted"),
+    [
+        ({}, ("8", "32Gi", "30Gi", "8Gi")),
+        ({"cpu": 16, "memory": "1Ti", "disk": "31Gi"}, ("8", "32Gi", "30Gi", "8Gi")),
+        ({"cpu": "500m"}, ("500m", "32Gi", "30Gi", "8Gi")),
+        ({"memory": "4000Mi"}, ("8", "4000Mi", "30Gi", "4000Mi")),
+        ({"cpu": 1.5, "disk": "900Mi"}, ("1.5", "32Gi", "900Mi", "8Gi")),
+    ],
+)
+def test_needs_are_lowered_and_never_raised(most: dict[str, Any], wanted: tuple[str, ...]) -> None:
+    found = Most(**most).of(TRAINING)
+    assert (found.cpu, found.memory, found.disk, found.shared_memory) == wanted
+    assert found.threads == max(1, int(float(wanted[0].removesuffix("m")) / (1000 if "m" in wanted[0] else 1)))
 
 
 def test_the_examples_in_the_settings_file_hold(tmp_path: Path) -> None:
