@@ -120,7 +120,7 @@ def _module_names(node: ast.expr, root: Path) -> Iterator[str]:
 
 def _files_named(text: str, path: Path, root: Path) -> set[Path]:
     """`kernel.so` beside the module: its sources. `page.html`, a folder of such, `registry/serve.py`: themselves."""
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", text) or text.startswith("."):
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", text) or text.startswith((".", "__pycache__")):
         return set()
     if text.endswith(".so"):
         return {file for file in path.parent.joinpath("csrc").glob("*") if file.is_file()}

@@ -135,5 +135,7 @@ def test_make_clean_removes_the_pipelines_outputs_and_what_tools_leave_and_nothi
     removed = set(rule.replace("\\\n", " ").split()) - {"rm", "-rf"}
     stages = params.read_yaml(ROOT / "dvc.yaml")["stages"].values()
     outs = {out if isinstance(out, str) else next(iter(out)) for stage in stages for out in stage["outs"]}
-    caches = {".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "build", "*.egg-info"}
+    caches = {".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", "*.egg-info"}
+    caches |= {f"build/{name}" for name in ("demo", "kubeflow", "pipeline.yaml", "site", "coverage")}  # ours alone
+    caches |= {"build/lib", "build/temp.*", "build/bdist.*"}
     assert removed == outs | caches

@@ -27,7 +27,8 @@ def start(name: str = "hymunet.unnamed") -> None:
     run([executable, "-m", "hymunet.worker"], losses, f"{name:>{8}} of {late!r}")
 ''',
     "hymunet/losses.py": "ALPHA = 0.5\n",
-    "hymunet/near.py": "PAGE = 'page.html'\nFOLDER = 'templates'\nSCRIPT = 'loaded/by_path.py'\n",
+    "hymunet/near.py": "PAGE = 'page.html'\nFOLDER = 'templates'\nSCRIPT = 'loaded/by_path.py'\nLEFT = '__pycache__'\n",
+    "hymunet/__pycache__/near.cpython-311.pyc": "",
     "hymunet/page.html": "<p>\n",
     "hymunet/templates/a.html": "<b>\n",
     "hymunet/loaded/by_path.py": "X = 1\n",
