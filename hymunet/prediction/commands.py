@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
     model = open_models(places, arguments.evaluation, arguments.precision, len(entries))
     outcome = Run(model, arguments.output, wanted).over(entries)
     already = f", {outcome.skipped} were there already" if outcome.skipped else ""
-    print(f"{outcome.written} images segmented{already}: {arguments.output}/predictions.csv")
+    table = f": {arguments.output}/predictions.csv" if outcome.written or outcome.skipped else ""
+    print(f"{outcome.written} images segmented{already}{table}")
+    if outcome.unlike:
+        print(f"{outcome.unlike} are unlike the images that the model was trained on: column out_of_distribution")
     flips = ", averaged over flips" if model.flips else ""
     print(f"lesion where the probability exceeds {model.threshold:g}{flips} ({model.decides})", flush=True)
     outcome.require_all()
