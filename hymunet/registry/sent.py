@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ _RANGE = "pixels are whole numbers from 0 to 255"
 _HINT = "send the bytes of a PNG or JPEG file in base64, or pixels as lists [height][width][3]"
 
 
-def pixels(sent: Sequence[Any]) -> list[np.ndarray]:
+def pixels(sent: Iterable[Any]) -> list[np.ndarray]:
     """One image after another, each of any size -> uint8 RGB (H, W, 3).
 
     An image is an array uint8 (H, W, 3); nested lists of numbers from 0 to 255, whose fractions are cut off; a PNG or
