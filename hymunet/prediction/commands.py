@@ -16,7 +16,8 @@ def add(predict: argparse.ArgumentParser) -> None:
     predict.epilog = SOURCES
     predict.formatter_class = argparse.RawDescriptionHelpFormatter
     predict.add_argument("sources", nargs="+", metavar="SOURCE", help="images; see below")
-    predict.add_argument("--output", type=Path, required=True, help="folder for results and predictions.csv")
+    folder = "folder for results and predictions.csv (predictions)"
+    predict.add_argument("--output", type=Path, default=Path("predictions"), help=folder)
     where = "a trained model's folder, models:/NAME@ALIAS or /VERSION, FILE.onnx (needs no torch), or bundled "
     where += f"({bundled.TRAINED} where there is one, else bundled); again: an ensemble"
     predict.add_argument("--model", action="append", help=where)

@@ -98,6 +98,17 @@ def test_every_kind_of_result_is_of_the_mask_at_the_image_s_own_size(folders, sc
     assert len(files()) == 4 * len(names) + 2
 
 
+def test_an_image_alone_is_enough(scans, capsys):
+    """The package's own model, where none was trained, into a folder of a fixed name."""
+    assert cli.main(["predict", "scans/a.png"]) == 0
+    assert "1 images segmented: predictions/predictions.csv" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("predictions").iterdir()) == [
+        "a_mask.png",
+        "a_overlay.png",
+        "predictions.csv",
+    ]
+
+
 def test_what_is_done_is_left_and_what_changed_is_done_again(folders, scans, capsys):
     command = ("scans", "--model", folders[0], "--save", "mask")
     assert predict(*command) == 0
