@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hymunet.evaluation import familiar
 from hymunet.formats.kinds import NAMED, stem
 from hymunet.prediction import drift, results, table
 from hymunet.prediction.ensemble import Ensemble
@@ -32,7 +33,7 @@ from pipelines.reference import of_run
 
 IMAGES_A_PART = 256
 PARTS, TABLE, REPORT = "parts", table.NAME, "drift.json"
-COLUMNS = (*table.COLUMNS, *drift.SEEN)
+COLUMNS = (*table.COLUMNS, *familiar.SEEN)
 
 
 class Measured(Run):
@@ -43,7 +44,7 @@ class Measured(Run):
         self.seen: dict[str, dict[str, float]] = {}
 
     def _write(self, read: Any, computed: Any, seconds: float) -> dict[str, Any]:
-        self.seen[read.entry.name] = drift.seen(read.image)
+        self.seen[read.entry.name] = familiar.seen(read.image)
         return super()._write(read, computed, seconds)
 
 
@@ -149,7 +150,7 @@ def _table(rows: list[dict[str, str]]) -> bytes:
 
 
 def _measures(row: dict[str, str]) -> dict[str, float]:
-    seen = {name: float(row[name]) for name in drift.SEEN}
+    seen = {name: float(row[name]) for name in familiar.SEEN}
     return drift.measured(int(row["width"]), int(row["height"]), float(row["area_fraction"]), seen)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hymunet import evidence
 from hymunet.data.prepare.manifest import open_array, read_manifest
+from hymunet.evaluation import familiar
 from hymunet.prediction import drift
 from pipelines import dvc_compat as dvc
 from pipelines.records import Run
@@ -45,5 +46,5 @@ def of_folder(data: Path) -> dict[str, Any]:
     rows = []
     for number, row in enumerate(read_manifest(data / "prepared/manifest.parquet")):
         if row["id"] in training:
-            rows.append(drift.measured(row["width"], row["height"], row["mask_area"], drift.seen(images[number])))
+            rows.append(drift.measured(row["width"], row["height"], row["mask_area"], familiar.seen(images[number])))
     return drift.profile(rows)

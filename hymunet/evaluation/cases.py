@@ -10,6 +10,7 @@ import numpy as np
 
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeReader
+from hymunet.evaluation import familiar
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class PreparedCases:
         image, truth = np.array(self._prepared.images[row]), np.array(self._prepared.masks[row])
         native = self._native.read(self.ids[position]) if self._native else None
         return Case(self.ids[position], image, truth, native, dict(self._manifest[row]))
+
+    def familiar(self) -> dict[str, Any] | None:
+        """As `familiar.ends` gives it, of these cases."""
+        return familiar.ends((self._prepared.images[row], self._manifest[row]["mask_area"]) for row in self._rows)
 
 
 def hash_of_images(facts: Sequence[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ import torch
 from hymunet import atomic, closure, evidence, params
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.manifest import read_manifest
-from hymunet.evaluation import calibration, confidence, pictures, record, slices
+from hymunet.evaluation import calibration, confidence, familiar, pictures, record, slices
 from hymunet.evaluation.cases import Cases, PreparedCases, hash_of_images
 from hymunet.evaluation.report.page import page, picture_side
 from hymunet.evaluation.score import Results, probabilities, score
@@ -30,6 +30,7 @@ class Origin:
     """Where a test comes from. made_from: hashes for the record; description: of the images, in words and numbers.
 
     curves: of the training; columns: own ones by name, in the order of the cases; on_bad: stop or drop.
+    trained_on: what `familiar.ends` says of the training images.
     """
 
     made_from: dict[str, Any]
@@ -37,6 +38,7 @@ class Origin:
     curves: bytes | None = None
     columns: Path | None = None
     on_bad: str = "stop"
+    trained_on: dict[str, Any] | None = None
 
 
 def evaluate(
@@ -64,7 +66,12 @@ def evaluate(
         made_from = {**weights_and_code(segmenter), **data_and_split(segmenter, prepared, split_file)}
     segmenter = settled(segmenter, parts["validation"], section)
     curves = training / "curves.png"
-    origin = Origin(made_from, prepared.description(), curves.read_bytes() if curves.is_file() else None)
+    origin = Origin(
+        made_from,
+        prepared.description(),
+        curves.read_bytes() if curves.is_file() else None,
+        trained_on=parts["train"].familiar(),
+    )
     return examine(segmenter, parts[part], origin, output, section)
 
 
@@ -101,6 +108,7 @@ def examine(
         "image_size": segmenter.image_size,
         "source": cases.source,
         "left_out": found.problems,
+        familiar.KEY: origin.trained_on or segmenter.info.get(familiar.KEY),
         "test_images_sha256": hash_of_images(rows),
         "per_image_sha256": hashlib.sha256(table.encode("utf-8")).hexdigest(),
         **origin.made_from,

@@ -1,5 +1,6 @@
 """A trained model on images that are no test split of its own: files in folders, or a prepared set."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Options:
 class Found:
     cases: Cases
     made_from: dict[str, str] = field(default_factory=dict)
+    trained_on: dict[str, Any] | None = None
 
 
 def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options)
     Raises ValueError naming what is missing or unfit; with on_bad `stop`, also for any image that cannot be used.
     """
     found = _found(segmenter, place)
-    own = found.made_from.get("data_sha256") == segmenter.info.get("data_sha256", "")
+    own = _is_own(segmenter, found.made_from)
     note = f"{OWN if own else UNKNOWN} The model decides {options.by}."
     description = {"source": found.cases.source, "images": len(found.cases.ids), "note": note}
     origin = Origin(
@@ -67,6 +69,7 @@ def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options)
         description,
         columns=options.columns,
         on_bad=options.on_bad,
+        trained_on=found.trained_on,
     )
     section = params.Evaluate(
         threshold=segmenter.threshold,
@@ -79,6 +82,11 @@ def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options)
     return examine(segmenter, found.cases, origin, output, section)
 
 
+def _is_own(segmenter: Segmenter, made_from: Mapping[str, Any]) -> bool:
+    """Whether the model was trained on part of this set."""
+    return made_from.get("data_sha256") == segmenter.info.get("data_sha256", "")
+
+
 def _found(segmenter: Segmenter, place: Place) -> Found:
     if place.images and place.masks:
         return Found(FolderCases.of_two(place.images, place.masks, segmenter.image_size, place.masks_on))
@@ -89,7 +97,9 @@ def _found(segmenter: Segmenter, place: Place) -> Found:
     of_size(segmenter, prepared, "the model")
     made_from = data_and_split(segmenter, prepared, place.split)
     if place.split:
-        return Found(prepared_cases(prepared, place.split)["test"], made_from)
+        parts = prepared_cases(prepared, place.split)
+        trained_on = parts["train"].familiar() if _is_own(segmenter, made_from) else None
+        return Found(parts["test"], made_from, trained_on)
     manifest = read_manifest(prepared.folder / "manifest.parquet")
     if len(manifest) != len(prepared):
         raise ValueError(

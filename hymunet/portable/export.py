@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import tempfile
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hymunet import atomic, bundled
+from hymunet.evaluation import familiar
 from hymunet.images import normalise
 from hymunet.inference import FLIPS, Segmenter, tempered
 from hymunet.models.protocols import Scans, scans
@@ -162,6 +164,7 @@ def facts(segmenter: Segmenter) -> dict[str, str]:
         "temperature": f"{segmenter.temperature!r}, applied",
         "run_key": str(segmenter.info.get("run_key", "unknown")),
         WEIGHTS_KEY: segmenter.info["weights_sha256"],
+        familiar.KEY: json.dumps(segmenter.info.get(familiar.KEY)),
         "use": USE,
     }
 

@@ -16,7 +16,8 @@ def add(predict: argparse.ArgumentParser) -> None:
     predict.epilog = SOURCES
     predict.formatter_class = argparse.RawDescriptionHelpFormatter
     predict.add_argument("sources", nargs="+", metavar="SOURCE", help="images; see below")
-    predict.add_argument("--output", type=Path, required=True, help="folder for results and predictions.csv")
+    folder = "folder for results and predictions.csv (predictions)"
+    predict.add_argument("--output", type=Path, default=Path("predictions"), help=folder)
     where = "a trained model's folder, models:/NAME@ALIAS or /VERSION, FILE.onnx (needs no torch), or bundled "
     where += f"({bundled.TRAINED} where there is one, else bundled); again: an ensemble"
     predict.add_argument("--model", action="append", help=where)
@@ -43,7 +44,10 @@ def run(arguments: argparse.Namespace) -> None:
     model = open_models(places, arguments.evaluation, arguments.precision, len(entries))
     outcome = Run(model, arguments.output, wanted).over(entries)
     already = f", {outcome.skipped} were there already" if outcome.skipped else ""
-    print(f"{outcome.written} images segmented{already}: {arguments.output}/predictions.csv")
+    table = f": {arguments.output}/predictions.csv" if outcome.written or outcome.skipped else ""
+    print(f"{outcome.written} images segmented{already}{table}")
+    if outcome.unlike:
+        print(f"{outcome.unlike} are unlike the images that the model was trained on: column out_of_distribution")
     flips = ", averaged over flips" if model.flips else ""
     print(f"lesion where the probability exceeds {model.threshold:g}{flips} ({model.decides})", flush=True)
     outcome.require_all()

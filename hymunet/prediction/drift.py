@@ -8,26 +8,19 @@ at either end. An image is out of distribution where any measure of it is beyond
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
-MEASURES = ("megapixels", "aspect", "brightness", "contrast", "saturation", "area_fraction")
-SEEN = ("brightness", "contrast", "saturation")
-TAIL, BINS, FLOOR = 0.005, 10, 1e-4
-SIDE = 64  # light and colour are measured at this size, so that the camera's noise and the file's size have no say
+from hymunet.evaluation.familiar import SEEN, TAIL
 
-
-def seen(image: np.ndarray) -> dict[str, float]:
-    """image: uint8 RGB (H, W, 3) -> mean and standard deviation of its lightness, mean saturation; each from 0 to 1."""
-    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / 255
-    saturation = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)[..., 1] / 255
-    values = {"brightness": grey.mean(), "contrast": grey.std(), "saturation": saturation.mean()}
-    return {name: round(float(value), 5) for name, value in values.items()}
+MEASURES = ("megapixels", "aspect", *SEEN, "area_fraction")
+BINS, FLOOR = 10, 1e-4
 
 
 def measured(width: int, height: int, area_fraction: float, seen: Mapping[str, float]) -> dict[str, float]:
-    """Of one image at its native size; of a reference and of what is compared with it alike. seen: as above."""
+    """Of one image at its native size; of a reference and of what is compared with it alike.
+
+    seen: as `familiar.seen` gives it.
+    """
     return {"megapixels": width * height / 1e6, "aspect": width / height, **seen, "area_fraction": area_fraction}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hymunet.evaluation import familiar
 from hymunet.prediction.model import Found, Model
 
 
@@ -19,6 +20,7 @@ class Ensemble:
         self.threshold = float(np.mean([member.threshold for member in members]))
         self.facts: dict[str, Any] = {"members": [member.facts for member in members]}
         self.flips = any(member.flips for member in members)
+        self.trained_on = [member.trained_on for member in members]
         self.decides = "; ".join(dict.fromkeys(member.decides for member in members))
 
     def prepare(self, image: np.ndarray) -> list[Any]:
@@ -29,6 +31,12 @@ class Ensemble:
             member.compute(column) for member, column in zip(self.members, zip(*prepared, strict=True), strict=True)
         ]
         return [list(row) for row in zip(*columns, strict=True)]
+
+    def unlike(self, image: np.ndarray, area_fraction: float) -> str:
+        """As `familiar.unlike` says it, of any member's training images."""
+        told = dict.fromkeys(familiar.unlike(known, image, area_fraction) for known in self.trained_on)
+        beyond = [words for words in told if words not in (familiar.FAMILIAR, familiar.UNKNOWN)]
+        return "; ".join(beyond) or (familiar.UNKNOWN if familiar.UNKNOWN in told else familiar.FAMILIAR)
 
     def found(self, computed: Sequence[Any], shape: tuple[int, int]) -> Found:
         """One member's probabilities at a time are in memory, and all members' masks."""

@@ -21,13 +21,15 @@ from hymunet.evaluation.confidence import soft_dice
 class Model(Protocol):
     """threshold: a pixel is lesion where its probability exceeds it. facts: all that decides its masks, for JSON.
 
-    flips: whether they are averaged over mirror images. decides: by whose authority, in words.
+    flips: whether they are averaged over mirror images. decides: by whose authority, in words. trained_on: what
+    `familiar.ends` says of its training images, None where that is not known.
     """
 
     threshold: float
     flips: bool
     facts: dict[str, Any]
     decides: str
+    trained_on: dict[str, Any] | None
 
     def prepare(self, image: np.ndarray) -> Any:
         """uint8 RGB (H, W, 3) -> what `compute` takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from hymunet import images
+from hymunet.evaluation import familiar
 from hymunet.processors import threads_wanted
 
 WEIGHTS_KEY = "weights_sha256"
@@ -53,6 +55,7 @@ class OnnxModel:
         if WEIGHTS_KEY not in told or names != [_INPUT, *_OUTPUTS]:
             raise ValueError(f"{path}: was not written by hymunet export, or by an earlier one; export the model again")
         self.threshold, self.flips = float(told["threshold"]), told["flips"].startswith("true")
+        self.trained_on = json.loads(told.get(familiar.KEY, "null"))
         self.decides = decides or f"as {path} says"
         self.facts = {key: told.get(key, "") for key in (WEIGHTS_KEY, "threshold", "flips", "temperature", "format")}
         self.facts["runtime"] = "onnx"

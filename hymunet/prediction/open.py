@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hymunet import bundled
+from hymunet import bundled, evidence
+from hymunet.evaluation import familiar
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.onnx_file import ENDING, OnnxModel
 
@@ -57,7 +58,10 @@ def _open(place: str, evaluation: Path | None, precision: "Precision", images: i
         return _onnx(place, evaluation, precision)
     torch = importlib.util.find_spec("torch") is not None
     if place == bundled.NAME and evaluation is None and (not torch or _onnx_is_sooner(precision, images)):
-        return OnnxModel(bundled.folder() / bundled.GRAPH, bundled.AS_PACKED)
+        described = evidence.read(bundled.folder() / bundled.DESCRIPTION, "install the package again")
+        model = OnnxModel(bundled.folder() / bundled.GRAPH, bundled.AS_PACKED)
+        model.trained_on = described.get(familiar.KEY)
+        return model
     if not torch:
         raise ValueError(
             f"torch is not installed; --model {place} needs it: pip install 'hymunet[torch]'; or FILE.onnx"

@@ -8,6 +8,7 @@ has finished, with this model and the same bytes of the image, is left as it is.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hymunet import images
+from hymunet.evaluation import familiar
 from hymunet.prediction import results
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.model import identity
@@ -34,8 +36,11 @@ PIXELS = 60_000_000  # of the images in memory, about; one may be larger
 
 @dataclass
 class Outcome:
+    """unlike: how many of those written are beyond the training images."""
+
     written: int = 0
     skipped: int = 0
+    unlike: int = 0
     problems: list[str] = field(default_factory=list)
 
     def require_all(self) -> None:
@@ -103,8 +108,10 @@ class Run:
                 for one, part in zip(batch, computed, strict=True):
                     writing.append(pool.submit(self._write, one, part, share))
             while writing and (writing[0].done() or not batch or len(writing) >= room):
-                self.table.add(writing.popleft().result())
+                row = writing.popleft().result()
+                self.table.add(row)
                 self.outcome.written += 1
+                self.outcome.unlike += row["out_of_distribution"] not in (familiar.FAMILIAR, familiar.UNKNOWN)
                 bar.update()
 
     def _batch(self, reading: deque[Future[Read | str | None]], bar: Any) -> list[Read]:
@@ -135,7 +142,9 @@ class Run:
             if self._done(entry.name, digest):
                 return None
             image = images.rgb(content, entry.shown)
-        except (ValueError, OSError, MemoryError) as error:
+        except OSError as error:
+            return f"{entry.shown}: {os.strerror(error.errno) if error.errno else error}"
+        except (ValueError, MemoryError) as error:
             return str(error) or f"{entry.shown}: does not fit into memory"
         prepared = self.model.prepare(image)
         return Read(entry, image, prepared, digest, time.perf_counter() - start)
@@ -150,5 +159,6 @@ class Run:
         start = time.perf_counter()
         found = self.model.found(computed, read.image.shape[:2])
         row = results.write(read.entry.name, read.entry.shown, read.image, found, self.output, self.wanted)
+        row["out_of_distribution"] = self.model.unlike(read.image, float(row["area_fraction"]))
         seconds += read.seconds + time.perf_counter() - start
         return {**row, "seconds": f"{seconds:.4f}", "image_sha256": read.sha256, "model": self.identity}

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from hymunet import images
+from hymunet.evaluation import familiar
 from hymunet.inference import DECIDES, Segmenter
 
 
@@ -17,6 +18,7 @@ class TorchModel:
     def __init__(self, segmenter: Segmenter, decides: str) -> None:
         self.segmenter, self.decides = segmenter, decides
         self.threshold, self.flips = segmenter.threshold, segmenter.flips
+        self.trained_on = segmenter.info.get(familiar.KEY)
         self.facts = {
             "weights_sha256": segmenter.info["weights_sha256"],
             "precision": segmenter.precision,

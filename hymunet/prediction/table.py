@@ -21,6 +21,7 @@ COLUMNS = (
     "components",
     "confidence",
     "agreement",  # of an ensemble alone
+    "out_of_distribution",  # no, by which measures, or unknown
     "seconds",
     "image_sha256",
     "model",

@@ -2,10 +2,12 @@
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hymunet import bundled
+from hymunet.evaluation import familiar
 from hymunet.registry.client import registry
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def open_segmenter(where: str, evaluation: Path | None = None, device: str | Non
             model, own = fetch(where, Path(folder))
             return _as_tested(model, evaluation or own, device), f"as {where} was tested"
     folder_of_model = bundled.folder() if where == bundled.NAME else Path(where)
+    if folder_of_model.is_file():
+        raise ValueError(f"{where}: is a file; a trained model is a folder, with model.json in it")
     if evaluation is None and _is_of(folder_of_model, EVALUATION):
         evaluation = EVALUATION
     if evaluation is not None:
@@ -65,9 +69,13 @@ def resolve(client: "MlflowClient", found: re.Match[str]) -> "ModelVersion":
 
 
 def _as_tested(model: Path, evaluation: Path, device: str | None) -> "Segmenter":
-    from hymunet.inference import Segmenter
+    """With what the evaluation says of the training images in its info."""
+    from hymunet import evidence
+    from hymunet.inference import METRICS, Segmenter
 
-    return Segmenter.as_tested(model, evaluation, device)
+    segmenter = Segmenter.as_tested(model, evaluation, device)
+    known = evidence.read(evaluation / METRICS, "evaluate the model").get(familiar.KEY)
+    return replace(segmenter, info={**segmenter.info, familiar.KEY: known}) if known else segmenter
 
 
 def _is_of(model: Path, evaluation: Path) -> bool:

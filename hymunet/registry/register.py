@@ -240,7 +240,7 @@ def save(candidate: Candidate, path: Path) -> None:
     from hymunet.inference import DECIDES
 
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
+        inputs=Schema([TensorSpec(np.dtype(object), (-1,), "image")]),  # whatever `sent.pixels` takes
         outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
     )
     with tempfile.TemporaryDirectory() as temporary:

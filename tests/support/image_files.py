@@ -75,9 +75,9 @@ def bad() -> dict[str, tuple[bytes, int, str]]:
         "PNG magic, then noise": (png[:8] + bytes(range(256)), 422, "damaged"),
         "JPEG cut": (jpeg[: len(jpeg) // 2], 422, "truncated"),
         "JPEG cut in its head": (jpeg[:3], 422, "damaged"),
-        "PNG bomb": (_png_of(100_000, 100_000), 413, "pixels"),
-        "PNG a little too large": (_png_of(10_000, 5_001), 413, "10000×5001"),
-        "PNG of no width": (_png_of(0, 10), 415, "damaged"),
+        "PNG bomb": (png_of(100_000, 100_000), 413, "pixels"),
+        "PNG a little too large": (png_of(10_000, 5_001), 413, "10000×5001"),
+        "PNG of no width": (png_of(0, 10), 415, "damaged"),
         "JPEG bomb": (jpeg[:start] + struct.pack(">HH", 65_535, 65_535) + jpeg[start + 4 :], 413, "pixels"),
         "animated PNG": (encoded(image, "PNG", **frames), 422, "several images"),
         "animated WebP": (encoded(image, "WEBP", **frames), 422, "several images"),
@@ -85,7 +85,7 @@ def bad() -> dict[str, tuple[bytes, int, str]]:
     }
 
 
-def _png_of(width: int, height: int) -> bytes:
+def png_of(width: int, height: int) -> bytes:
     """A whole PNG that declares this size; of rows it holds next to nothing."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import pytest
 
 from hymunet import cli, images
 from hymunet.data.acquire.synthetic import draw
+from hymunet.evaluation import familiar
 from hymunet.evaluation.confidence import soft_dice
 from hymunet.inference import Segmenter
+from hymunet.portable import export
+from hymunet.prediction.packing import pack
 from hymunet.prediction.run import Run
+from hymunet.registry.load import open_segmenter
 from tests.support.versions import untrained
 from tests.unit.prediction.test_regions import unrolled
 
@@ -91,6 +96,17 @@ def test_every_kind_of_result_is_of_the_mask_at_the_image_s_own_size(folders, sc
         np.testing.assert_array_equal(rolled, mask)
         assert coco["images"][number - 1]["file_name"] == row["image"]
     assert len(files()) == 4 * len(names) + 2
+
+
+def test_an_image_alone_is_enough(scans, capsys):
+    """The package's own model, where none was trained, into a folder of a fixed name."""
+    assert cli.main(["predict", "scans/a.png"]) == 0
+    assert "1 images segmented: predictions/predictions.csv" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("predictions").iterdir()) == [
+        "a_mask.png",
+        "a_overlay.png",
+        "predictions.csv",
+    ]
 
 
 def test_what_is_done_is_left_and_what_changed_is_done_again(folders, scans, capsys):
@@ -175,6 +191,44 @@ def test_predict_decides_as_the_evaluation_did(folders, scans, capsys):
     assert "--evaluation is of one model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["evaluated", "packed", "exported", "an ensemble", "neither"])
+def test_an_image_unlike_those_of_the_training_is_named_by_what_it_is_beyond(folders, scans, capsys, form):
+    """In whatever form the model comes; where nothing is known of its training images, the table says that."""
+    photos = [draw(number, 64, 7)[:2] for number in range(30)]
+    known = familiar.ends((image, 0.0) for image, _ in photos)
+    known["ends"]["area_fraction"] = [0.0, 1.0]
+    info = json.loads((folders[0] / "model.json").read_text())
+    decides = {"threshold": info["threshold"], "flips": False, "temperature": 1.0}
+    tested = {**decides, "weights_sha256": info["weights_sha256"], familiar.KEY: known}
+    Path("metrics.json").write_text(json.dumps(tested))
+    cv2.imwrite("dark.png", photos[0][0][..., ::-1] // 9)
+    cv2.imwrite("like.png", photos[1][0][..., ::-1])
+    segmenter, _ = open_segmenter(str(folders[0]), Path())
+    if form == "packed":
+        pack(segmenter, Path("packed"), "", "", "")
+    elif form == "exported":
+        export.write(segmenter, Path("model.onnx"))
+    model = {
+        "packed": ["--model", "packed"],
+        "exported": ["--model", "model.onnx"],
+        "an ensemble": ["--model", "packed", "--model", folders[1]],
+        "evaluated": ["--model", folders[0], "--evaluation", "."],
+        "neither": ["--model", folders[0]],
+    }
+    if form == "an ensemble":
+        pack(segmenter, Path("packed"), "", "", "")
+    assert predict("dark.png", "like.png", *model[form]) == 0
+    dark, like = (rows()[name]["out_of_distribution"] for name in ("dark", "like"))
+    said = "1 are unlike the images that the model was trained on: column out_of_distribution"
+    if form == "neither":
+        assert (dark, like) == ("unknown", "unknown")
+    else:
+        low = known["ends"]["brightness"][0]
+        assert re.match(rf"brightness 0\.0\d+ below {low:.3g}; contrast", dark)
+        assert like == ("unknown" if form == "an ensemble" else "no")
+    assert (said in capsys.readouterr().out) == (form != "neither")
+
+
 REFUSED = {  # sources, what is in the way, what is said
     "no image": (["text.png"], {}, "1 of 1 images cannot be read: text.png is not an image"),
     "some bad": (["text.png", "scans/a.png", "cut.jpg"], {}, "2 of 3 images cannot be read: text.png is not an image"),
@@ -188,6 +242,8 @@ REFUSED = {  # sources, what is in the way, what is said
     "no such kind": (["scans", "--save", "mask,outline"], {}, "'outline' is none of mask, overlay, probability,"),
     "a model twice": (["scans", "--model", "MODEL"], {}, "is named twice"),
     "no model": (["scans", "--model", "none"], {}, "train a model first"),
+    "an image as the model": (["scans", "--model", "scans/a.png"], {}, "scans/a.png: is a file; a trained model is a"),
+    "absent in a list": (["list.csv"], {"list.csv": b"image\nscans/a.png\ngone.png\n"}, "gone.png: No such file"),
     "no address": (["scans", "--model", "models:/hymunet"], {}, "expected models:/NAME@ALIAS"),
 }
 
@@ -207,8 +263,9 @@ def test_predict_refuses_what_it_cannot_do_and_harms_nothing(folders, scans, cap
     assert said.startswith("hymunet predict: ")
     for name, content in in_the_way.items():
         assert Path(name).read_bytes() == content
-    if case == "some bad":
-        assert files() == ["a_mask.png", "predictions.csv"], "the good one is written all the same"
+    if case in ("some bad", "absent in a list"):
+        written = {name.rpartition("/")[2] for name in files()}
+        assert written == {"a_mask.png", "predictions.csv"}, "the good one is written all the same"
     elif not in_the_way:
         assert files() == []
 

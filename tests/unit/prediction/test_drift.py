@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hymunet.evaluation import familiar
 from hymunet.prediction import drift
 
 
@@ -26,7 +27,7 @@ def test_the_reference_does_not_differ_from_itself() -> None:
     same = rows(1000, 0)
     found = drift.compare(drift.profile(same), same)
     assert all(one["psi"] == 0 for one in found["measures"].values())
-    assert found["out_of_distribution"] <= 2 * drift.TAIL * len(drift.MEASURES)
+    assert found["out_of_distribution"] <= 2 * familiar.TAIL * len(drift.MEASURES)
 
 
 def test_the_index_is_as_published() -> None:
@@ -42,18 +43,6 @@ def test_one_value_for_all_is_no_division_by_nought() -> None:
     assert moved["out_of_distribution"] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        (np.zeros((8, 9, 3), np.uint8), (0, 0, 0)),
-        (np.full((90, 80, 3), 255, np.uint8), (1, 0, 0)),
-        (np.full((90, 80, 3), (255, 0, 0), np.uint8), (0.299, 0, 1)),
-    ],
-)
-def test_light_and_colour(image: np.ndarray, expected: tuple[float, ...]) -> None:
-    assert tuple(drift.seen(image).values()) == pytest.approx(expected, abs=0.01)
-
-
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(ValueError, match="3 images are too few"):
         drift.profile(rows(3, 0))
@@ -64,7 +53,7 @@ def test_too_few_images_are_refused() -> None:
 def test_images_of_one_size_are_not_beyond_each_other() -> None:
     """A size that no short decimal is: rounded on one side alone, every image would be out of distribution."""
     image = np.full((64, 64, 3), 90, np.uint8)
-    reference = [drift.measured(64, 64, 0.25, drift.seen(image))] * 30
-    found = drift.compare(drift.profile(reference), [drift.measured(64, 64, 0.25, drift.seen(image))])
+    reference = [drift.measured(64, 64, 0.25, familiar.seen(image))] * 30
+    found = drift.compare(drift.profile(reference), [drift.measured(64, 64, 0.25, familiar.seen(image))])
     assert reference[0]["megapixels"] == 64 * 64 / 1e6
     assert found["out_of_distribution"] == 0

@@ -11,6 +11,7 @@ import pytest
 
 from hymunet import bundled, cli
 from hymunet.data.acquire.synthetic import draw
+from hymunet.evaluation import familiar
 from hymunet.inference import Segmenter
 from hymunet.portable.agreement import compare
 from hymunet.prediction import open as opening
@@ -102,6 +103,7 @@ def test_the_packages_own_model_is_whole():
     assert b".py" not in file.read_bytes(), "no line of anybody's machine"
     graph = OnnxModel(file)
     assert graph.facts["weights_sha256"] == info["weights_sha256"]
+    assert info[familiar.KEY]["images"] > 2000, "what it was trained on is known"
     assert len(content) < 11e6
     segmenter = open_segmenter("bundled", device="cpu")[0]
     segmenter.model.cpu()
