@@ -1,6 +1,7 @@
 """Fixtures that any test may name."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -31,3 +32,11 @@ def _environment_as_before() -> Iterator[None]:
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_from_where_they_were() -> Iterator[None]:
+    """A model that MLflow loads puts its copy of the package first on the path, where later processes find it."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
