@@ -145,7 +145,8 @@ def _operator(name: str, function: Callable) -> None:
 def _forward(
     x: Tensor, proj: Tensor, A: Tensor, dt_weight: Tensor, dt_bias: Tensor, D: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    return _module(backend).forward(x, proj, A, dt_weight, dt_bias, D, keep=keep)
+    y, states = _module(backend).forward(x, proj, A, dt_weight, dt_bias, D, keep=keep)
+    return y.contiguous(), states  # the strides that the stand-in below names, by which compiled code reads it
 
 
 _operator("hymunet::ss2d", _forward)
@@ -168,7 +169,8 @@ def _backward(
     D: Tensor,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _module(backend).backward(grad_y, states, x, proj, A, dt_weight, dt_bias, D)
+    gradients = _module(backend).backward(grad_y, states, x, proj, A, dt_weight, dt_bias, D)
+    return tuple(gradient.contiguous() for gradient in gradients)  # type: ignore[return-value]
 
 
 _operator("hymunet::ss2d_backward", _backward)

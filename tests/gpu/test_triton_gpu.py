@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hymunet.ops import mamba_ssm, ss2d
 from tests.unit.ops.cases import NAMES, Case, assert_agrees, expected
+from tests.unit.ops.layouts import assert_as_promised
 
 pytestmark = [
     pytest.mark.gpu,
@@ -59,6 +60,13 @@ def test_strided_inputs() -> None:
     inputs = [tensor.cuda() for tensor in Case(2, 6, 5, 40, 4, 2).inputs()]
     strided = inputs[0].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
     assert torch.equal(ss2d(strided, *inputs[1:], backend="triton"), ss2d(*inputs, backend="triton"))
+
+
+@pytest.mark.parametrize("backend", ["triton", "mamba_ssm"])
+def test_what_it_returns_is_laid_out_as_the_compiler_is_told(backend: str) -> None:
+    if backend == "mamba_ssm" and (reason := mamba_ssm.unavailable("cuda")):
+        pytest.skip(reason)
+    assert_as_promised(backend, "cuda")
 
 
 @pytest.mark.skipif(mamba_ssm.unavailable("cuda") is not None, reason=str(mamba_ssm.unavailable("cuda")))

@@ -1,4 +1,5 @@
-"""The package mamba-ssm in the states that people have it in without a GPU: each is recognised and explained."""
+"""The package mamba-ssm in the states that people have it in without a GPU: each is recognised and explained. What this
+project lays around its scan, with a stand-in for the scan itself (with the package's own: tests/gpu)."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from hymunet.ops import mamba_ssm, ss2d
-from tests.unit.ops.cases import Case
+from tests.unit.ops import mamba_kernel
+from tests.unit.ops.cases import NAMES, Case, assert_agrees, expected
+from tests.unit.ops.layouts import assert_as_promised
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +72,28 @@ def test_on_a_cpu_it_is_refused_with_the_way_on() -> None:
         ValueError, match="mamba-ssm's scan is a CUDA kernel, the tensors are on cpu; use backend='auto'"
     ):
         ss2d(*Case(1, 2, 2, 1, 1, 1).inputs(), backend="mamba_ssm")
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "selective_scan_cuda", mamba_kernel)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 6, 4, 3), (1, 1, 1, 1, 1, 1), (1, 4, 4, 3, 16, 2)])
+def test_around_its_scan_the_reference(stand_in: None, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """delta is handed over in x's type, so that in bfloat16 an error of that size goes into every state."""
+    case = Case(*shape, dtype=dtype)
+    inputs = [tensor.requires_grad_() for tensor in case.inputs()]
+    y = torch.ops.hymunet.ss2d(*inputs, "mamba_ssm", True)[0]
+    gradients = torch.autograd.grad(y, inputs, case.grad_y())
+    wanted, wanted_gradients = expected(case)
+    for name, actual, value in zip(("y", *NAMES), (y.detach(), *gradients), (wanted, *wanted_gradients), strict=True):
+        if dtype == torch.float32:
+            assert_agrees(name, actual, value)
+        else:
+            assert (actual.double() - value).norm() <= 0.02 * value.norm(), name
+
+
+def test_what_it_returns_is_laid_out_as_the_compiler_is_told(stand_in: None) -> None:
+    assert_as_promised("mamba_ssm", "cpu")

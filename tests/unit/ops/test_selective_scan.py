@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hymunet.ops import cpu, reference, selective_scan, ss2d
 from tests.unit.ops.cases import NAMES, Case, assert_agrees, expected
+from tests.unit.ops.layouts import assert_as_promised
 
 needs_kernel = pytest.mark.skipif(bool(cpu.unavailable("cpu")), reason=f"no CPU kernel: {cpu.unavailable('cpu')}")
 ROOT = Path(__file__).parents[3]
@@ -62,6 +63,11 @@ def test_opcheck() -> None:
     torch.library.opcheck(torch.ops.hymunet.ss2d, (*detached, "cpu", False))
     states = torch.ops.hymunet.ss2d(*detached, "cpu", True)[1]
     torch.library.opcheck(torch.ops.hymunet.ss2d_backward, (case.grad_y(), states, *detached, "cpu"))
+
+
+@needs_kernel
+def test_what_it_returns_is_laid_out_as_the_compiler_is_told() -> None:
+    assert_as_promised("cpu", "cpu")
 
 
 class Scan(nn.Module):
