@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hymunet.training.device import require_compilers
+from hymunet.training.progress import told
 from hymunet.training.state import Tensors
 from hymunet.training.step import Step
 
@@ -98,10 +99,10 @@ class Engine:
             return self.step
         start = time.monotonic()
         if compile:
-            self.say("compiling the step: a minute the first time, seconds once its compiled code is kept")
+            self.say("compiling the step: one to three minutes the first time, seconds once its compiled code is kept")
         self.step.create_state()
         run: Run | None = None
-        with preserved(self.step.state()):
+        with preserved(self.step.state()), told(self.say, "compiling the step"):
             if compile:
                 self._compile(inputs)
             if on_gpu and self.step.ranks.count == 1:
@@ -118,7 +119,8 @@ class Engine:
             return
         for compiled in (True, False) if self.step.compiled else (False,):
             try:
-                return capture(model, self.step.autocast, compiled=compiled)
+                with told(self.say, "compiling the validation"):
+                    return capture(model, self.step.autocast, compiled=compiled)
             except Exception as error:
                 if self.stopping():
                     raise

@@ -1,6 +1,9 @@
 """How far a run is: the part that belongs to its state, and the part that is only looked at."""
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -23,6 +26,24 @@ class Progress:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         return cls(**content)
+
+
+@contextmanager
+def told(say: Callable[[str], None], what: str, every: float = 30.0) -> Iterator[None]:
+    """Says every `every` seconds that `what` still goes on, so that a silent wait does not look like a hang."""
+    over, start = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(every):
+            say(f"{what}, {time.monotonic() - start:.0f} s so far")
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Readout:
