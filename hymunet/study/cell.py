@@ -94,12 +94,11 @@ def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any], checkpo
         "settings": {key: value for key, value in wanted["settings"].items() if key not in SCORING},
         "made_from": {key: value for key, value in wanted["made_from"].items() if key != "scoring_code"},
     }
-    marker, stretches = work / TRAINED, work / STRETCHES
-    before = evidence.read(marker, f"remove {marker}") if marker.is_file() else {}
-    if before.get("parts") == parts and (work / "model/model.json").is_file():
+    marker, journal = work / TRAINED, work / STRETCHES
+    before, known = (evidence.read(file, f"remove {file}") if file.is_file() else {} for file in (marker, journal))
+    stretches = known.get("stretches", []) if known.get("parts") == parts else []
+    if before.get("parts") == parts and stretches and (work / "model/model.json").is_file():
         return 0
-    known = evidence.read(stretches, f"remove {stretches}") if stretches.is_file() else {}
-    seconds = known["seconds"] if known.get("parts") == parts else []
     paths = trainer.Paths(
         prepared=data.prepared,
         split=data.split,
@@ -110,29 +109,43 @@ def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any], checkpo
     )
     start = time.monotonic()
     code = trainer.train(content.model, content.train, paths)
-    seconds = [*seconds, round(time.monotonic() - start, 1)]
-    atomic.write(stretches, json.dumps({"parts": parts, "seconds": seconds}) + "\n")
+    stretches = [*stretches, _stretch(content, time.monotonic() - start)]
+    atomic.write(journal, json.dumps({"parts": parts, "stretches": stretches}) + "\n")
     if code == 0:
         atomic.write(marker, json.dumps({"parts": parts}) + "\n")
     return code
 
 
-def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What cell.json says, but for the files' hashes."""
+def _stretch(content: Any, seconds: float) -> dict[str, Any]:
+    """What the process knows that trained; another one may score the weights, on another machine."""
     import torch
 
+    from hymunet.precision import autocast_dtype
+    from hymunet.training import device
+
+    used = device.choose(0)
+    return {
+        "seconds": round(seconds, 1),
+        "machine": device.describe(used),
+        "torch": torch.__version__,
+        "precision": "float32" if autocast_dtype(content.train.precision, used) is None else "bf16",
+        "cells_on_the_device": int(os.environ.get(AT_ONCE, "1")),
+        "peak_memory_bytes": device.peak_memory_bytes(used),
+    }
+
+
+def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What cell.json says, but for the files' hashes."""
     from hymunet import evidence
     from hymunet.data.feed.dataset import Prepared
     from hymunet.inference import Segmenter
-    from hymunet.precision import autocast_dtype
     from hymunet.study import size
     from hymunet.training import device, identity
 
     info = evidence.read(work / "model/model.json", "train the cell again")
-    seconds = evidence.read(work / STRETCHES, "train the cell again")["seconds"]
-    used = device.choose(0)
-    dtype = autocast_dtype(content.train.precision, used)
-    model = Segmenter.load(work / "model", device=used).model
+    stretches = evidence.read(work / STRETCHES, "train the cell again")["stretches"]
+    seconds = sum(one["seconds"] for one in stretches)
+    model = Segmenter.load(work / "model", device=device.choose(0)).model
     images = content.train.epochs * len(Prepared(data.prepared).split(data.split)["train"])
     return {
         "cell": cell.described,
@@ -142,16 +155,13 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
         "epoch": info["epoch"],
         "validation_dice": info["validation_dice"],
         "commit": identity.git_commit() or "unknown",
-        "machine": device.describe(used),
-        "torch": torch.__version__,
-        "precision": "float32" if dtype is None else "bf16",
-        "training_seconds": round(sum(seconds), 1),
-        "training_stretches": len(seconds),
-        "cells_on_the_device": int(os.environ.get(AT_ONCE, "1")),
-        "peak_memory_bytes": device.peak_memory_bytes(used),
+        **{name: ", ".join(sorted({one[name] for one in stretches})) for name in ("machine", "torch", "precision")},
+        "training_seconds": round(seconds, 1),
+        "training_stretches": len(stretches),
+        **{name: max(one[name] for one in stretches) for name in ("cells_on_the_device", "peak_memory_bytes")},
         **size.counts(content.model, content.prepare.image_size),
         "images_per_second": {
-            "trained": round(images / max(sum(seconds), 0.1), 1),
+            "trained": round(images / max(seconds, 0.1), 1),
             "inferred": size.inference_rates(model, content.prepare.image_size),
         },
     }

@@ -25,7 +25,9 @@ def assert_as_promised(backend: str, device: str) -> None:
 
 
 def _check(operator: Callable, arguments: tuple) -> None:
-    torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+    torch.library.opcheck(
+        operator, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
+    )
 
 
 def _scattered(tensor: Tensor) -> Tensor:
