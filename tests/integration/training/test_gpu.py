@@ -210,10 +210,11 @@ def test_compiled_it_trains_the_same_within_rounding(inputs, tmp_path):
 
 
 @pytest.mark.skipif(mamba_ssm.unavailable("cuda") is not None, reason=str(mamba_ssm.unavailable("cuda")))
-def test_with_the_scan_of_mamba_ssm_it_trains_as_with_our_own(inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("compiled", ["off", "required"])
+def test_with_the_scan_of_mamba_ssm_it_trains_as_with_our_own(inputs, tmp_path, monkeypatch, compiled):
     for scan in ("triton", "mamba_ssm"):
         monkeypatch.setitem(selective_scan.AUTO_ORDER, "cuda", (scan,))
-        assert train(inputs, tmp_path / scan, compile="off", precision="bf16", epochs=3) == 0
+        assert train(inputs, tmp_path / scan, compile=compiled, precision="bf16", epochs=3) == 0
     for ours, theirs in zip(history(tmp_path / "triton"), history(tmp_path / "mamba_ssm"), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-2)
 
