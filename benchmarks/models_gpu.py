@@ -48,8 +48,8 @@ def main() -> int:
     cells = {cell.model: study.checked(cell) for cell in study.cells}
     if unknown := set(arguments.models or []) - cells.keys():
         parser.error(f"{', '.join(sorted(unknown))}: not in {STUDY}; there are: {', '.join(cells)}")
-    device.make_deterministic()
     device.keep_compiled_code()
+    device.make_deterministic()
     result: dict[str, Any] = {"cases": {}}
     if arguments.json and arguments.json.exists():
         result = json.loads(arguments.json.read_text())

@@ -238,8 +238,8 @@ def main() -> int:
     arguments = parser.parse_args()
     from hymunet.training import device
 
-    device.make_deterministic()
     device.keep_compiled_code()
+    device.make_deterministic()
     result: dict[str, Any] = {"cases": {}}
     if arguments.json and arguments.json.exists():
         result = json.loads(arguments.json.read_text())

@@ -115,6 +115,12 @@ class Settings(Strict):
         }.items():
             if twice := next((value for value in values if values.count(value) > 1), None):
                 raise ValueError(f"{what}: {twice!r} is there twice; each may be there once")
+        place, key = self.environment.get("HYMUNET_COMPILE_CACHE", ""), "HYMUNET_COMPILE_CACHE_KEY"
+        if place.startswith("s3://") and not any(key in secret.keys for secret in self.secrets):
+            raise ValueError(
+                f"environment.HYMUNET_COMPILE_CACHE = {place!r}: what lies there runs as code and is signed; name a "
+                f"secret with the key {key} under `secrets`"
+            )
         if both := sorted({key for secret in self.secrets for key in secret.keys} & set(self.environment)):
             raise ValueError(f"{both[0]} is in environment and in a secret; leave it in one of them")
         return self

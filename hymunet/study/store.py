@@ -28,7 +28,7 @@ class Store:
     cannot be for now."""
 
     def __init__(self, location: str) -> None:
-        self.storage = open_storage(location, "cells")
+        self.storage = open_storage(location, "cells", "results")
 
     def take(self, wanted: Mapping[str, Any], cell: Cell, folder: Path) -> results.Result | None:
         """The tested result that was made from just this, into `folder` as the cell's own; None where there is none."""

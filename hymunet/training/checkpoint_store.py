@@ -17,15 +17,15 @@ class Storage(Protocol):
     def names(self) -> list[str]: ...
 
 
-def open_storage(location: str, key: str) -> Storage:
-    """`location`/`key` as storage; location is a folder or `s3://bucket/prefix`.
+def open_storage(location: str, key: str, what: str = "checkpoints") -> Storage:
+    """`location`/`key` as storage of `what`, for messages; location is a folder or `s3://bucket/prefix`.
 
     Raises ValueError naming the location when it must not be written, OSError when it cannot be for now.
     """
     if location.startswith("s3://"):
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
-        return S3(bucket, "/".join(part for part in (prefix.strip("/"), key) if part))
-    return Folder(Path(location) / key)
+        return S3(bucket, "/".join(part for part in (prefix.strip("/"), key) if part), what)
+    return Folder(Path(location) / key, what)
 
 
 def keys(location: str) -> list[str]:
@@ -38,7 +38,7 @@ def keys(location: str) -> list[str]:
 
 
 class Folder:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "checkpoints") -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ class Folder:
             self.delete(".probe")
         except OSError as error:
             kind = ValueError if error.errno in FORBIDDEN else OSError
-            raise kind(f"{path}: checkpoints cannot be written here ({error.strerror})") from None
+            raise kind(f"{path}: {what} cannot be written here ({error.strerror})") from None
 
     def write(self, name: str, content: bytes) -> None:
         partial = self.path / f"{name}.tmp"
@@ -84,7 +84,7 @@ class Folder:
 class S3:
     """S3 shows an object whole or not at all, and a list right after a write is up to date."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, bucket: str, prefix: str, what: str = "checkpoints") -> None:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
@@ -99,7 +99,7 @@ class S3:
             status = _answer(error.__cause__, "ResponseMetadata").get("HTTPStatusCode", 0)
             refused = 400 <= status < 500 and status not in (408, 429)  # else the store is away for a while
             kind = ValueError if refused else ConnectionError
-            raise kind(f"s3://{bucket}/{prefix}: checkpoints cannot be written here ({error})") from None
+            raise kind(f"s3://{bucket}/{prefix}: {what} cannot be written here ({error})") from None
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name

@@ -27,6 +27,13 @@ def require_compilers(device: torch.device) -> None:
         raise ValueError(f"train.compile: {problem}; or set it to off")
 
 
+def prepare() -> None:
+    """What a training wants of its process, before anything is computed."""
+    keep_compiled_code()  # first: with deterministic algorithms torch imports inductor, which then has its folder
+    make_deterministic()
+    keep_freed_memory()
+
+
 def make_deterministic() -> None:
     """One order of every sum, on CPU and GPU; an operation that has none raises instead of varying.
 
@@ -47,12 +54,13 @@ def make_compiler_deterministic() -> None:
 
 
 def keep_compiled_code() -> None:
-    """Names the folder in which Triton's and inductor's compiled code outlives the process: HYMUNET_COMPILE_CACHE, else
-    the user's cache folder. Their own variables win. Call before either is imported.
+    """Names the folder in which Triton's and inductor's compiled code outlives the process: HYMUNET_COMPILE_CACHE; the
+    user's cache folder without it, or where it is a store (compiled_code.py). Their own variables win. Call before
+    either is imported.
 
     Raises ValueError where HYMUNET_COMPILE_CACHE names a folder that cannot be made.
     """
-    named = os.environ.get("HYMUNET_COMPILE_CACHE")
+    named = _named_folder()
     inductor, triton = compiled_code()
     try:
         inductor.parent.mkdir(parents=True, exist_ok=True)
@@ -66,9 +74,13 @@ def keep_compiled_code() -> None:
 
 def compiled_code() -> list[Path]:
     """The folders of inductor's and Triton's compiled code."""
-    named = os.environ.get("HYMUNET_COMPILE_CACHE")
-    folder = Path(named or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hymunet")).expanduser()
+    folder = Path(_named_folder() or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hymunet")).expanduser()
     return [folder / "inductor", folder / "triton"]
+
+
+def _named_folder() -> str | None:
+    named = os.environ.get("HYMUNET_COMPILE_CACHE")
+    return None if named and named.startswith("s3://") else named
 
 
 def keep_freed_memory() -> None:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared, TrainingData
+from hymunet.training import compiled_code, distributed, reports, shared_memory
 from hymunet.training import device as devices
-from hymunet.training import distributed, reports, shared_memory
 from hymunet.training.checkpoint import Checkpoints
 from hymunet.training.checkpoint_store import open_storage
 from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run_key
@@ -45,9 +45,7 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
     0: `paths.model` and `paths.reports` are written. 75 after SIGTERM, 130 after SIGINT: a checkpoint is written, the
     same call goes on from there and ends with the same bytes. Raises ValueError for what a user can get wrong.
     """
-    devices.make_deterministic()
-    devices.keep_freed_memory()
-    devices.keep_compiled_code()
+    devices.prepare()
     with distributed.ranks() as ranks, Interrupts() as interrupts:
         learner = Learner(model_params, train_params, TrainingData(paths.prepared, paths.split), ranks)
         identity = identity_of(learner, paths)
@@ -56,11 +54,18 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
         if saved:
             learner.restore(saved)
             if ranks.first:
-                print(f"train: goes on at step {saved.step} of {learner.schedule.steps}", flush=True)
+                say(f"goes on at step {saved.step} of {learner.schedule.steps}")
+        unfinished = learner.progress.step < learner.schedule.steps
+        code = compiled_code.shared(learner, identity, say) if unfinished and ranks.local == 0 else None
+        if code:
+            code.bring()
+        ranks.agree(True)  # all of a machine compile from what the first of them has brought
         description = describe(learner, identity)
         with tracker_of(paths, run_key(identity), description, checkpoints) as tracker:
             try:
-                finished = Session(learner, checkpoints, tracker, interrupts, paths).run()
+                finished = Session(
+                    learner, checkpoints, tracker, interrupts, paths, code if ranks.first else None
+                ).run()
             except RuntimeError as error:
                 if died := shared_memory.explained(error):
                     raise died from None
@@ -69,6 +74,10 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
                 publish(learner, identity, tracker, paths)
             tracker.finish("FINISHED" if finished else "KILLED")
         return 0 if finished else interrupts.exit_code
+
+
+def say(line: str) -> None:
+    print(f"train: {line}", flush=True)
 
 
 def tracker_of(paths: Paths, key: str, description: dict[str, Any], checkpoints: Checkpoints | None) -> Tracker:
@@ -114,9 +123,10 @@ class Session:
         tracker: Tracker,
         interrupts: Interrupts,
         paths: Paths,
+        code: compiled_code.CompiledCode | None = None,
     ) -> None:
         self.learner, self.checkpoints, self.tracker, self.interrupts = learner, checkpoints, tracker, interrupts
-        self.paths = paths
+        self.paths, self.code = paths, code
         learner.engine.stopping = lambda: interrupts.received is not None
         if isinstance(learner.loader, WorkerLoader):
             learner.loader.stopping = learner.engine.stopping
@@ -142,6 +152,9 @@ class Session:
                 self._look(readout, bar)
                 if learner.progress.step % learner.schedule.steps_per_epoch == 0:
                     self._report(learner.finish_epoch(), bar)
+                    if self.code:
+                        self.code.keep()
+                        self.code = None  # step and validation are compiled, and nothing else is
                 stop, due = learner.ranks.agree(self.interrupts.received is not None, self._due())
                 if stop or due or learner.progress.step == steps:
                     self._save()

@@ -95,6 +95,10 @@ def test_a_claim_of_a_cluster_is_none_of_run_local(pods: dict[str, Any], tmp_pat
             "keys of secrets: 'K' is there twice",
         ),
         ({"environment": {"A": "1"}, "secrets": [{"name": "a", "keys": ["A"]}]}, "A is in environment and in a secret"),
+        (
+            {"environment": {"HYMUNET_COMPILE_CACHE": "s3://b/code"}, "secrets": [{"name": "a", "keys": ["K"]}]},
+            "HYMUNET_COMPILE_CACHE = 's3://b/code': .* signed; name a secret with the key HYMUNET_COMPILE_CACHE_KEY",
+        ),
         ({"pool": {"node_selector": {"a b": "c"}}}, "key 'a b': expected name or domain/name"),
         ({"most": {"cpu": "four"}}, "most.cpu: .*'four': expected processors, as 4 or 500m"),
         ({"most": {"cpu": 0}}, "most.cpu: .*'0': expected processors"),
