@@ -7,6 +7,8 @@ itself, had five scores on the model's grid.
 import csv
 import io
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,14 +81,26 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     table = folder / TABLE
     evidence.require(folder / METRICS, record, "per_image_sha256", table, evidence.sha256(table), "evaluate again")
     with table.open(newline="", encoding="utf-8") as file:
-        return record, [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+        lines = list(csv.DictReader(file))
+    ids = Counter(line["id"] for line in lines)
+    if repeated := [id for id, times in ids.items() if times > 1]:
+        raise ValueError(f"{table}: {', '.join(repeated[:3])}: more than one row of an image; evaluate again")
+    return record, [{name: _value(table, line["id"], name, text) for name, text in line.items()} for line in lines]
 
 
 def to_json(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
-def _value(name: str, text: str) -> Any:
+def _value(table: Path, id: str, name: str, text: str) -> Any:
     if name in ("id", "group"):
         return text
-    return float(text) if text else None
+    if not text and name not in metrics.SCORES:
+        return None
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{table}: {id}: {name} = {text!r}, expected a number; evaluate again")
+    return number

@@ -245,7 +245,7 @@ def _crossed(parts: Sequence[np.ndarray], groups: Groups) -> Interval:
     variance = max(variance, seeds_alone, over_images)  # the estimate may fall below what it is made of; it cannot be
     terms = [*over_seeds, (over_images, count - 1), *both]
     spread = sum(term**2 / freedom for term, freedom in terms)
-    return _t_interval(mean, variance, variance**2 / spread if spread else count - 1, True)
+    return _t_interval(mean, variance, variance**2 / spread if variance and spread else count - 1, True)
 
 
 def _t_interval(mean: float, variance: float, freedom: float, seeds: bool) -> Interval:

@@ -3,14 +3,25 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from hymunet import params
 from hymunet.section import Count, Section, Seed
 
 FILE = "study.yaml"
+OWN_TABLE = "differences"  # made of every set
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if repeated := sorted({value for value in values if values.count(value) > 1}):
+        raise ValueError(f"{values} names {', '.join(map(str, repeated))} twice; once is enough")
+    return values
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a folder
-Seeds = Annotated[list[Seed], Field(min_length=1)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_once)]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_once)]
+ScoreName = Literal["iou", "dice", "hd95", "hd95_fraction", "precision", "sensitivity", "specificity"]  # of tables
 Changes = dict[str, dict[str, Any]]  # sections of params.yaml with the keys that differ
 
 
@@ -24,7 +35,7 @@ class Model(Section):
     model: dict[str, Any]
     train: dict[str, Any] = Field(default_factory=dict)
     seeds: Seeds | None = None
-    published: dict[str, float] = Field(default_factory=dict)
+    published: dict[ScoreName, float] = Field(default_factory=dict)
 
 
 class ImageSet(Section):
@@ -35,7 +46,7 @@ class ImageSet(Section):
 
     title: str
     params: Changes = Field(default_factory=dict)
-    models: list[Name] | None = None
+    models: Names | None = None
     seeds: Seeds | None = None
     folds: Annotated[int, Field(ge=3, le=100)] | None = None
 
@@ -44,7 +55,7 @@ class Table(Section):
     """models: the rows, in this order. notes: what a reader must know, a sentence each."""
 
     title: str
-    models: Annotated[list[Name], Field(min_length=1)]
+    models: Names
     notes: list[str] = Field(default_factory=list)
 
 
@@ -65,6 +76,20 @@ class Study(Section):
     resamples: Count = 2000
 
     @model_validator(mode="after")
+    def _nothing_is_said_in_vain(self) -> Self:
+        """A cell has its model's section and its own seed, whatever the parameters say."""
+        sections = {"params": self.params} | {f"sets.{name}.params": one.params for name, one in self.sets.items()}
+        for place, section in sections.items():
+            if "model" in section:
+                raise ValueError(f"{place} has a section model; models name it")
+        trains = {f"{place}.train": section.get("train", {}) for place, section in sections.items()}
+        trains |= {f"models.{name}.train": model.train for name, model in self.models.items()}
+        for place, train in trains.items():
+            if "seed" in train:
+                raise ValueError(f"{place}.seed = {train['seed']!r}: seeds name it")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_of_models(self) -> Self:
         named = {"reference": [self.reference]}
         named |= {f"sets.{name}.models": images.models or [] for name, images in self.sets.items()}
@@ -72,6 +97,8 @@ class Study(Section):
         for place, names in named.items():
             if unknown := [name for name in names if name not in self.models]:
                 raise ValueError(f"{place} names {', '.join(unknown)}; the study's models: {', '.join(self.models)}")
+        if OWN_TABLE in self.tables:
+            raise ValueError(f"tables.{OWN_TABLE}: every set has a table of this name already; choose another")
         return self
 
 
@@ -87,22 +114,32 @@ def read(path: Path) -> tuple[Study, dict[str, Any]]:
     try:
         study = Study.model_validate(content)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        problems = [explain(problem) for problem in error.errors()]
         raise ValueError(f"{file}: {'; '.join(problems)}") from None
     base = file.parent / study.base
     if not base.is_file():
         raise ValueError(f"{file}: base = {study.base!r}: no such file beside it; name a profile, or a params.yaml")
-    return study, params.read_yaml(base)
+    content = params.read_yaml(base)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{file}: base = {study.base!r}: expected the sections of a params.yaml, found {content!r:.40}"
+        )
+    return study, content
 
 
 def file_of(path: Path) -> Path:
     return path / FILE if path.is_dir() else path
 
 
-def _explain(problem: Any) -> str:
+def explain(problem: Any) -> str:
+    """An error of pydantic's in words: key, value, what is allowed."""
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
+        said = str(problem["ctx"]["error"])
+        return f"{key} = {said}" if key else said
+    if not key:
+        return f"expected keys with values, found {problem['input']!r:.40}"
     if problem["type"] in ("missing", "extra_forbidden"):
         return f"{key}: {'is missing' if problem['type'] == 'missing' else 'unknown key'}"
-    return f"{key} = {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    said = problem["msg"].partition(" or instance of ")[0]
+    return f"{key} = {problem['input']!r}: {said[0].lower()}{said[1:]}"

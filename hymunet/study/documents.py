@@ -14,6 +14,7 @@ from hymunet.study.formats import comma_separated, latex, markdown
 from hymunet.study.plan import Plan
 from hymunet.study.scores import load
 
+BEGIN = re.compile(r"<!-- study \S+ \S+ -->")
 BLOCK = re.compile(r"(<!-- study (?P<study>\S+) (?P<name>\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
 
 
@@ -66,7 +67,13 @@ def stale(plan: Plan, documents: Sequence[Path]) -> dict[Path, str | None]:
 
 
 def with_blocks(document: Path, study: str, files: Mapping[str, str]) -> str:
-    """A document's text with this study's blocks filled. Raises ValueError for a block that no result makes."""
+    """A document's text with this study's blocks filled. Raises ValueError for a block that no result makes, and for
+    one without an end, which would reach into what follows."""
+    text = document.read_text(encoding="utf-8")
+    whole = {match.start() for match in BLOCK.finditer(text) if not BEGIN.search(match[0], len(match[1]))}
+    if opened := [match for match in BEGIN.finditer(text) if match.start() not in whole]:
+        line = text.count("\n", 0, opened[0].start()) + 1
+        raise ValueError(f"{document}: line {line}: {opened[0][0]} has no <!-- end of study --> before the next block")
 
     def filled(match: re.Match[str]) -> str:
         if match["study"] != study:
@@ -77,7 +84,7 @@ def with_blocks(document: Path, study: str, files: Mapping[str, str]) -> str:
             raise ValueError(f"{document}: block {match['name']} of study {study}: no such table; there are: {made}")
         return f"{match[1]}{files[name]}{match[4]}"
 
-    return BLOCK.sub(filled, document.read_text(encoding="utf-8"))
+    return BLOCK.sub(filled, text)
 
 
 def _holds(path: Path, text: str | None) -> bool:

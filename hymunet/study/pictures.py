@@ -34,7 +34,8 @@ def forest(found: Sequence[Comparison], titles: Sequence[str], reference: str) -
 
 
 def ranks(ranking: Ranking, titles: Sequence[str]) -> str:
-    """A disc's area: how often a model takes a rank when images and seeds are drawn anew. The cross: its rank here."""
+    """A disc's area: how often a model takes a rank when images, and its seeds where it has several, are drawn anew.
+    The cross: its rank here."""
     order = np.argsort(ranking.ranks, kind="stable")
     figure, axis = _figure(len(titles))
     places = np.arange(len(titles))[::-1]

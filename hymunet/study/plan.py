@@ -76,13 +76,11 @@ class Plan:
 
     def checked(self, cell: Cell) -> params.Params:
         """Raises ValueError for values that are not allowed."""
-        images, model = self.study.sets[cell.images], self.study.models[cell.model]
+        model = self.study.models[cell.model]
         content = self.content(cell.images)
         profiles.lay_over(content, {"train": {**model.train, "seed": cell.seed}})
         content["model"] = dict(model.model)
         where = f"{file_of(self.folder)}, {cell.name}"
-        if unknown := set(images.params) & {"model"}:
-            raise ValueError(f"{where}: sets.{cell.images}.params has a section {unknown.pop()}; models name it")
         return params.check(content, where)
 
     def of_images(self, images: str) -> params.Params:

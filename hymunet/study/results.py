@@ -9,15 +9,72 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hymunet import atomic, evidence
 from hymunet.evaluation import record as evaluated
+from hymunet.study.definition import explain
 
 RECORD = "cell.json"
 TRAINING, TEST = ("history.json",), ("metrics.json", "per_image.csv")
 CODE = {"training_code": "training code", "scoring_code": "scoring code"}
 AGAIN = "compute the cell again, or copy its folder again"
+
+
+class _Named(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Cell(_Named):
+    name: str
+
+
+class _Settings(_Named):
+    model: dict[str, Any]
+    train: dict[str, Any]
+    evaluate: dict[str, Any]
+    image_size: int
+
+
+class _MadeFrom(_Named):
+    data_sha256: str
+    split_sha256: str
+
+
+class _Inferred(_Named):
+    one: float = Field(alias="1")
+    many: float = Field(alias="24")
+
+
+class _Rates(_Named):
+    trained: float
+    inferred: _Inferred
+
+
+class _Record(_Named):
+    """What the tables, a store and another machine read of cell.json."""
+
+    cell: _Cell
+    settings: _Settings
+    made_from: _MadeFrom
+    files: dict[Literal["history.json", "metrics.json", "per_image.csv"], str]
+    weights_sha256: str
+    validation_dice: float
+    commit: str
+    machine: str
+    training_seconds: float
+    parameters: int
+    gmacs: float
+    images_per_second: _Rates
+
+    @model_validator(mode="after")
+    def _files_are_whole(self) -> Self:
+        if self.files.keys() not in (set(TRAINING), {*TRAINING, *TEST}):
+            allowed = f"{', '.join(TRAINING)}, and of a tested cell {', '.join(TEST)}"
+            raise ValueError(f"files names {', '.join(self.files) or 'nothing'}; expected: {allowed}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -64,8 +121,10 @@ def read(folder: Path) -> Result | None:
     if not (folder / RECORD).is_file():
         return None
     record = evidence.read(folder / RECORD, AGAIN)
-    if missing := {"cell", "settings", "made_from", "files", "weights_sha256"} - record.keys():
-        raise ValueError(f"{folder / RECORD}: does not say {', '.join(sorted(missing))}; {AGAIN}")
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        raise ValueError(f"{folder / RECORD}: {'; '.join(map(explain, error.errors()))}; {AGAIN}") from None
     for name, said in record["files"].items():
         found = evidence.sha256(folder / name) if (folder / name).is_file() else "nothing"
         if said != found:

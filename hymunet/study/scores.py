@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from hymunet import evidence
+from hymunet.evaluation import record as evaluated
 from hymunet.study import results
+from hymunet.study.definition import ScoreName
 from hymunet.study.plan import Cell, Plan
 from hymunet.study.state import settings
 
@@ -22,7 +25,7 @@ class Score:
     most: float = 1.0
 
 
-SCORES = {
+SCORES: dict[ScoreName, Score] = {
     "iou": Score("IoU, %", 100, 1),
     "dice": Score("Dice, %", 100, 1),
     "hd95": Score("HD95, px", 1, 2, float("inf")),
@@ -87,9 +90,13 @@ def load(plan: Plan, images: str) -> Scored | None:
         if sorted(rows) != ids:
             raise ValueError(f"{plan.folder}: {images}/{model}/seed-{seed} was tested on other images; {results.AGAIN}")
     group_of = {id: row["group"] or id for id, row in next(iter(tables.values())).items()}
+    if len(set(group_of.values())) < 2:
+        raise ValueError(f"{plan.folder}: {images} has one group of near-duplicates to test on; take a larger set")
     models = {}
     for model, seeds in whole.items():
-        values = {name: np.array([[tables[model, seed][id][name] for id in ids] for seed in seeds]) for name in SCORES}
+        values: dict[str, np.ndarray] = {
+            name: np.array([[tables[model, seed][id][name] for id in ids] for seed in seeds]) for name in SCORES
+        }
         records = [result.record for of in seeds.values() for result in of]
         models[model] = Runs(model, list(seeds), values, records)
     return Scored(images, ids, [group_of[id] for id in ids], models, [cell.name for cell in cells if cell not in found])
@@ -119,5 +126,13 @@ def _belong_together(found: Mapping[Cell, results.Result]) -> None:
 
 
 def _rows(parts: Sequence[results.Result]) -> dict[str, dict[str, Any]]:
-    """id -> its row, of all folds of one run."""
-    return {row["id"]: row for part in parts for row in part.rows()}
+    """id -> its row, of all folds of one run; each has every score of the tables."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for row in part.rows():
+            if row["id"] in found:
+                raise ValueError(f"{part.folder}: {row['id']} was tested in another fold, too; {results.AGAIN}")
+            for name in SCORES:
+                evidence.field(row, part.folder / evaluated.TABLE, results.AGAIN, name)
+            found[row["id"]] = row
+    return found

@@ -88,10 +88,11 @@ def note_failure(plan: Plan, cell: Cell, places: Places, code: int) -> str:
 def take_in(plan: Plan, cells: Sequence[Cell], places: Places, folder: Path) -> list[str]:
     """Copies the results of these cells found below `folder` into the study; returns a line for each.
 
-    Raises ValueError, and copies nothing, for a damaged one, for one of other settings, and for one that differs from
-    a result that is there and holds.
+    Raises ValueError, and copies nothing, for a damaged one, for one of other settings, for two of one cell that
+    differ, and for one that differs from a tested result that is there, unless that is stale and the new one is not.
     """
-    taken_in, lines = [], []
+    taken_in: dict[Cell, results.Result] = {}
+    lines = []
     for record in sorted(folder.rglob(results.RECORD)):
         result = results.read(record.parent)
         assert result is not None
@@ -104,19 +105,25 @@ def take_in(plan: Plan, cells: Sequence[Cell], places: Places, folder: Path) -> 
             raise ValueError(f"{record}: {cell.name} with other settings: {'; '.join(others)}")
         if present.kind == "running":
             raise ValueError(f"{cell.name}: is being computed here; stop that, or wait for it")
-        same = present.result and present.result.record["files"] == result.record["files"]
-        if present.kind == "done" and not same:
-            raise ValueError(
-                f"{record}: {cell.name} is done, with other scores; remove {plan.results(cell)} to replace it"
-            )
+        if (other := taken_in.setdefault(cell, result)).record["files"] != result.record["files"]:
+            raise ValueError(f"{record}: {cell.name} lies in {other.folder}, too, with other scores; import one")
         stale = "; ".join(results.differences(wanted, result.record))
-        lines.append(f"{cell.name}: {'there already' if same else 'taken in'}{f' (stale: {stale})' if stale else ''}")
-        if not same:
-            taken_in.append((result, plan.results(cell)))
+        there = present.result
+        same = there is not None and there.record["files"] == result.record["files"]
+        if there and there.tested and not same and (present.kind == "done" or stale or not result.tested):
+            raise ValueError(
+                f"{record}: {cell.name} is {present.kind} here, with other scores, and this one is "
+                f"{f'stale: {stale}' if stale else 'of the same code' if result.tested else 'not tested'}; "
+                f"remove {plan.results(cell)} to replace it"
+            )
+        kept = same and (present.kind in ("done", "trained") or bool(stale))
+        lines.append(f"{cell.name}: {'there already' if kept else 'taken in'}{f' (stale: {stale})' if stale else ''}")
+        if kept:
+            del taken_in[cell]
     if not lines:
         raise ValueError(f"{folder}: no {results.RECORD} in it")
-    for result, target in taken_in:
-        results.copy(result, target)
+    for cell, result in taken_in.items():
+        results.copy(result, plan.results(cell))
     return lines
 
 

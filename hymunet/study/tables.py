@@ -156,7 +156,8 @@ def differences(plan: Plan, scored: Scored) -> Grid:
     if any(not one.difference.seeds for one in found):
         notes.append("*: one seed of either; what another training would give is not in the interval.")
     if ranking is not None:
-        notes.append(f"Ranks under resampling of images and seeds: mean Kendall's tau {ranking.tau:.2f}.")
+        drawn = "of images, and of the seeds of models with several"
+        notes.append(f"Ranks under resampling {drawn}: mean Kendall's tau {ranking.tau:.2f}.")
     if scored.missing:
         cells = ", ".join(scored.missing) if len(scored.missing) <= 6 else f"{len(scored.missing)} cells"
         notes.append(f"Not computed yet: {cells}; ranks and p are of the others.")

@@ -208,6 +208,17 @@ def test_effect_size(differences, expected):
     assert statistics.standardised(np.array(differences)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("groups", [None, ["a", "a", "b", "c", "d", "d"]])
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+@pytest.mark.parametrize("score", ["0", "1/3", "drawn"])
+def test_the_interval_of_models_that_score_alike_is_one_point(score, seeds, groups):
+    one = {"0": np.zeros(6), "1/3": np.full(6, 1 / 3), "drawn": np.random.default_rng(1).random(6)}[score]
+    found = statistics.crossed_difference(np.stack([one] * seeds), np.stack([one] * seeds), groups)
+    assert (found.mean, found.low, found.high, found.error) == (0, 0, 0, 0)
+    assert found.freedom > 0
+    assert statistics.p_value(found) == 1
+
+
 def test_equal_models_do_not_differ():
     runs = np.random.default_rng(10).random((3, 20))
     (one,) = statistics.compare(runs[:1], {"twin": runs[:1]})

@@ -70,6 +70,26 @@ def test_the_study_of_the_paper_is_whole() -> None:
         ({"params": {"prepare": {"image_size": 33}}}, "image_size = 33: model"),
         ({"models": {"unet": {"title": "U", "model": {"name": "unte"}}}}, "no such model; did you mean unet?"),
         ({"models": {"unet": {"title": "U"}}}, "models.unet.model: is missing"),
+        ({"seeds": [5, 5]}, "seeds = [5, 5] names 5 twice; once is enough"),
+        ({"sets": {"a": {"title": "A", "seeds": [4, 3, 4]}}}, "sets.a.seeds = [4, 3, 4] names 4 twice"),
+        (
+            {"sets": {"a": {"title": "A", "models": ["unet", "unet"]}}},
+            "sets.a.models = ['unet', 'unet'] names unet twice",
+        ),
+        ({"sets": {"a": {"title": "A", "models": []}}}, "sets.a.models = []: list should have at least 1 item"),
+        (
+            {"tables": {"t": {"title": "T", "models": ["unet", "unet"]}}},
+            "tables.t.models = ['unet', 'unet'] names unet",
+        ),
+        ({"tables": {"differences": {"title": "T", "models": ["unet"]}}}, "tables.differences: every set has a table"),
+        ({"models": {"unet": {**NETS["unet"], "published": {"dise": 87.0}}}}, "published.dise.[key] = 'dise': input"),
+        ({"params": {"train": {"seed": 7}}}, "params.train.seed = 7: seeds name it"),
+        ({"params": {"model": {"name": "unet"}}}, "params has a section model; models name it"),
+        ({"sets": {"a": {"title": "A", "params": {"train": {"seed": 7}}}}}, "sets.a.params.train.seed = 7: seeds"),
+        ({"sets": {"a": {"title": "A", "params": {"model": {}}}}}, "sets.a.params has a section model; models name it"),
+        ({"models": {"unet": {**NETS["unet"], "train": {"seed": 7}}}}, "models.unet.train.seed = 7: seeds name it"),
+        ({"title": []}, "title = []: input should be a valid string"),
+        ({"models": {"unet": "unet"}}, "models.unet = 'unet': input should be a valid dictionary"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_computed(
@@ -79,6 +99,23 @@ def test_what_is_wrong_is_said_before_anything_is_computed(
         study(tmp_path, **changes)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("study.yaml", "", "study.yaml: expected keys with values, found None"),
+        ("study.yaml", "- unet", "study.yaml: expected keys with values, found ['unet']"),
+        ("paper.yaml", "", "study.yaml: base = 'paper.yaml': expected the sections of a params.yaml, found None"),
+        ("paper.yaml", "a word", "base = 'paper.yaml': expected the sections of a params.yaml, found 'a word'"),
+    ],
+)
+def test_a_file_of_another_kind_is_none(tmp_path: Path, name: str, text: str, message: str) -> None:
+    folder = small_study.write_study(tmp_path / "mini")
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match="study.yaml") as raised:
+        plan.load(folder)
+    assert message in str(raised.value)
 
 
 def test_a_study_that_is_not_there_says_what_one_is(tmp_path: Path) -> None:

@@ -163,6 +163,24 @@ def test_what_is_written_agrees_and_what_changes_is_seen(study: Path, tmp_path: 
         documents.stale(planned, [document])
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["BEGIN", "old", "prose", "BEGIN", "old", "END"],
+        ["BEGIN", "old", "END", "prose", "BEGIN", "old", "prose"],
+        ["BEGIN", "prose"],
+    ],
+)
+def test_a_block_without_its_end_swallows_nothing(study: Path, tmp_path: Path, lines: list[str]) -> None:
+    marks = {"BEGIN": "<!-- study mini drawn/table_1 -->", "END": "<!-- end of study -->"}
+    document = tmp_path / "results.md"
+    document.write_text("\n".join(marks.get(line, line) for line in lines) + "\n")
+    before = document.read_text()
+    with pytest.raises(ValueError, match=r"results.md: line \d: <!-- study mini drawn/table_1 --> has no <!-- end"):
+        documents.write(plan.load(study), [document])
+    assert document.read_text() == before
+
+
 def test_a_picture_is_compared_by_what_it_was_drawn_from(study: Path) -> None:
     planned = plan.load(study)
     documents.write(planned, [])

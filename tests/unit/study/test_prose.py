@@ -1,0 +1,93 @@
+"""Sentences of docs/results.md and README that no table holds say what the kept scores say."""
+
+import csv
+import re
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+
+from hymunet.evaluation.statistics import crossed_difference
+from hymunet.study import plan
+from tests.support.training_data import ROOT
+
+CONTRASTS = {"low": (0, 15), "medium": (15, 30), "high": (30, 1000)}  # as evaluation/slices.py divides them
+Rows = list[dict[str, str]]
+
+
+@cache
+def runs(study: str, model: str) -> list[Rows]:
+    """Of each seed that is kept, its images in one order."""
+    files = sorted((ROOT / f"studies/{study}/results/isic2018/{model}").glob("seed-*/per_image.csv"))
+    return [sorted(csv.DictReader(file.open()), key=lambda row: row["id"]) for file in files]
+
+
+def mean(model: str, name: str = "dice", study: str = "comparison") -> str:
+    scale = 100 if name == "dice" else 1
+    return f"{scale * np.mean([[float(row[name]) for row in run] for run in runs(study, model)]):.1f}"
+
+
+def leads(ours: list[Rows], theirs: list[Rows], name: str = "dice", where: tuple[float, float] = (0, 1000)) -> str:
+    """`2.3 points (1.1 to 3.4)`."""
+    chosen = [i for i, row in enumerate(ours[0]) if where[0] <= float(row["contrast"]) < where[1]]
+    a, b = (np.array([[float(run[i][name]) for i in chosen] for run in side]) for side in (ours, theirs))
+    found = crossed_difference(a, b, [ours[0][i]["group"] or ours[0][i]["id"] for i in chosen])
+    scale, unit = (100, "points") if name == "dice" else (1, "px")
+    return f"{scale * found.mean:.1f} {unit} ({scale * found.low:.1f} to {scale * found.high:.1f})"
+
+
+def counted() -> str:
+    study = plan.load(ROOT / "studies/comparison")
+    kept = [cell for cell in study.cells if (study.results(cell) / "cell.json").is_file()]
+    return f"{len(kept)} of {len(study.cells)} trainings"
+
+
+def by_contrast(name: str) -> str:
+    return leads(runs("champion", "lite2"), runs("comparison", "hymunet"), where=CONTRASTS[name])
+
+
+PAPER, LITE2, SCANLESS = (("comparison", "hymunet"), ("champion", "lite2"), ("comparison", "no_scan"))
+SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
+    "trainings": ("docs/results.md", counted),
+    "U-Net's HD95": (
+        "docs/results.md",
+        lambda: (
+            f"HD95 {mean('hymunet', 'hd95')} against {mean('unet', 'hd95')} px, "
+            f"by {leads(runs('comparison', 'unet'), runs(*PAPER), 'hd95')}"
+        ),
+    ),
+    "without scans": (
+        "docs/results.md",
+        lambda: f"scores {mean('no_scan')} over three seeds, by {leads(runs(*SCANLESS), runs(*PAPER))}",
+    ),
+    "HD95 without scans": (
+        "docs/results.md",
+        lambda: f"{mean('no_scan', 'hd95')} px, by {leads(runs(*SCANLESS), runs(*PAPER), 'hd95')}",
+    ),
+    "over the paper's recipe": (
+        "docs/results.md",
+        lambda: f"over HyM-UNet by the paper's recipe {leads(runs(*LITE2), runs(*PAPER))}",
+    ),
+    "over CE-Net": ("docs/results.md", lambda: f"over CE-Net {leads(runs(*LITE2), runs('comparison', 'ce_net'))}"),
+    "low contrast": ("docs/results.md", lambda: f"over the five seeds of each {by_contrast('low')}"),
+    "medium contrast": ("docs/results.md", lambda: f"on medium contrast {by_contrast('medium')}"),
+    "high contrast": ("docs/results.md", lambda: f"on high {by_contrast('high')}"),
+    "README, packaged": (
+        "README.md",
+        lambda: f"{mean('lite2', study='champion')} over five seeds, too, HD95 {mean('lite2', 'hd95', 'champion')} px",
+    ),
+    "README, the paper's recipe": (
+        "README.md",
+        lambda: f"{mean('hymunet')} by the paper's recipe (five seeds, 2.6 M parameters, {mean('hymunet', 'hd95')} px)",
+    ),
+    "README, U-Net": ("README.md", lambda: f"{mean('unet')} by a U-Net of 31 M"),
+    "README, without scans": ("README.md", lambda: f"with convolutions in place of its scans {mean('no_scan')}"),
+}
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_the_prose_says_what_the_kept_scores_say(sentence: str) -> None:
+    document, wanted = SENTENCES[sentence]
+    text = re.sub(r"\s+", " ", (ROOT / document).read_text())
+    assert wanted() in text
