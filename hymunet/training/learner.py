@@ -192,7 +192,8 @@ class Learner:
         if progress.best_epoch == 0 or dice > progress.best_dice:
             progress.best_dice, progress.best_epoch = dice, epoch
             self.best = snapshot(self.evaluated)
-        if self.train_params.example_every and epoch % self.train_params.example_every == 0:
+        every = self.train_params.example_every
+        if self.ranks.first and every and epoch % every == 0:  # who writes the pictures
             self.examples[f"{epoch:04d}"] = self.validation.examples(self.evaluated, self.step.autocast(), EXAMPLES)
         total, count, _, skipped = self.step.totals.tolist()
         record = {
