@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -135,11 +135,30 @@ def test_nothing_but_bad_steps_ends_the_training_and_says_where(inputs):
             with poisoned(learner, float("inf")):
                 learner.learn(batch)
             if readout.update(learner.progress.step, learner.step.totals):
-                learner.check(readout)
+                learner.check(readout.step, readout.bad_in_a_row)
 
     with pytest.raises(ValueError, match=r"epoch 2, step 10: 10 steps in a row with a loss that .*image00"):
         suffer()
     assert learner.step.totals[3] == MAX_BAD_STEPS
+
+
+@pytest.mark.parametrize(("epochs", "bad_from", "refused"), [(3, 5, True), (3, 6, False), (2, 0, True)])
+def test_bad_steps_before_the_last_end_the_training_too(inputs, epochs, bad_from, refused):
+    """Ten in a row at an epoch's end, where the looks at every tenth step have seen fewer or come too late."""
+    learner = build(inputs, epochs=epochs, example_every=0)
+    steps = learner.schedule.steps_per_epoch
+    assert steps == 5
+
+    def suffer() -> None:
+        for step, batch in enumerate(learner.batches()):
+            with poisoned(learner, float("inf")) if step >= bad_from else nullcontext():
+                learner.learn(batch)
+            if learner.progress.step % steps == 0:
+                learner.finish_epoch()
+
+    found = f"epoch {bad_from // steps + 2}, step {bad_from + 10}: 10 steps in a row"
+    with pytest.raises(ValueError, match=found) if refused else nullcontext():
+        suffer()
 
 
 def test_ties_go_to_the_earlier_epoch(inputs, monkeypatch):
