@@ -254,6 +254,20 @@ def test_accumulation_is_the_whole_batch_where_no_batch_norm_sees_parts(inputs, 
         assert (flat - results[0][1]).abs().mean() < 2e-5
 
 
+@pytest.mark.parametrize("contour", [0, 1, 4, 16])
+@pytest.mark.parametrize("parts", [2, 8, 16])
+def test_parts_average_to_the_batch_however_few_pixels_lie_at_a_contour(inputs, contour, parts):
+    """contour: images whose mask is one pixel in a corner, four pixels of band each; the others are empty."""
+    step = build(inputs).step
+    step.parts = parts
+    masks = torch.zeros(16, 1, 32, 32)
+    masks[:contour, :, 0, 0] = 1
+    logits = torch.randn(masks.shape, generator=torch.Generator().manual_seed(0))
+    bands = step._band_pixels(masks)
+    losses = [step.loss(x, y, bands) for x, y in zip(logits.chunk(parts), masks.chunk(parts), strict=True)]
+    assert float(sum(losses)) / parts == pytest.approx(float(step.loss(logits, masks)), rel=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [6, 20])
 def test_parts_must_divide_the_batch(inputs, batch_size):
     model, train = sections(batch_size=batch_size)
