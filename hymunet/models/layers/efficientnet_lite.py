@@ -128,7 +128,7 @@ class EfficientNetLite(nn.Module):
         full EfficientNet's squeeze-and-excitation), and with values that are not finite.
         """
         ours, own = self.state_dict(), {name: published_name(name) for name in weights}
-        found = {own[name]: tensor for name, tensor in weights.items() if own[name] in ours}
+        found = {mine: weights[name] for name, mine in own.items() if mine is not None and mine in ours}
         wrong = [name for name in weights if own[name] is None]
         wrong += [name for name in ours if name not in found or found[name].shape != ours[name].shape]
         if wrong:
