@@ -156,10 +156,10 @@ def run_show_augment(arguments: argparse.Namespace) -> None:
     if arguments.images < 1 or arguments.epochs < 1:
         raise ValueError(f"--images {arguments.images} and --epochs {arguments.epochs} must be at least 1")
     require_free(arguments.output)
-    train = params.load(arguments.params, "train").train
+    train = params.load(arguments.params, "train", changes=arguments.set).train
     data = TrainingData(arguments.prepared, arguments.split)
-    write_sheet(data, Recipe.of(train), train.seed, arguments.images, arguments.epochs, arguments.output)
-    print(f"{arguments.output}: {arguments.images} images, as they are and in {arguments.epochs} epochs")
+    rows = write_sheet(data, Recipe.of(train), train.seed, arguments.images, arguments.epochs, arguments.output)
+    print(f"{arguments.output}: {rows} images, as they are and in {arguments.epochs} epochs")
 
 
 def run_deliver(arguments: argparse.Namespace) -> int:

@@ -26,7 +26,8 @@ class HybridLoss(nn.Module):
         self, logits: Tensor | Sequence[Tensor], masks: Tensor, band_pixels: Sequence[Tensor] | None = None
     ) -> Tensor:
         """band_pixels: where a batch comes in equal parts, for each level the mean over the parts of their pixels in
-        the band, so that the mean of the parts' losses is the loss of the batch; None: the batch is whole."""
+        the band (of one pixel, where there is none), so that the mean of the parts' losses is the loss of the batch;
+        None: the batch is whole."""
         levels = [logits] if isinstance(logits, Tensor) else logits
         loss = torch.zeros((), device=masks.device)
         for level, (share, output, truth) in enumerate(zip(self.shares, levels, self.pyramid(masks), strict=True)):
@@ -69,7 +70,7 @@ def dice_loss(logits: Tensor, masks: Tensor, smoothing: float) -> Tensor:
 def boundary_loss(cross_entropy: Tensor, masks: Tensor, radius: int, band_pixels: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the band dilate(mask) - erode(mask) of the batch; 0 where no mask has a contour."""
     band = boundary_band(masks, radius)
-    return (cross_entropy * band).sum() / (band.sum() if band_pixels is None else band_pixels).clamp(min=1)
+    return (cross_entropy * band).sum() / (band.sum().clamp(min=1) if band_pixels is None else band_pixels)
 
 
 def boundary_band(masks: Tensor, radius: int) -> Tensor:

@@ -125,6 +125,12 @@ class HyMUNet(Supervised, nn.Module):
         return [logits, *(head(decoded.pop()) for head in self.auxiliary)]
 
     def start_from(self, source: str, sha256: str | None) -> None:
-        """Gives the trunk published weights; see `pretrained.read`."""
+        """Gives the trunk published weights; see `pretrained.read`. ValueError, naming the source, for others."""
         assert self.trunk is not None
-        self.trunk.load_published(pretrained.read(self.trunk.kind, source, sha256))
+        weights = pretrained.read(self.trunk.kind, source, sha256)
+        try:
+            self.trunk.load_published(weights)
+        except ValueError as error:
+            raise ValueError(
+                f"model.pretrained: {source}: {error}; name a file of {self.trunk.kind}'s weights in the published form"
+            ) from None

@@ -2,10 +2,10 @@
 
 import hashlib
 import importlib.util
-import pickle
+import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,13 +52,21 @@ def read(kind: str, source: str, sha256: str | None) -> Mapping[str, Tensor]:
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise ValueError(f"model.pretrained: {path} has SHA-256 {found}, expected {sha256}: other weights, or damaged")
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).partition("\n")[0] or "it is empty"
-        raise ValueError(f"model.pretrained: {path}: no file of tensors ({reason})") from None
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f"model.pretrained: {path}: expected tensors by name, not {type(weights).__name__}")
+        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:  # whatever the bytes of another kind of file lead an unpickler to
+        raise ValueError(
+            f"model.pretrained: {path}: no file of tensors, whole and as torch.save(model.state_dict(), …) writes it"
+        ) from None
+    if not isinstance(weights, Mapping) or not all(_named_tensor(*item) for item in weights.items()):
+        raise ValueError(
+            f"model.pretrained: {path}: expected tensors by name, not {type(weights).__name__} with other things; "
+            "torch.save(model.state_dict(), …) writes them so"
+        )
     return weights
+
+
+def _named_tensor(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)
 
 
 def _installed(kind: str) -> Path:

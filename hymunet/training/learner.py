@@ -22,7 +22,7 @@ from hymunet.training.average import AveragedWeights, estimate_statistics
 from hymunet.training.capture import Engine, Run
 from hymunet.training.checkpoint import Checkpoint
 from hymunet.training.loading import Batch, DeviceLoader, Schedule, Share, WorkerLoader
-from hymunet.training.progress import Progress, Readout
+from hymunet.training.progress import Progress
 from hymunet.training.shared_memory import plan
 from hymunet.training.state import (
     BatchNormGuard,
@@ -182,7 +182,10 @@ class Learner:
         return keys(self.train_params.seed, self.progress.step, positions, stream)
 
     def finish_epoch(self) -> dict[str, Any]:
-        """Validates, keeps the weights if they are the best so far (the earlier epoch wins a tie), writes history."""
+        """Validates, keeps the weights if they are the best so far (the earlier epoch wins a tie), writes history.
+
+        Raises ValueError as `check` does.
+        """
         progress, epoch = self.progress, self.progress.step // self.schedule.steps_per_epoch
         self._prepare_evaluated()
         if not self.validation_ready:
@@ -192,9 +195,11 @@ class Learner:
         if progress.best_epoch == 0 or dice > progress.best_dice:
             progress.best_dice, progress.best_epoch = dice, epoch
             self.best = snapshot(self.evaluated)
-        if self.train_params.example_every and epoch % self.train_params.example_every == 0:
+        every = self.train_params.example_every
+        if self.ranks.first and every and epoch % every == 0:  # who writes the pictures
             self.examples[f"{epoch:04d}"] = self.validation.examples(self.evaluated, self.step.autocast(), EXAMPLES)
-        total, count, _, skipped = self.step.totals.tolist()
+        total, count, in_a_row, skipped = self.step.totals.tolist()
+        self.check(progress.step, int(in_a_row))
         record = {
             "epoch": epoch,
             "step": progress.step,
@@ -226,14 +231,13 @@ class Learner:
             for part in torch.from_numpy(images).to(self.device).chunk(self.train_params.accumulate):
                 yield normalise(part)
 
-    def check(self, readout: Readout) -> None:
-        """Raises ValueError when nothing but non-finite losses came for a while; looks at values that are ready."""
-        if readout.bad_in_a_row >= MAX_BAD_STEPS:
-            epoch, ids = self._where(readout.step - 1)
+    def check(self, step: int, bad_in_a_row: int) -> None:
+        """Raises ValueError when nothing but non-finite losses came for a while before and in `step`."""
+        if bad_in_a_row >= MAX_BAD_STEPS:
+            epoch, ids = self._where(step - 1)
             raise ValueError(
-                f"epoch {epoch}, step {readout.step}: {readout.bad_in_a_row} steps in a row with a loss that is not "
-                f"finite, the last on {', '.join(ids[:4])}, …; lower train.learning_rate or set train.precision to "
-                "float32"
+                f"epoch {epoch}, step {step}: {bad_in_a_row} steps in a row with a loss that is not finite, the last "
+                f"on {', '.join(ids[:4])}, …; lower train.learning_rate or set train.precision to float32"
             )
 
     def _where(self, step: int) -> tuple[int, list[str]]:

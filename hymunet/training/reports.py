@@ -45,8 +45,9 @@ def curves(history: list[dict[str, Any]]) -> bytes:
         f"{values[best]:.4f}", (epochs[best], values[best]), (0, -14), textcoords="offset points", ha="center"
     )
     dice.set(title="validation Dice, mean per image", xlabel="epoch")
-    rate.plot(epochs, [record["learning_rate"] for record in history], color="#55a868")
-    rate.set(title="learning rate", xlabel="epoch", yscale="log")
+    rates = [record["learning_rate"] for record in history]
+    rate.plot(epochs, rates, color="#55a868")
+    rate.set(title="learning rate", xlabel="epoch", yscale="log" if any(rates) else "linear")
     for axes in (loss, dice, rate):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

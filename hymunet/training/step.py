@@ -106,7 +106,7 @@ class Step:
         parts = self.ranks.count * self.parts
         if parts == 1:
             return None
-        return (self.ranks.sum_on_device(self.loss.band_pixels(masks)) / parts).unbind()
+        return (self.ranks.sum_on_device(self.loss.band_pixels(masks)).clamp(min=1) / parts).unbind()
 
     def _optimize(self, good: Tensor, rate: Tensor) -> None:
         for group in self.optimizer.param_groups:

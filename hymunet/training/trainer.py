@@ -190,7 +190,7 @@ class Session:
         bar.update(learner.train_params.batch_size)
         if not readout.update(learner.progress.step, learner.step.totals):
             return
-        learner.check(readout)
+        learner.check(readout.step, readout.bad_in_a_row)
         progress = learner.progress
         if readout.loss is not None:
             best = f", Dice {progress.history[-1]['validation_dice']:.4f}" if progress.history else ""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,8 @@ class Validation:
     """
 
     def __init__(self, subset: Subset, batch_size: int, device: torch.device, ranks: Ranks) -> None:
-        self.count, self.batch_size, self.device, self.ranks = len(subset), batch_size, device, ranks
+        self.subset, self.count = subset, len(subset)
+        self.batch_size, self.device, self.ranks = batch_size, device, ranks
         self.rows = torch.arange(ranks.rank, self.count, ranks.count)
         images, masks = subset.arrays()
         self.images = torch.from_numpy(images[self.rows.numpy()]).to(device)
@@ -67,15 +69,15 @@ class Validation:
         return image_dice(logits[:, 0] > THRESHOLD, self.masks[rows] > 0)
 
     def chosen(self, count: int) -> Tensor:
-        """Positions in the split of up to `count` images spread over this rank's part of it."""
-        return self.rows[torch.linspace(0, len(self.rows) - 1, min(count, len(self.rows))).long()]
+        """Positions in the split of up to `count` images spread over it, the same for any number of ranks."""
+        return torch.linspace(0, self.count - 1, min(count, self.count)).long()
 
     @torch.inference_mode()
     def examples(self, model: nn.Module, autocast: AbstractContextManager, count: int) -> Tensor:
         """Predicted masks of the `chosen` images: bool (count, S, S) on the CPU."""
-        local = torch.searchsorted(self.rows, self.chosen(count)).to(self.images.device)
+        images = np.stack([self.subset[position][0] for position in self.chosen(count).tolist()])
         with autocast:
-            logits = model(normalise(self.images[local]))
+            logits = model(normalise(torch.from_numpy(images).to(self.device)))
         return (logits[:, 0] > THRESHOLD).cpu()
 
 

@@ -1,5 +1,6 @@
 """The command: quick to answer, one line for what went wrong, files whole and at their own size."""
 
+import argparse
 import hashlib
 import json
 import os
@@ -187,6 +188,45 @@ def test_show_augment_draws_training_images_alone(tmp_path, capsys):
     assert (tmp_path / "photo.png").read_bytes() == b"mine"
     assert cli.main(["show-augment", "--params", str(strong), *where, "--images", "0"]) == 1
     assert "--images 0 and --epochs 7 must be at least 1" in capsys.readouterr().err
+
+
+def test_show_augment_draws_the_parameters_that_are_set(tmp_path, capsys):
+    """As many rows as there are training images, whatever was asked for; a hole in a mask has a contour, too."""
+    images, masks = drawn(5, 32)
+    masks[:] = 0
+    masks[:, 4:28, 4:28], masks[:, 12:20, 12:20] = 1, 0
+    inputs = write_inputs(tmp_path / "inputs", images, masks, validation=1, test=1)
+    plain = write_params(tmp_path / "params.yaml", rotation_degrees=0)
+    sheets = {}
+    for change in ("train.holes=0", "train.holes=16"):
+        output = tmp_path / f"{change}.png"
+        where = ["--prepared", str(inputs.prepared), "--split", str(inputs.split), "--output", str(output)]
+        assert cli.main(["show-augment", "--params", str(plain), *where, "-S", change, "--epochs", "2"]) == 0
+        assert ": 3 images, as they are and in 2 epochs" in capsys.readouterr().out
+        sheets[change] = cv2.imread(str(output), cv2.IMREAD_COLOR_RGB)
+        assert sheets[change].shape == (3 * 36, 3 * 36, 3)
+    assert (sheets["train.holes=0"] != sheets["train.holes=16"]).any()
+    assert (sheets["train.holes=0"][[4, 11], 16] == (0, 255, 0)).all()
+
+
+def commands_with_changes(parser, *words):
+    """Every command that takes parameters to change, with something for whatever else it must be given."""
+    actions = parser._actions
+    for action in actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, part in action.choices.items():
+                yield from commands_with_changes(part, *words, name)
+    if {"params", "set"} <= {action.dest for action in actions}:
+        for action in actions:
+            if action.required:
+                words += (*action.option_strings[-1:], "1")
+        yield words
+
+
+@pytest.mark.parametrize("words", list(commands_with_changes(cli.parser())), ids=" ".join)
+def test_no_command_ignores_a_parameter_that_is_set(project, capsys, words):
+    words = [("paper" if words[0] == "profile" and word == "1" else word) for word in words]
+    assert "unknown key train.scael = 1; did you mean scale?" in refusal(capsys, *words, "-S", "train.scael=1")
 
 
 ESTIMATES = {key: {"mean": 0.9, "low": 0.8, "high": 1.0} for key in ("dice", "iou", "precision", "hd95")}

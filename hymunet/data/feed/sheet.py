@@ -16,9 +16,9 @@ MARK = b"hymunet show-augment"  # behind the PNG's end: tells a sheet of ours fr
 GAP = 4  # pixels between the tiles
 
 
-def write_sheet(data: TrainingData, recipe: Recipe, seed: int, images: int, epochs: int, output: Path) -> None:
+def write_sheet(data: TrainingData, recipe: Recipe, seed: int, images: int, epochs: int, output: Path) -> int:
     """PNG: a row for each of `images` training images, evenly spread, as it is and as `epochs` epochs show it; the mask
-    as its contour."""
+    as its contours. Returns the number of rows: all training images at most."""
     subset = data.subset("train")
     worker = WorkerAugment(recipe, seed)
     rows = []
@@ -29,6 +29,7 @@ def write_sheet(data: TrainingData, recipe: Recipe, seed: int, images: int, epoc
     sheet = _side_by_side(rows, axis=0)
     encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
     atomic.write(output, encoded.tobytes() + MARK)
+    return len(rows)
 
 
 def require_free(output: Path) -> None:
@@ -39,7 +40,7 @@ def require_free(output: Path) -> None:
 
 
 def _outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    contours, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.array(image), contours, -1, CONTOUR, 1)
 
 

@@ -122,23 +122,30 @@ class EfficientNetLite(nn.Module):
         return features
 
     def load_published(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes the published weights, without those of the deeper part; raises ValueError for any others."""
-        ours, found = self.state_dict(), {}
-        for name, tensor in weights.items():
-            if (own := published_name(name)) in ours:
-                found[own] = tensor
-        wrong = [name for name in ours if name not in found or found[name].shape != ours[name].shape]
+        """Takes the published weights, without those of the deeper part.
+
+        Raises ValueError for any others: of other names or shapes, of blocks with parts that these do not have (the
+        full EfficientNet's squeeze-and-excitation), and with values that are not finite.
+        """
+        ours, own = self.state_dict(), {name: published_name(name) for name in weights}
+        found = {mine: weights[name] for name, mine in own.items() if mine is not None and mine in ours}
+        wrong = [name for name in weights if own[name] is None]
+        wrong += [name for name in ours if name not in found or found[name].shape != ours[name].shape]
         if wrong:
             raise ValueError(f"not the weights of {self.kind}: {wrong[0]} and {len(wrong) - 1} more do not fit")
+        if broken := [name for name, mine in own.items() if mine in ours and not weights[name].isfinite().all()]:
+            raise ValueError(f"{broken[0]} and {len(broken) - 1} more tensors hold values that are not finite")
         with torch.no_grad():
             for name, tensor in found.items():
                 ours[name].copy_(tensor)
 
 
-def published_name(name: str) -> str:
-    """Ours for a published tensor's: `_blocks.3._bn1.bias` -> `blocks.3.depthwise_norm.bias`."""
+def published_name(name: str) -> str | None:
+    """Ours for a published tensor's: `_blocks.3._bn1.bias` -> `blocks.3.depthwise_norm.bias`; None for a block's part
+    that ours do not have."""
     head, _, rest = name.partition(".")
     if head != "_blocks":
         return {"_conv_stem": "stem", "_bn0": "stem_norm"}.get(head, head) + f".{rest}"
-    index, part, tensor = rest.split(".")
-    return f"blocks.{index}.{PARTS[part]}.{tensor}"
+    index, _, rest = rest.partition(".")
+    part, _, tensor = rest.partition(".")
+    return f"blocks.{index}.{PARTS[part]}.{tensor}" if part in PARTS else None

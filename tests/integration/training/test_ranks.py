@@ -5,6 +5,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -100,6 +101,22 @@ def test_ranks_may_come_and_go(inputs, one_rank, tmp_path):
             assert stops_after in "".join(lines)
     assert "epoch 1/3" not in "".join(lines)
     assert_same_training(tmp_path, one_rank)
+
+
+@pytest.mark.parametrize("validation", [1, 7])
+def test_pictures_show_the_same_images_whatever_the_number_of_ranks(tmp_path, validation):
+    """A rank may have no validation image, and another number of ranks may publish what these have drawn."""
+    inputs = write_inputs(tmp_path / "inputs", *drawn(16 + validation + 1, 32), validation=validation, test=1)
+    changes = {"size": [8, 8, 8, 8], "epochs": 1, "example_every": 1}
+    pictures = []
+    for ranks in (2, 1):
+        out = run(tmp_path, inputs, ranks, **changes)
+        picture = cv2.imread(str(tmp_path / "reports" / "examples" / "epoch-0001.png"))
+        assert picture is not None
+        assert picture.shape == (256, 256 * min(6, validation), 3)
+        pictures.append(picture)
+    assert "goes on at step 2 of 2" in out
+    assert (pictures[0] == pictures[1]).all()
 
 
 def test_a_killed_rank_ends_all_and_the_cause_is_shown(inputs, tmp_path):

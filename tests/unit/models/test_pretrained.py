@@ -1,6 +1,7 @@
 """Published weights: that they mean what they meant, and that no others are taken for them."""
 
 import hashlib
+import pickle
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch.nn import functional
 
 from hymunet import models
@@ -106,17 +108,42 @@ class Harmful:
     ("content", "reason"),
     [
         (b"no weights", "no file of tensors"),
+        (b"hello world\n", "no file of tensors"),
+        (b"\x80", "no file of tensors"),
         (b"", "no file of tensors"),
+        (save({"_fc.weight": torch.zeros(1)}), "no file of tensors"),
+        (pickle.dumps(torch.nn.Linear(1, 1), protocol=2), "no file of tensors"),
         ({"harmful": Harmful()}, "no file of tensors"),
         ([1, 2], "expected tensors by name, not list"),
         ({"a": 1}, "expected tensors by name"),
+        ({0: torch.zeros(1)}, "expected tensors by name"),
+        ({"state_dict": {"_fc.weight": torch.zeros(1)}}, "expected tensors by name"),
         ({"_fc.weight": torch.zeros(1)}, "not the weights of efficientnet_lite0: stem.weight and 197 more"),
+        ({"layer1.0.conv1.weight": torch.zeros(1)}, "not the weights of efficientnet_lite0: stem.weight and 197 more"),
+        ({"_blocks.0": torch.zeros(1)}, "not the weights of efficientnet_lite0: _blocks.0 and 198 more"),
     ],
 )
 def test_what_are_no_weights_is_refused(content, reason, tmp_path):
     path, sha256 = written(tmp_path, content)
     chosen = section(encoder="efficientnet_lite0", pretrained=str(path), pretrained_sha256=sha256)
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(ValueError, match=f"model.pretrained: {re.escape(str(path))}: {reason}"):
+        models.start(chosen, models.build(chosen, 32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"_blocks.1._se_reduce.weight": torch.zeros(8, 96, 1, 1)},  # of the full EfficientNet-B0, otherwise alike
+            "not the weights of efficientnet_lite0: _blocks.1._se_reduce.weight and 0 more do not fit",
+        ),
+        ({"_bn0.bias": torch.full((32,), torch.nan)}, "_bn0.bias and 0 more tensors hold values that are not finite"),
+    ],
+)
+def test_weights_that_only_look_right_are_refused(changes, reason, tmp_path):
+    path, sha256 = written(tmp_path, {**pretrained.read("efficientnet_lite0", IMAGENET, None), **changes})
+    chosen = section(encoder="efficientnet_lite0", pretrained=str(path), pretrained_sha256=sha256)
+    with pytest.raises(ValueError, match=f"model.pretrained: {re.escape(str(path))}: {reason}"):
         models.start(chosen, models.build(chosen, 32))
 
 

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -135,11 +135,30 @@ def test_nothing_but_bad_steps_ends_the_training_and_says_where(inputs):
             with poisoned(learner, float("inf")):
                 learner.learn(batch)
             if readout.update(learner.progress.step, learner.step.totals):
-                learner.check(readout)
+                learner.check(readout.step, readout.bad_in_a_row)
 
     with pytest.raises(ValueError, match=r"epoch 2, step 10: 10 steps in a row with a loss that .*image00"):
         suffer()
     assert learner.step.totals[3] == MAX_BAD_STEPS
+
+
+@pytest.mark.parametrize(("epochs", "bad_from", "refused"), [(3, 5, True), (3, 6, False), (2, 0, True)])
+def test_bad_steps_before_the_last_end_the_training_too(inputs, epochs, bad_from, refused):
+    """Ten in a row at an epoch's end, where the looks at every tenth step have seen fewer or come too late."""
+    learner = build(inputs, epochs=epochs, example_every=0)
+    steps = learner.schedule.steps_per_epoch
+    assert steps == 5
+
+    def suffer() -> None:
+        for step, batch in enumerate(learner.batches()):
+            with poisoned(learner, float("inf")) if step >= bad_from else nullcontext():
+                learner.learn(batch)
+            if learner.progress.step % steps == 0:
+                learner.finish_epoch()
+
+    found = f"epoch {bad_from // steps + 2}, step {bad_from + 10}: 10 steps in a row"
+    with pytest.raises(ValueError, match=found) if refused else nullcontext():
+        suffer()
 
 
 def test_ties_go_to_the_earlier_epoch(inputs, monkeypatch):
@@ -233,6 +252,20 @@ def test_accumulation_is_the_whole_batch_where_no_batch_norm_sees_parts(inputs, 
     for total, flat in results[1:]:
         assert total == pytest.approx(results[0][0], rel=1e-4)
         assert (flat - results[0][1]).abs().mean() < 2e-5
+
+
+@pytest.mark.parametrize("contour", [0, 1, 4, 16])
+@pytest.mark.parametrize("parts", [2, 8, 16])
+def test_parts_average_to_the_batch_however_few_pixels_lie_at_a_contour(inputs, contour, parts):
+    """contour: images whose mask is one pixel in a corner, four pixels of band each; the others are empty."""
+    step = build(inputs).step
+    step.parts = parts
+    masks = torch.zeros(16, 1, 32, 32)
+    masks[:contour, :, 0, 0] = 1
+    logits = torch.randn(masks.shape, generator=torch.Generator().manual_seed(0))
+    bands = step._band_pixels(masks)
+    losses = [step.loss(x, y, bands) for x, y in zip(logits.chunk(parts), masks.chunk(parts), strict=True)]
+    assert float(sum(losses)) / parts == pytest.approx(float(step.loss(logits, masks)), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [6, 20])
