@@ -207,9 +207,12 @@ class Session:
         self.tracker.metrics(record["step"], {**metrics, "epoch": record["epoch"]})
         if learner.ranks.first:
             loss = "none finite" if record["loss"] is None else f"{record['loss']:.4f}"
+            before = progress.history[-2]["skipped_steps"] if len(progress.history) > 1 else 0
+            skipped = record["skipped_steps"] - before
             bar.write(
                 f"epoch {record['epoch']}/{epochs}  loss {loss}  Dice {record['validation_dice']:.4f}  "
                 f"(best {progress.best_dice:.4f} in epoch {progress.best_epoch})"
+                + (f"  {skipped} of {learner.schedule.steps_per_epoch} steps not finite, skipped" if skipped else "")
             )
             if f"{record['epoch']:04d}" in learner.examples:
                 self.tracker.reports(write_reports(learner, self.paths.reports))
