@@ -1,6 +1,7 @@
 """Ranks of one training, started by torchrun; without it, one rank that talks to nobody."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -81,11 +81,14 @@ def parallel(model: nn.Module, ranks: Ranks, device: torch.device, sync_batch_no
     """The model with its gradients averaged over the ranks; itself when there is one rank."""
     if ranks.count == 1:
         return model
-    return DistributedDataParallel(
-        model,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=not sync_batch_norm,  # synchronised statistics are already the same everywhere
-    )
+    with warnings.catch_warnings():
+        # torch 2.13 names it anew; 2.11 has the old name alone
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(
+            model,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=not sync_batch_norm,  # synchronised statistics are already the same everywhere
+        )
 
 
 def share_buffers(model: nn.Module, ranks: Ranks) -> None:
@@ -123,12 +126,28 @@ class CPUSyncBatchNorm(nn.BatchNorm2d):
         assert self.num_batches_tracked is not None
         count = x.numel() // x.shape[1] * dist.get_world_size()
         wide = x.float()  # statistics in float32 whatever the maps are, as torch's own takes them
-        mean = all_reduce(wide.sum((0, 2, 3))) / count
+        mean = _SumOverRanks.apply(wide.sum((0, 2, 3))) / count
         centred = wide - mean[:, None, None]
-        variance = all_reduce((centred * centred).sum((0, 2, 3))) / count
+        variance = _SumOverRanks.apply((centred * centred).sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """Its gradient is the sum over the ranks, too, as each rank's loss sees what all have put in."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total

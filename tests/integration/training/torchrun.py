@@ -55,6 +55,7 @@ def run(folder: Path, inputs: Inputs, ranks: int, **changes) -> str:
     process = start(folder, inputs, ranks, **changes)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error[-3000:]
+    assert "Warning" not in error, error[-3000:]
     return out
 
 
