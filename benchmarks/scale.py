@@ -2,8 +2,9 @@
 
     python -m benchmarks.scale [--into docs/scale.md]
 
-A cell's GPU seconds are what the kept results say (studies/comparison/results: training seconds over the cells that
-shared the card); of a model without a result, the mean of those with one. Another set counts by its number of images.
+A cell's GPU seconds are its steps at what a step takes (benchmarks/results/models_gpu.json: each model alone on a
+card).
+Another set counts by its number of images.
 The schedule is the pipeline's: the data first, cells in the study's order, each on the first GPU that is free, then the
 tables. What `Assumed` holds is assumed, not measured.
 """
@@ -15,12 +16,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
 from hymunet import atomic
-from hymunet.study import plan, results
+from hymunet.study import plan
 
-STUDY, DATA = Path("studies/comparison"), Path("benchmarks/results/data.json")
+STUDY = Path("studies/comparison")
+DATA, STEPS = Path("benchmarks/results/data.json"), Path("benchmarks/results/models_gpu.json")
 IMAGES = {"isic2018": 2594, "isic2018_random": 2594, "kvasir": 1000}  # pairs of each set
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128)
 HALF = 0.5
@@ -29,11 +30,13 @@ BLOCK = re.compile(r"(<!-- scale -->\n).*?(<!-- end of scale -->)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Assumed:
-    """data: seconds until the sets are prepared, split and checked. pod: of each cell, from its asking for a GPU to its
-    training's first step and from its last to its end. tables: seconds. price: of a GPU hour."""
+    """data: seconds until the sets are prepared, split and checked. between: of a training, the part beside its steps'
+    time that validation and checkpoints take. pod: of each cell, from its asking for a GPU to its training's first step
+    and from its last to its end, with what is compiled. tables: seconds. price: of a GPU hour."""
 
     data: float = 1800.0
-    pod: float = 60.0
+    between: float = 0.12
+    pod: float = 120.0
     tables: float = 120.0
     price: float = 3.0
 
@@ -51,24 +54,22 @@ class Schedule:
         return self.busy / (self.gpus * self.seconds)
 
 
-def measured(study: Path = STUDY) -> dict[str, float]:
-    """Model -> mean GPU seconds of a cell on ISIC 2018, of those that have a result."""
+def measured() -> dict[str, float]:
+    """Model -> seconds of a training step on a card of its own."""
+    cases = json.loads(STEPS.read_text(encoding="utf-8"))["cases"]
+    return {model: case["trained"]["ms"] / 1000 for model, case in cases.items()}
+
+
+def cells(known: dict[str, float], assumed: Assumed, study: Path = STUDY) -> list[float]:
+    """GPU seconds of every cell of the study, in its order, each of its own schedule."""
     planned = plan.load(study)
-    found: dict[str, list[float]] = {}
+    found = []
     for cell in planned.cells:
-        if cell.images == "isic2018" and (result := results.read(planned.results(cell))):
-            record = result.record
-            seconds = record["training_seconds"] / record.get("cells_on_the_device", 1)
-            found.setdefault(cell.model, []).append(seconds)
-    return {model: mean(values) for model, values in found.items()}
-
-
-def cells(known: dict[str, float], study: Path = STUDY) -> list[float]:
-    """GPU seconds of every cell of the study, in its order."""
-    typical = mean(known.values())
-    return [
-        known.get(cell.model, typical) * IMAGES[cell.images] / IMAGES["isic2018"] for cell in plan.load(study).cells
-    ]
+        content = planned.checked(cell)
+        training = int(content.split.fractions[0] * IMAGES[cell.images])
+        steps = content.train.epochs * (training // content.train.batch_size)
+        found.append(known[cell.model] * steps * (1 + assumed.between))
+    return found
 
 
 def schedule(seconds: Sequence[float], gpus: int, assumed: Assumed) -> Schedule:
@@ -103,13 +104,12 @@ class Search:
 
 def report(assumed: Assumed = Assumed()) -> str:
     known = measured()
-    every = cells(known)
+    every = cells(known, assumed)
     planned = plan.load(STUDY)
     runs = [schedule(every, gpus, assumed) for gpus in GPUS]
     wasteful = next((run for run in runs if run.efficiency < HALF), None)
     lines = [
-        f"{len(every)} cells of {len(planned.study.models)} models; {len(known)} of these have a measured cell. "
-        f"Training alone: {sum(every) / 3600:.1f} GPU hours.",
+        f"{len(every)} cells of {len(planned.study.models)} models. Training alone: {sum(every) / 3600:.1f} GPU hours.",
         "",
         f"| GPUs | hours | of GPU time, training | GPU hours of pods | at {assumed.price:.2f} a GPU hour |",
         "|---|---|---|---|---|",
@@ -119,8 +119,9 @@ def report(assumed: Assumed = Assumed()) -> str:
             for run in runs
         ),
         "",
-        f"Assumed: {assumed.data:.0f} s for the data, {assumed.pod:.0f} s of each pod around its training, "
-        f"{assumed.tables:.0f} s for the tables. The longest cell trains {max(every):.0f} s.",
+        f"Assumed: {assumed.data:.0f} s for the data, {assumed.between:.0%} of a training's steps between them, "
+        f"{assumed.pod:.0f} s of each pod around its training, {assumed.tables:.0f} s for the tables. "
+        f"The longest cell trains {max(every):.0f} s.",
         f"From {wasteful.gpus} GPUs on, they train less than half of the time that they are there."
         if wasteful
         else "The GPUs train more than half of the time at every size here.",

@@ -25,11 +25,16 @@ def test_one_gpu_takes_the_sum_and_many_the_longest() -> None:
 
 
 def test_more_gpus_are_never_slower_and_cost_the_same() -> None:
-    every = cells(measured())
+    every = cells(measured(), Assumed())
     runs = [schedule(every, gpus, Assumed()) for gpus in GPUS]
     assert [run.seconds for run in runs] == sorted((run.seconds for run in runs), reverse=True)
     assert len({run.held for run in runs}) == 1
     assert all(run.seconds >= max(every) + Assumed().data for run in runs)
+
+
+def test_a_cell_takes_its_steps_and_what_is_between() -> None:
+    """hymunet, the first cell: 200 epochs of 2,075 images in batches of 24, the last 11 images of an epoch left out."""
+    assert cells(measured() | {"hymunet": 0.01}, Assumed(between=0.5))[0] == pytest.approx(200 * 86 * 0.01 * 1.5)
 
 
 def test_the_search_goes_through_what_was_measured() -> None:

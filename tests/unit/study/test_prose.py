@@ -65,6 +65,16 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
         "docs/results.md",
         lambda: f"{mean('no_scan', 'hd95')} px, by {leads(runs(*SCANLESS), runs(*PAPER), 'hd95')}",
     ),
+    "CE-Net": (
+        "docs/results.md",
+        lambda: (
+            f"{mean('ce_net')} over three seeds, by {leads(runs('comparison', 'ce_net'), runs(*PAPER))} over HyM-UNet"
+        ),
+    ),
+    **{
+        model: ("docs/results.md", lambda model=model: f"by {leads(runs(*PAPER), runs('comparison', model))}")
+        for model in ("unetpp", "swin_unet_slow")
+    },
     "over the paper's recipe": (
         "docs/results.md",
         lambda: f"over HyM-UNet by the paper's recipe {leads(runs(*LITE2), runs(*PAPER))}",
