@@ -27,11 +27,12 @@ def table(states: Mapping[Cell, State], progress: Mapping[Cell, float]) -> str:
 
 
 def entry(state: State, progress: float | None = None) -> str:
-    """Test Dice where it is known, else validation Dice in brackets, else the state."""
-    if state.kind == "done" and state.result:
-        return f"{state.result.metrics()['test']['dice']['mean']:.4f}"
-    if state.kind == "trained" and state.result:
-        return f"({state.result.record['validation_dice']:.4f})"
+    """Test Dice where it is known, else validation Dice in brackets, with a star where stale; else the state."""
+    if state.result and state.kind in ("done", "trained", "stale"):
+        star = "*" if state.kind == "stale" else ""
+        if state.result.tested:
+            return f"{state.result.metrics()['test']['dice']['mean']:.4f}{star}"
+        return f"({state.result.record['validation_dice']:.4f}){star}"
     if state.kind == "running":
         return "running" if progress is None else f"{progress:.0%}"
     return "." if state.kind == "missing" else state.kind
@@ -40,7 +41,8 @@ def entry(state: State, progress: float | None = None) -> str:
 def totals(states: Mapping[Cell, State], seconds_left: float | None = None) -> str:
     """`4 done, 1 running, 7 missing; about 0:12:30 left`."""
     kinds = [state.kind for state in states.values()]
-    text = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ORDER if kind in kinds) or "no cell"
+    named = {kind: "stale (*)" if kind == "stale" else kind for kind in ORDER}
+    text = ", ".join(f"{kinds.count(kind)} {named[kind]}" for kind in ORDER if kind in kinds) or "no cell"
     return text if seconds_left is None else f"{text}; about {clock(seconds_left)} left"
 
 
@@ -50,8 +52,16 @@ def clock(seconds: float) -> str:
 
 
 def reasons(states: Mapping[Cell, State]) -> list[str]:
-    """A line for each cell that is neither computed nor simply missing."""
-    return [f"{cell.name}: {state.kind}: {state.why}" for cell, state in states.items() if state.why]
+    """A line for each cell that is neither computed nor simply missing; one for all that are stale for one reason."""
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for cell, state in states.items():
+        if state.why:
+            key = (state.kind, state.why) if state.kind == "stale" else (state.kind, state.why, cell.name)
+            lines.setdefault(key, []).append(cell.name)
+    return [
+        f"{names[0] if len(names) == 1 else f'{len(names)} cells, first {names[0]}'}: {kind}: {why}"
+        for (kind, why, *_), names in lines.items()
+    ]
 
 
 class Board:

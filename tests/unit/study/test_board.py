@@ -22,7 +22,7 @@ class Scores(Result):
 
 
 def done(seconds=60.0):
-    return State("done", result=Scores(Path(), {"training_seconds": seconds, "files": {}}))
+    return State("done", result=Scores(Path(), {"training_seconds": seconds, "files": {"metrics.json": ""}}))
 
 
 STATES = {A: done(), B: State("running"), C: State("failed", "exit code 1"), D: State("missing")}
@@ -37,6 +37,31 @@ def test_a_line_a_model_and_a_column_a_seed():
     ]
     assert board.totals(STATES, 3725) == "1 done, 1 running, 1 failed, 1 missing; about 1:02:05 left"
     assert board.reasons(STATES) == ["drawn/attention/seed-0: failed: exit code 1"]
+
+
+STALE = {
+    "tested": (Scores(Path(), {"files": {"metrics.json": ""}}), "0.8765*"),
+    "tests closed": (Scores(Path(), {"files": {}, "validation_dice": 0.81234}), "(0.8123)*"),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_what_is_stale_keeps_its_score_with_a_star(case):
+    result, said = STALE[case]
+    states = {A: done(), B: State("stale", "other training code", result)}
+    assert board.table(states, {}).splitlines()[1].split() == ["drawn", "unet", "0.8765", said]
+    assert board.totals(states) == "1 done, 1 stale (*)"
+
+
+def test_what_is_stale_for_one_reason_is_one_line():
+    stale, other = State("stale", "other training code"), State("stale", "other split")
+    failed = State("failed", "exit code 1")
+    assert board.reasons({A: stale, B: failed, C: stale, D: other}) == [
+        "2 cells, first drawn/unet/seed-0: stale: other training code",
+        "drawn/unet/seed-1: failed: exit code 1",
+        "drawn/attention/seed-1: stale: other split",
+    ]
+    assert len(board.reasons({A: failed, B: failed})) == 2, "each has a log of its own"
 
 
 class Terminal(io.StringIO):
