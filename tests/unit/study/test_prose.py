@@ -92,7 +92,8 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
         lambda: f"{mean('hymunet')} by the paper's recipe (five seeds, 2.6 M parameters, {mean('hymunet', 'hd95')} px)",
     ),
     "README, U-Net": ("README.md", lambda: f"{mean('unet')} by a U-Net of 31 M"),
-    "README, without scans": ("README.md", lambda: f"with convolutions in place of its scans {mean('no_scan')}"),
+    "README, without scans": ("README.md", lambda: f"with convolutions in place of its scans scores {mean('no_scan')}"),
+    "README, CE-Net": ("README.md", lambda: f"CE-Net leads with {mean('ce_net')} (three seeds)"),
 }
 
 
