@@ -86,7 +86,12 @@ def measure(
     fixed: bool = True,
     scan: str | None = None,
 ) -> dict:
-    """fixed: sums in one order, as always in a training. scan: the backend, in place of the one that is chosen."""
+    """fixed: sums in one order, as always in a training. scan: the backend, in place of the one that is chosen.
+
+    joules: of the whole GPU, a step; None where it has no meter.
+    """
+    from hymunet.training.tracking import gpus
+
     torch.use_deterministic_algorithms(fixed)
     torch.backends.cudnn.benchmark = not fixed
     reset()
@@ -96,12 +101,15 @@ def measure(
     learn(learner, batches, 1)
     first = time.perf_counter() - start
     learn(learner, batches, 10)
+    before = gpus.joules()
     seconds = [learn(learner, batches, steps) / steps for _ in range(RUNS)]
+    used = None if before is None else (gpus.joules() - before) / (RUNS * steps)
     middle = statistics.median(seconds)
     return {
         "ms": round(1e3 * middle, 3),
         "ms_low_high": [round(1e3 * value, 3) for value in (min(seconds), max(seconds))],
         "images_per_second": round(batch / middle, 1),
+        "joules": used and round(used, 2),
         "peak_MiB": round(torch.cuda.max_memory_reserved() / 2**20) if torch.cuda.is_available() else 0,
         "first_step_s": round(first, 2),
         "ran": learner.engine.name if way != "loop" else "loop",

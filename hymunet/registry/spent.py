@@ -1,8 +1,10 @@
 """What a model's training took, as its MLflow run tells."""
 
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 from typing import TYPE_CHECKING
+
+from hymunet.training.tracking.gpus import WATTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -11,7 +13,7 @@ PAUSE = 3.0  # times the median epoch: what is longer was interrupted, and count
 
 
 def spent(client: "MlflowClient", run_id: str) -> str:
-    """Time without pauses, device and memory in a sentence or three; empty where the training was not tracked."""
+    """Time without pauses, device, memory and energy, in sentences; empty where the training was not tracked."""
     times = sorted({metric.timestamp for metric in client.get_metric_history(run_id, "epoch")})
     gaps = [(after - before) / 1000 for before, after in pairwise(times)]
     if not gaps:
@@ -22,7 +24,14 @@ def spent(client: "MlflowClient", run_id: str) -> str:
     device = run.tags.get("hymunet.device", "a device that was not recorded")
     memory = run.metrics.get("peak_memory_bytes")
     peak = f" Peak memory: {memory / 2**30:.1f} GiB." if memory else ""
-    return f"Training took {_words(seconds)} over {len(times)} epochs on {device}.{peak} Energy was not measured."
+    drawn = [metric.value for metric in client.get_metric_history(run_id, WATTS)]
+    energy = f"Its GPUs used {_energy(mean(drawn) * seconds)}." if drawn else "Energy was not measured."
+    return f"Training took {_words(seconds)} over {len(times)} epochs on {device}.{peak} {energy}"
+
+
+def _energy(joules: float) -> str:
+    hours = joules / 3600
+    return f"{hours:.1f} Wh" if hours < 1000 else f"{hours / 1000:.1f} kWh"
 
 
 def _words(seconds: float) -> str:

@@ -89,6 +89,7 @@ def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any], checkpo
     """The weights into `work/model`, unless those there are of the same settings, data and code."""
     from hymunet import atomic, evidence
     from hymunet.training import trainer
+    from hymunet.training.tracking import gpus
 
     parts = {
         "settings": {key: value for key, value in wanted["settings"].items() if key not in SCORING},
@@ -107,17 +108,22 @@ def _train(content: Any, data: Data, work: Path, wanted: dict[str, Any], checkpo
         checkpoints=checkpoints,
         journal=work / "journal",
     )
-    start = time.monotonic()
+    start, meter = time.monotonic(), gpus.joules()
     code = trainer.train(content.model, content.train, paths)
-    stretches = [*stretches, _stretch(content, time.monotonic() - start)]
+    seconds, read = time.monotonic() - start, gpus.joules()
+    used = None if meter is None or read is None else read - meter
+    stretches = [*stretches, _stretch(content, seconds, used)]
     atomic.write(journal, json.dumps({"parts": parts, "stretches": stretches}) + "\n")
     if code == 0:
         atomic.write(marker, json.dumps({"parts": parts}) + "\n")
     return code
 
 
-def _stretch(content: Any, seconds: float) -> dict[str, Any]:
-    """What the process knows that trained; another one may score the weights, on another machine."""
+def _stretch(content: Any, seconds: float, joules: float | None) -> dict[str, Any]:
+    """What the process knows that trained; another one may score the weights, on another machine.
+
+    joules: of the GPUs meanwhile, None where they have no meter.
+    """
     import torch
 
     from hymunet.precision import autocast_dtype
@@ -126,6 +132,7 @@ def _stretch(content: Any, seconds: float) -> dict[str, Any]:
     used = device.choose(0)
     return {
         "seconds": round(seconds, 1),
+        "joules": None if joules is None else round(joules),
         "machine": device.describe(used),
         "torch": torch.__version__,
         "precision": "float32" if autocast_dtype(content.train.precision, used) is None else "bf16",
@@ -145,6 +152,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
     info = evidence.read(work / "model/model.json", "train the cell again")
     stretches = evidence.read(work / STRETCHES, "train the cell again")["stretches"]
     seconds = sum(one["seconds"] for one in stretches)
+    used = [one.get("joules") for one in stretches]
     model = Segmenter.load(work / "model", device=device.choose(0)).model
     images = content.train.epochs * len(Prepared(data.prepared).split(data.split)["train"])
     return {
@@ -157,6 +165,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
         "commit": identity.git_commit() or "unknown",
         **{name: ", ".join(sorted({one[name] for one in stretches})) for name in ("machine", "torch", "precision")},
         "training_seconds": round(seconds, 1),
+        "training_joules": None if None in used else sum(used),
         "training_stretches": len(stretches),
         **{name: max(one[name] for one in stretches) for name in ("cells_on_the_device", "peak_memory_bytes")},
         **size.counts(content.model, content.prepare.image_size),

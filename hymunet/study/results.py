@@ -65,6 +65,7 @@ class _Record(_Named):
     commit: str
     machine: str
     training_seconds: float
+    training_joules: float | None = None  # of all that ran on the GPU meanwhile
     parameters: int
     gmacs: float
     images_per_second: _Rates

@@ -37,15 +37,23 @@ def scores(plan: Plan, scored: Scored, table: str) -> Grid:
         ("images a second", "trained"),
         ("images a second", "inferred, 1 / 24"),
     ]
+    present = [scored.models[model] for model in definition.models if model in scored.models]
+    if metered := any(_watt_hours(runs.records) is not None for runs in present):
+        columns.append(("", "Wh a training"))
     columns += [("the publication's own", SCORES[name].label.replace(" px", " as printed")) for name in theirs]
     rows, data = [], []
     for model in definition.models:
         row, numbers = _model(plan, scored, model)
+        if metered:
+            used = _watt_hours(scored.models[model].records) if model in scored.models else None
+            row.append(NOTHING if used is None else f"{used:.0f}")
+            numbers["watt_hours"] = used
         published = study.models[model].published
         rows.append([*row, *(f"{published[name]:.2f}" if name in published else NOTHING for name in theirs)])
         data.append({**numbers, **{f"published_{name}": published.get(name) for name in theirs}})
     title = f"{definition.title}. {study.sets[scored.images].title}"
-    return Grid(title, columns, rows, data, [*_meaning(plan, scored, definition.models), *definition.notes])
+    energy = ["Wh: of the whole card by its own meter, in trainings that had it for themselves."] * metered
+    return Grid(title, columns, rows, data, [*_meaning(plan, scored, definition.models), *energy, *definition.notes])
 
 
 def _model(plan: Plan, scored: Scored, model: str) -> tuple[list[str], dict[str, Any]]:
@@ -73,6 +81,13 @@ def _model(plan: Plan, scored: Scored, model: str) -> tuple[list[str], dict[str,
     numbers |= {"parameters": record["parameters"], "gmacs": record["gmacs"]}
     numbers |= {f"images_per_second_{key}": value for key, value in rates.items()}
     return row, numbers
+
+
+def _watt_hours(records: Sequence[dict[str, Any]]) -> float | None:
+    """Of a training that had its card for itself; None where no meter was read."""
+    alone = [record.get("training_joules") for record in records if record.get("cells_on_the_device", 1) == 1]
+    known = [joules / 3600 for joules in alone if joules is not None]
+    return float(np.median(known)) if known else None
 
 
 def _median(records: Sequence[dict[str, Any]], key: str, place: str = "images_per_second") -> float:

@@ -21,6 +21,7 @@ from hymunet.registry.lock import OTHER, lock_hash, tree_md5
 from hymunet.registry.register import register
 from hymunet.registry.sign import sign
 from hymunet.registry.single import signature
+from hymunet.registry.spent import spent
 from hymunet.registry.verify import verify
 
 
@@ -88,6 +89,18 @@ def test_the_same_content_gives_one_version_which_says_all_about_itself(registry
     assert f"{folder}/evaluation/report.html" in {
         item.path for item in registry.list_artifacts(training, f"{folder}/evaluation")
     }
+
+
+@pytest.mark.parametrize(
+    ("watts", "said"), [([300.0, 500.0], "1.3 kWh"), ([30.0], "100.0 Wh"), ([], "Energy was not measured")]
+)
+def test_energy_is_the_mean_power_over_the_trainings_time(registry, watts, said):
+    training = registry.create_run(registry.create_experiment(f"energy {said}")).info.run_id
+    for epoch in range(5):  # 40 minutes each
+        registry.log_metric(training, "epoch", epoch + 1, (epoch + 1) * 2_400_000, epoch)
+    for step, value in enumerate(watts):
+        registry.log_metric(training, "system/gpu_watts", value, step * 15_000, step)
+    assert spent(registry, training).endswith(f"Its GPUs used {said}." if watts else f"{said}.")
 
 
 def test_other_content_is_another_version_and_leaves_the_first_alone(registry, project):

@@ -39,6 +39,32 @@ def dice(model: str, *seeds: int) -> np.ndarray:
 GROUPS = ["IMAGE_00", "IMAGE_00", *(f"IMAGE_{number:02}" for number in range(2, 12))]
 
 
+METERED = {  # records of U-Net's two seeds and of Attention U-Net's one -> what the column says of the three models
+    "no meter": (({}, {}, {}), None),
+    "read once": (({"training_joules": 7200}, {"training_joules": None}, {}), ["2", "–", "–"]),
+    "two cells on the card": (
+        ({"training_joules": 7200, "cells_on_the_device": 2}, {"training_joules": 36000}, {"training_joules": 3600.0}),
+        ["10", "1", "–"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", METERED)
+def test_energy_has_a_column_once_a_meter_was_read(tmp_path: Path, case: str) -> None:
+    records, expected = METERED[case]
+    folder = small_study.write_study(tmp_path / "mini", models=NETS)
+    for (model, seed), said in zip((("unet", 0), ("unet", 1), ("attention", 0)), records, strict=True):
+        small_study.publish(folder, model, seed, small_study.drawn_rows(model, seed), **said)
+    planned = plan.load(folder)
+    scored = scores.load(planned, "drawn")
+    assert scored is not None
+    grid = tables.scores(planned, scored, "table_1")
+    labels = [label for _, label in grid.columns]
+    assert all(len(row) == len(labels) for row in grid.rows)
+    found = [row[labels.index("Wh a training")] for row in grid.rows] if "Wh a training" in labels else None
+    assert found == expected
+
+
 def test_a_row_says_what_the_scores_say(study: Path) -> None:
     planned = plan.load(study)
     scored = scores.load(planned, "drawn")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from hymunet import control_groups
-from hymunet.training.tracking import sampler
+from hymunet.training.tracking import gpus, sampler
 from hymunet.training.tracking.keeper import JOURNAL
 
 UUIDS = ["GPU-aaaa1111", "GPU-bbbb2222", "GPU-cccc3333"]
@@ -24,7 +24,7 @@ def by_index(index: int) -> int:
     return index
 
 
-# The four calls of NVML that are used, on a machine with three GPUs: there is none here.
+# The calls of NVML that are used, on a machine with three GPUs: there is none here.
 NVML = SimpleNamespace(
     NVMLError=NVMLError,
     nvmlInit=lambda: None,
@@ -33,6 +33,7 @@ NVML = SimpleNamespace(
     nvmlDeviceGetUUID=lambda handle: UUIDS[handle],
     nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=10 * (handle + 1)),
     nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(used=100 * (handle + 1)),
+    nvmlDeviceGetTotalEnergyConsumption=lambda handle: 1_000_000 * (handle + 1),  # millijoules
 )
 
 
@@ -53,14 +54,61 @@ NVML = SimpleNamespace(
     ],
 )
 def test_the_gpus_are_those_that_cuda_shows(named: str | None, expected: list[int]) -> None:
-    assert sampler.visible(NVML, named) == expected
+    assert gpus.visible(NVML, named) == expected
 
 
 def test_load_is_the_mean_and_memory_the_sum_over_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", NVML)
-    load = sampler.gpu_load({"CUDA_VISIBLE_DEVICES": "1,2"})
+    load = gpus.load({"CUDA_VISIBLE_DEVICES": "1,2"})
     assert load == {"system/gpu_percent": 25.0, "system/gpu_memory_bytes": 500.0}
-    assert sampler.gpu_load({"CUDA_VISIBLE_DEVICES": ""}) == {}
+    assert gpus.load({"CUDA_VISIBLE_DEVICES": ""}) == {}
+
+
+def without_meter(handle: int) -> int:
+    raise NVMLError("Not Supported")
+
+
+METERS = {
+    "two GPUs": (NVML, "1,2", 5000.0),
+    "no GPU is seen": (NVML, "", None),
+    "older than its meter": (
+        SimpleNamespace(**{**vars(NVML), "nvmlDeviceGetTotalEnergyConsumption": without_meter}),
+        "0",
+        None,
+    ),
+    "no such package": (None, "0", None),
+}
+
+
+@pytest.mark.parametrize("case", METERS)
+def test_energy_is_the_sum_over_the_visible_gpus(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml, named, expected = METERS[case]
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert gpus.joules({"CUDA_VISIBLE_DEVICES": named}) == expected
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ([1000.0, 4000.0, 6000.0], [300.0, 200.0]),
+        ([1000.0, 10.0, 1010.0], [None, 100.0]),  # its driver was loaded again
+        ([None, 1000.0, 3000.0], [None, 200.0]),
+        ([1000.0, None, 3000.0], [None, None]),
+    ],
+)
+def test_power_is_the_mean_since_the_sample_before(
+    readings: list[float | None], expected: list[float | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / JOURNAL).write_text("")
+    clock = iter(range(100, 200, 10))
+    meter = iter(readings)
+    monkeypatch.setattr(sampler, "_energy", lambda: (float(next(clock)), next(meter)))
+    made = sampler.Sampler(tmp_path)
+    for _ in expected:
+        made.next = 0.0
+        made.sample()
+    lines = [json.loads(line)["metrics"] for line in (tmp_path / JOURNAL).read_text().splitlines()]
+    assert [metrics.get(gpus.WATTS) for metrics in lines] == expected
 
 
 def test_the_package_is_the_one_that_the_extra_installs() -> None:
