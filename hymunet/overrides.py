@@ -6,6 +6,8 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
+from hymunet.addresses import without_secrets
+
 
 def overridden(content: Any, texts: Sequence[str]) -> Any:
     """A copy of the content of a params.yaml with the values replaced; whether they are allowed, params.check says.
@@ -20,11 +22,12 @@ def overridden(content: Any, texts: Sequence[str]) -> Any:
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
         if not path or not all((*path, last)) or not isinstance(place, dict):
-            raise ValueError(f"{text!r}: expected SECTION.KEY=VALUE with a section of params.yaml")
+            raise ValueError(f"{without_secrets(text)!r}: expected SECTION.KEY=VALUE with a section of params.yaml")
         try:
             place[last] = YAML(typ="safe", pure=True).load(value)
         except YAMLError as error:
-            raise ValueError(f"{text!r}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+            reason = without_secrets(" ".join(str(error).split()))
+            raise ValueError(f"{without_secrets(text)!r}: the value is not valid YAML: {reason}") from None
     return changed
 
 
@@ -32,5 +35,5 @@ def pair(text: str) -> tuple[str, str]:
     """`key=value` as its two halves."""
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise ValueError(f"{text!r}: expected KEY=VALUE")
+        raise ValueError(f"{without_secrets(text)!r}: expected KEY=VALUE")
     return key, value

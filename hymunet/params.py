@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, create_model, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from hymunet.addresses import holds_secrets
+from hymunet.addresses import holds_secrets, without_secrets
 from hymunet.data.acquire.sections import Data
 from hymunet.models import catalogue
 from hymunet.models.spec import ModelSection
@@ -199,7 +199,8 @@ def load(path: str | Path, *sections: str, changes: Sequence[str] = ()) -> Secti
     Raises ValueError, in one line that names the key, the value and what is allowed.
     """
     content = overridden(read_yaml(path), changes)
-    return Sections(check(content, f"{path} with {' '.join(changes)}" if changes else str(path)), sections)
+    origin = f"{path} with {without_secrets(' '.join(changes))}" if changes else str(path)
+    return Sections(check(content, origin), sections)
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -27,7 +27,8 @@ def write(name: str, target: Path, changes: Sequence[str] = ()) -> list[str]:
     folder = target.parent / "profiles"
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
-        raise ValueError(f"no profile {name!r}; there are: {', '.join(known) or f'none in {folder}'}")
+        there = ", ".join(known) or f"none in {folder.absolute()}; run from the project's root"
+        raise ValueError(f"no profile {name!r}; there are: {there}")
     text = (folder / f"{BASE}.yaml").read_text(encoding="utf-8")
     base, over = YAML(typ="safe", pure=True).load(text), {}
     if name != BASE:

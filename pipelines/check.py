@@ -28,9 +28,12 @@ def connect(context: str | None) -> Any:
     """A client of the Kubernetes API, by the kubeconfig, or by what a pod is given. ValueError where there is none."""
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
+    from yaml import YAMLError
 
     try:
         return config.new_client_from_config(context=context)
+    except YAMLError as error:
+        raise ValueError(f"the kubeconfig is not valid YAML: {' '.join(str(error).split())}; set KUBECONFIG") from None
     except (ConfigException, FileNotFoundError) as error:
         if context:
             raise ValueError(f"--context {context}: {error}") from None

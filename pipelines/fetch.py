@@ -23,8 +23,7 @@ def fetch(run: str, remote: str, root: Path = Path(), force: bool = False) -> No
     """
     with tempfile.TemporaryDirectory(prefix="hymunet-fetch-") as folder:
         lock = Path(folder) / "dvc.lock"
-        with open_remote(Path(folder), remote) as store:
-            Run(store, run).fetch_lock(lock)
+        _fetch_lock(run, remote, Path(folder), lock)
         stages = read_lock(lock)
         yaml = YAML()
         yaml.width = 4096
@@ -47,6 +46,20 @@ def fetch(run: str, remote: str, root: Path = Path(), force: bool = False) -> No
             path.unlink(missing_ok=True) if old is None else atomic.write(path, old)
         raise
     print(f"run {run}: {len(stages)} stages are here; `dvc status` compares them with your sources")
+
+
+def _fetch_lock(run: str, remote: str, empty: Path, lock: Path) -> None:
+    try:
+        with open_remote(empty, remote) as store:
+            Run(store, run).fetch_lock(lock)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # DVC's, the store's client's, which have no common base
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{remote}: the store cannot be read ({type(error).__name__}: {reason}); correct its address in the "
+            "settings, or the credentials in the environment"
+        ) from None
 
 
 def adopt(document: Any, stages: dict[str, Any]) -> None:

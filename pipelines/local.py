@@ -24,7 +24,11 @@ class Containers:
         import docker
 
         self.root, self.executors, self.kubernetes = str(root), executors, kubernetes
-        self.engine = docker.from_env()
+        try:
+            self.engine = docker.from_env()
+        except docker.errors.DockerException as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"no container engine answers ({reason}); start Docker, or set DOCKER_HOST") from None
 
     def run(self, label: str, image: str, command: list[str], environment: dict[str, str]) -> int:
         """Runs one container to its end, its log on our standard output; returns its exit code."""

@@ -12,8 +12,12 @@ PROFILES = Path("profiles")
 
 def content(path: Path, profile: str | None, overrides: list[str]) -> dict[str, Any]:
     """The whole content of params.yaml for a run, checked. ValueError names the key, the value and what is allowed."""
-    chosen = params.read_yaml(path)
-    if profile:
+    if not profile:
+        chosen = params.read_yaml(path)
+    else:
+        known = sorted(file.stem for file in PROFILES.glob("*.yaml"))
+        if profile not in known:
+            raise ValueError(f"--profile {profile}: there are {', '.join(known) or f'none in {PROFILES.absolute()}'}")
         chosen = _merged(params.read_yaml(PROFILES / "paper.yaml"), params.read_yaml(PROFILES / f"{profile}.yaml"))
     chosen = overridden(chosen, overrides)
     params.check(chosen, profile or str(path))

@@ -166,6 +166,8 @@ class Settings(Strict):
             raise ValueError(f"dvc_remote = {self.dvc_remote!r}: a folder of this machine; pods need a store, s3://…")
 
     def with_images(self, images: dict[str, str]) -> "Settings":
+        if unknown := next((which for which in images if which not in Images.model_fields), None):
+            raise ValueError(f"--image {unknown}={images[unknown]}: expected one of {', '.join(Images.model_fields)}")
         return self.model_copy(update={"images": Images(**(self.images.model_dump() | images))})
 
     def require_content_addresses(self) -> None:
@@ -180,6 +182,8 @@ class Settings(Strict):
 
 def load(path: Path) -> Settings:
     """ValueError, in one line, for whatever is wrong in the file."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; name with --settings a copy of infra/kubeflow/settings.yaml")
     try:
         return Settings.model_validate(read_yaml(path))
     except ValidationError as error:

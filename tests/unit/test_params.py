@@ -110,6 +110,21 @@ def test_secrets_have_no_place_in_parameters_and_are_not_repeated(content, key, 
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        f"data.isic2018.mirror=https://alice:s3cret{AT}host/isic",
+        f"data.nowhere.mirror=https://alice:s3cret{AT}host/isic",
+        f"https://alice:s3cret{AT}host/isic",
+        f"data.isic2018.mirror=[https://alice:s3cret{AT}host/isic",
+    ],
+)
+def test_a_change_that_is_refused_is_shown_without_its_secrets(change):
+    with pytest.raises(ValueError, match="host/isic") as error:
+        params.load(ROOT / "params.yaml", "data", changes=[change])
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     "address",
     ["https://host/a/b", "http://host:8080/x@y", "s3://bucket/prefix", "/mnt/me@home/what?", "C:/isic", "../isic"],
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hymunet import atomic
 from hymunet.addresses import without_secrets
+from hymunet.data.acquire.archives import Archive
 from hymunet.data.acquire.remote import Missing, Refused, Remote, remote
 from hymunet.data.acquire.sections import Isic2018, Published
 from hymunet.data.acquire.source import ArchiveFile, Source
@@ -40,6 +41,7 @@ def obtain(name: str, source: Source, section: Published, store: Path, folder: P
         else:
             found = {archive.name: _from_hosts(source.hosts, archive, store / archive.name) for archive in archives}
     if (sums := sums_sha256(found)) != wanted:
+        _require_archives(found, store, section.mirror)
         others = ", ".join(sorted(file for file in found if found[file] != published.get(file)))
         expected = f"those that data.{name}.sums names" if section.sums else f"the published ones ({others})"
         raise ValueError(
@@ -111,6 +113,16 @@ def _from_mirror(mirror: str, archives: tuple[ArchiveFile, ...], official: bool,
             kind = ConnectionError if _transient(error) else ValueError
             raise kind(f"{archive.name} could not be fetched: {error}") from None
     return found
+
+
+def _require_archives(found: dict[str, str], store: Path, mirror: str | None) -> None:
+    """ValueError for a file that no hash would make an archive: cut short, a page of a login, refused members."""
+    for name in found:
+        try:
+            Archive(store / name).close()
+        except ValueError as error:
+            where = without_secrets(mirror or "")
+            raise ValueError(f"{error}. {where} has it so: mend it there, or name another mirror") from None
 
 
 def _transient(error: OSError) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from hymunet.addresses import holds_secrets, without_secrets
 
@@ -54,6 +55,8 @@ def remote(base: str) -> Remote:
             f"{without_secrets(base)}: the address holds a user, a password or a query; leave them out: for http(s) "
             "they belong into ~/.netrc, for S3 into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
+    if base.startswith(("http://", "https://", "s3://")) and not _names_a_host(base):
+        raise ValueError(f"{base}: no address of a server or a bucket; correct the mirror")
     if base.startswith(("http://", "https://")):
         return Web(base)
     if base.startswith("s3://"):
@@ -63,6 +66,15 @@ def remote(base: str) -> Remote:
             f"{without_secrets(base)}: neither an http(s) or s3:// address nor an existing folder; correct the mirror"
         )
     return Folder(base)
+
+
+def _names_a_host(address: str) -> bool:
+    """False for an address that no try can reach: without host or bucket, or with a port that is none."""
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0) and not re.search(r"\s", parts.netloc)
+    except ValueError:
+        return False
 
 
 class Web:
@@ -92,7 +104,8 @@ class Web:
                 place = response.headers.get("Content-Range", "")
                 if not place.startswith(f"bytes {start}-{stop - 1}/"):
                     raise RangesUnusable(f"{name}: asked for bytes {start}-{stop - 1}, the server sent {place!r}")
-            yield from _translated(response.iter_content(CHUNK))
+            # As they come: of a whole chunk that is cut short, what came would be lost.
+            yield from _translated(iter(lambda: response.raw.read1(CHUNK), b""))
 
     def _get(self, name: str, headers: dict[str, str]) -> Any:
         import requests
@@ -117,20 +130,24 @@ class Bucket:
         import boto3
         from botocore import UNSIGNED
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         self.base = base
         self.bucket, _, prefix = base.removeprefix("s3://").partition("/")
         self.prefix = f"{prefix.strip('/')}/".lstrip("/")
-        session = boto3.Session()
-        unsigned = {} if session.get_credentials() else {"signature_version": UNSIGNED}
-        config = Config(
-            connect_timeout=TIMEOUT[0],
-            read_timeout=TIMEOUT[1],
-            retries={"total_max_attempts": 1},
-            max_pool_connections=16,
-            **unsigned,
-        )
-        self.client = session.client("s3", region_name=session.region_name or "us-east-1", config=config)
+        try:
+            session = boto3.Session()
+            unsigned = {} if session.get_credentials() else {"signature_version": UNSIGNED}
+            config = Config(
+                connect_timeout=TIMEOUT[0],
+                read_timeout=TIMEOUT[1],
+                retries={"total_max_attempts": 1},
+                max_pool_connections=16,
+                **unsigned,
+            )
+            self.client = session.client("s3", region_name=session.region_name or "us-east-1", config=config)
+        except (BotoCoreError, ValueError) as error:
+            raise ValueError(f"{base}: {_plain(error)}; correct the settings of AWS (AWS_…, ~/.aws)") from None
 
     def info(self, name: str) -> Info:
         entry = self._call(self.client.head_object, name)
@@ -144,7 +161,7 @@ class Bucket:
         yield from _translated(entry["Body"].iter_chunks(CHUNK))
 
     def _call(self, method: Any, name: str, **options: str) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
         try:
             return method(Bucket=self.bucket, Key=f"{self.prefix}{name}", **options)
@@ -152,6 +169,8 @@ class Bucket:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             kind = {404: Missing, 401: Refused, 403: Refused, 412: Changed, 416: Changed}.get(status, OSError)
             raise kind(f"{self.base}/{name}: {_plain(error)}") from None
+        except ParamValidationError as error:
+            raise ValueError(f"{self.base}: {_plain(error)}; correct the mirror") from None
         except BotoCoreError as error:
             raise ConnectionError(f"{self.base}: {_plain(error)}") from None
 

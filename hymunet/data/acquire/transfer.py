@@ -12,10 +12,11 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -112,7 +113,7 @@ def _read_parts(source: Remote, name: str, target: Path, info: Info) -> str:
 
         def part(start: int) -> None:
             end = min(start + PART, info.size or 0)
-            while done.get(start, 0) < end - start:
+            while done.get(start, 0) < end - start and not stop.is_set():
                 before = done.get(start, 0)
                 for chunk in source.read(name, start + before, end, info.tag):
                     if stop.is_set():
@@ -135,17 +136,47 @@ def _read_parts(source: Remote, name: str, target: Path, info: Info) -> str:
             patiently(lambda: part(start), lambda: done.get(start, 0))
 
         digest = hashlib.sha256()
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            futures = [pool.submit(resumed, start) for start in starts]
-            try:
-                for start, future in zip(starts, futures, strict=True):
-                    future.result()
-                    digest.update(os.pread(file.fileno(), PART, start))
-            finally:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
+        futures = _started(resumed, starts)
+        try:
+            for start, future in zip(starts, futures, strict=True):
+                future.result()
+                digest.update(os.pread(file.fileno(), PART, start))
+        except BaseException as error:
+            stop.set()
+            for future in futures:
+                future.cancel()
+            if isinstance(error, Exception):  # Ctrl-C does not wait for a server that is silent
+                wait(futures)
+            raise
         os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def _started(work: Callable[[int], None], jobs: Sequence[int]) -> list[Future]:
+    """A future for each job, by CONNECTIONS threads, which a program that ends does not wait for as for a pool's."""
+    futures: list[Future] = [Future() for _ in jobs]
+    waiting: SimpleQueue[tuple[int, Future]] = SimpleQueue()
+    for job in zip(jobs, futures, strict=True):
+        waiting.put(job)
+
+    def run() -> None:
+        while True:
+            try:
+                job, future = waiting.get_nowait()
+            except Empty:
+                return
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                work(job)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+    for _ in range(min(CONNECTIONS, len(futures))):
+        threading.Thread(target=run, daemon=True).start()
+    return futures
 
 
 def _resume(target: Path, info: Info) -> dict[int, int]:

@@ -11,6 +11,7 @@ from typing import Any
 from hymunet import atomic, params
 from hymunet.data.check.offline import make_offline
 from hymunet.data.check.page import write_page
+from hymunet.data.check.table import table
 from hymunet.data.check.verdict import write_verdict
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -45,7 +46,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     import great_expectations as gx
     import pandas as pd
 
-    frame = _table(prepared, split)
+    frame, assigned, source = table(prepared, split)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     site = output / "data_docs"
@@ -60,7 +61,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     )
     asset = context.data_sources.add_pandas("manifest").add_dataframe_asset("images")
     batch = asset.add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name="images", expectations=_expectations(section, split)))
+    suite = context.suites.add(gx.ExpectationSuite(name="images", expectations=_expectations(section, assigned)))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="images", data=batch, suite=suite))
     assert isinstance(frame, pd.DataFrame)
     checkpoint = context.checkpoints.add(
@@ -75,17 +76,17 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     make_offline(site)
     checks = [_check(outcome) for run in result.run_results.values() for outcome in run.results]
     failures = [check for check in checks if not check.passed]
-    record = _record(section, frame, checks, prepared, split)
+    record = _record(section, frame, checks, source, assigned["sizes"])
     atomic.write(output / "validation.json", json.dumps(record, indent=2) + "\n")
     write_page(record, prepared, output / "report.html")
     write_verdict(output / "verdict.json", not failures, prepared, split / "split.csv")
     return failures
 
 
-def _expectations(section: params.Validate, split: Path) -> list[Any]:
+def _expectations(section: params.Validate, record: dict[str, Any]) -> list[Any]:
+    """record: the content of split.json."""
     import great_expectations.expectations as expect
 
-    record = json.loads((split / "split.json").read_text(encoding="utf-8"))
     (low, high), (median_low, median_high) = section.mask_area, section.median_mask_area
     checks: list[Any] = [
         expect.ExpectTableRowCountToBeBetween(
@@ -136,27 +137,6 @@ def _expectations(section: params.Validate, split: Path) -> list[Any]:
     return checks
 
 
-def _table(prepared: Path, split: Path) -> Any:
-    """The manifest joined with the split, and what follows from both; an id on one side only has nulls on the other."""
-    import pandas as pd
-
-    for path in (
-        *(prepared / name for name in ("manifest.parquet", "prepare.json")),
-        *(split / name for name in ("split.csv", "split.json")),
-    ):
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; run the prepare and split steps first")
-    record = json.loads((split / "split.json").read_text(encoding="utf-8"))
-    # Names are text, whatever they look like: 007 is not 7, and NA is not nothing.
-    assigned = pd.read_csv(split / "split.csv", dtype=str, keep_default_na=False)
-    frame = pd.read_parquet(prepared / "manifest.parquet").merge(assigned, on="id", how="outer")
-    frame["aspect_ratio"] = frame[["width", "height"]].max(axis=1) / frame[["width", "height"]].min(axis=1)
-    for name in record["sizes"]:
-        frame[f"in_{name}"] = (frame["split"] == name).astype(int)
-    frame["splits_of_group"] = frame.groupby("group")["split"].transform("nunique")
-    return frame
-
-
 def _check(outcome: Any) -> Check:
     config, found = outcome.expectation_config, outcome.result
     column = config.kwargs.get("column")
@@ -193,16 +173,18 @@ def _shown(value: Any) -> str:
     return f"{value:,.0f}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _record(section: params.Validate, frame: Any, checks: list[Check], prepared: Path, split: Path) -> dict[str, Any]:
+def _record(
+    section: params.Validate, frame: Any, checks: list[Check], source: str | None, sizes: dict[str, int]
+) -> dict[str, Any]:
     """The content of validation.json."""
     area = frame["mask_area"].quantile([0, 0.01, 0.5, 0.99, 1])
     return {
         "success": all(check.passed for check in checks),
         "checks": [asdict(check) for check in checks],
         "failed": [str(check) for check in checks if not check.passed],
-        "source": json.loads((prepared / "prepare.json").read_text(encoding="utf-8")).get("source"),
+        "source": source,
         "images": len(frame),
-        "split": json.loads((split / "split.json").read_text(encoding="utf-8"))["sizes"],
+        "split": sizes,
         "bounds": section.model_dump(),
         "mask_area_quantiles": {f"{quantile:g}": round(float(value), 6) for quantile, value in area.items()},
         "touching_border": int(frame["touches_border"].sum()),

@@ -33,6 +33,7 @@ from hymunet.data.prepare.orientation import Read, drawn_on
 from hymunet.processors import processors
 
 ARRAYS = ("images", "masks", "lesions")
+MANIFEST, RECORD = "manifest.parquet", "prepare.json"
 _Result = tuple[dict[str, Any], bytes] | str  # facts and the mask at its own size as a file, or what is wrong
 
 
@@ -71,6 +72,8 @@ def prepare(
         for path in partial.values():
             _compact(path, kept)
         digest = hashlib.sha256("".join(_sha256(partial[name]) for name in ("images", "masks")).encode()).hexdigest()
+        for told in (MANIFEST, RECORD):  # of other arrays: stopped from here on, they would speak of these
+            (output / told).unlink(missing_ok=True)
         for name, path in partial.items():
             path.replace(output / f"{name}.npy")
         masks.replace(output / NATIVE_MASKS)
@@ -80,7 +83,7 @@ def prepare(
             path.unlink(missing_ok=True)
             _smaller(path).unlink(missing_ok=True)
     manifest = [{**row, "official_split": splits[row["id"]]} for row in rows if row is not None]
-    write_manifest(manifest, output / "manifest.parquet")
+    write_manifest(manifest, output / MANIFEST)
     record = {
         "source": source_name,
         "image_size": image_size,
@@ -88,7 +91,7 @@ def prepare(
         "dropped": problems,
         "sha256": digest,
     }
-    atomic.write(output / "prepare.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
+    atomic.write(output / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def find_pairs(source_name: str, archives: Iterable[Path]) -> list[Pair]:
@@ -230,9 +233,13 @@ def _read_source(raw: Path) -> tuple[str, list[str], bool]:
     try:
         record = json.loads((raw / "source.json").read_text(encoding="utf-8"))
         extra = record.get("extra", [])
-        return record["source"], [archive["name"] for archive in record["archives"] + extra], bool(extra)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        name, archives = record["source"], [archive["name"] for archive in record["archives"] + extra]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{raw / 'source.json'}: missing or unreadable; run the download step first") from None
+    if not isinstance(name, str) or name not in SOURCES:
+        known = ", ".join(SOURCES)
+        raise ValueError(f"{raw / 'source.json'}: source {name!r} is none of {known}; run the download step again")
+    return name, archives, bool(extra)
 
 
 def _shapes(count: int, size: int) -> dict[str, tuple[int, ...]]:

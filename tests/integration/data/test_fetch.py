@@ -180,6 +180,30 @@ def test_a_killed_download_goes_on_where_it_was(server, tmp_path, count):
     )  # two connections, each with a part on its way
 
 
+@pytest.mark.parametrize("fault", [("stall", 60), 500], ids=["silent", "failing"])
+def test_ctrl_c_does_not_wait_for_a_server(server, tmp_path, fault):
+    server.faults = lambda number, start, stop: None if number < 3 else fault
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from pathlib import Path; from hymunet.data.acquire import remote, transfer as fetch;"
+        f"fetch.PART = {PART}; fetch.RECORD = 4096; remote.CHUNK = 4096;"
+        f"fetch.fetch(remote.remote({server.url!r}), {NAME!r}, Path({str(tmp_path / NAME)!r}), {DIGEST!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while process.poll() is None and server.requests < 6 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert time.monotonic() - began < 3
+    server.faults = lambda number, start, stop: None
+    sent = server.sent
+    assert fetch(remote(server.url), NAME, tmp_path / NAME, DIGEST) == DIGEST
+    assert server.sent - sent <= len(CONTENT) - PART + 1, "goes on from the first part"
+
+
 def _fetch_elsewhere(url, target):
     fetch(remote(url), NAME, target, DIGEST)
 

@@ -148,3 +148,22 @@ def test_the_program_stops_the_pipeline_and_says_why(tmp_path):
     assert "ISIC_0000007" in result.stderr
     assert "Traceback" not in result.stderr
     assert (tmp_path / "report/validation.json").exists()
+
+
+DAMAGE = {
+    "empty": b"",
+    "no text": b"\xff\xfe\x00",
+    "cut short": b"{",
+    "something else": b"[1]",
+    "another table": b"a,b\n1,2\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["manifest.parquet", "prepare.json", "split/split.csv", "split/split.json"])
+def test_a_damaged_file_of_the_steps_before_is_named(tmp_path, name, damage):
+    folder = write(tmp_path, changed(0))
+    (folder / name).write_bytes(DAMAGE[damage])
+    with pytest.raises(ValueError, match=rf"{name}: .*; run the (prepare|split) step again") as error:
+        check(folder)
+    assert "\n" not in str(error.value)

@@ -199,3 +199,35 @@ def test_the_view_holds_the_lesion_in_its_middle_at_any_size(case):
         assert max(width, height) == pytest.approx(VIEW / 1.5, abs=3)
         assert (left + width / 2, top + height / 2) == pytest.approx((VIEW / 2, VIEW / 2), abs=3)
     assert abs(views[0].astype(int) - views[1]).mean() < 6
+
+
+@pytest.mark.parametrize("place", ["write_manifest", "atomic.write"])
+def test_stopped_between_its_files_nothing_speaks_of_other_arrays(tmp_path, monkeypatch, place):
+    for name, seed in (("old", 12), ("new", 14)):
+        raw_folder(tmp_path / name, count=seed)
+    prepare(tmp_path / "old", tmp_path / "prepared", 32, "stop")
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"hymunet.data.prepare.prepare.{place}", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path / "new", tmp_path / "prepared", 32, "stop")
+    assert not (tmp_path / "prepared/prepare.json").exists()
+    prepare(tmp_path / "new", tmp_path / "prepared", 32, "stop")
+    assert len(read_manifest(tmp_path / "prepared/manifest.parquet")) == 14
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        *((text, "missing or unreadable") for text in ("", "{", "[1]", "7", '{"source": "folder"}')),
+        ('{"source": "elsewhere", "archives": []}', "source 'elsewhere' is none of isic2018, "),
+        ('{"source": [], "archives": []}', r"source \[\] is none of"),
+    ],
+)
+def test_a_record_of_the_download_that_cannot_be_is_named(tmp_path, content, said):
+    (tmp_path / "source.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"source.json: {said}.*; run the download step"):
+        prepare(tmp_path, tmp_path / "prepared", 32, "stop")
