@@ -66,7 +66,7 @@ def _of(source: str, output: Path) -> Iterator[Entry]:
     elif path.is_dir():
         yield from _folder(path, output)
     elif path.exists():
-        if zipfile.is_zipfile(path) and not NAMED.search(source):
+        if path.suffix.lower() == ".zip" or (zipfile.is_zipfile(path) and not NAMED.search(source)):
             yield from _zip(path)
         elif path.suffix.lower() == ".csv":
             yield from _csv(path)

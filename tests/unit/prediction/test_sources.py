@@ -166,6 +166,7 @@ REFUSED = {
     "absent": (["gone.jpg", "no/*.png"], "gone.jpg, no/*.png: not there, and no pattern that fits a file"),
     "no image in a folder": (["scans/.cache/none"], "none: no image in it"),
     "a broken ZIP": (["broken.zip"], "broken.zip: is no whole ZIP archive"),
+    "half a ZIP": (["half.zip"], "half.zip: is no whole ZIP archive (File is not a zip file); get it again"),
     "no column": (["list.csv"], "list.csv: its first line names no column image, path, file, filename; found ['name']"),
     "one name twice": (["scans/a.jpg", "scans"], "two images are named a (scans/a.jpg, scans/a.jpg)"),
     "one name but for its case": (["scans/b.PNG", "B.jpg"], "two images are named B (scans/b.PNG, B.jpg)"),
@@ -182,6 +183,7 @@ def test_what_cannot_be_a_source_is_refused_before_any_work(place, case):
     content = bytearray((place / "broken.zip").read_bytes())
     content[content.index(b"PK\x01\x02")] = 0
     (place / "broken.zip").write_bytes(content)
+    (place / "half.zip").write_bytes(content[: len(content) // 2])
     sources, message = REFUSED[case]
     with pytest.raises(ValueError, match=re.escape(message)):
         entries(sources, place / "out")
