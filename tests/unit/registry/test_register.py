@@ -329,3 +329,16 @@ def test_a_version_of_which_a_file_was_changed_is_not_opened(name, registry, pro
             open_segmenter("models:/changed/1")
     finally:
         path.write_bytes(before)  # the next of these tests finds this version again
+
+
+@pytest.mark.parametrize("gone", [("test",), ("test", "dice"), ("test", "hd95", "low")])
+def test_an_evaluation_of_another_version_of_this_program_is_refused_by_what_it_lacks(gone, registry, project):
+    path = project / "reports/evaluation/metrics.json"
+    record = json.loads(path.read_text())
+    place = record
+    for key in gone[:-1]:
+        place = place[key]
+    del place[gone[-1]]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"metrics.json: holds no test\..*; run evaluate again"):
+        run("another-version", project)
