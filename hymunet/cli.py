@@ -1,6 +1,9 @@
 """The `hymunet` command. Heavy libraries are imported by the verb that needs them, so that `--help` answers at once."""
 
 import argparse
+import errno
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +32,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hymunet {arguments.verb}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"hymunet {arguments.verb}: {in_words(error)}", file=sys.stderr)
+        print(f"hymunet {arguments.verb}: {in_words(_with_place(error, arguments))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"hymunet {arguments.verb}: interrupted", file=sys.stderr)
         return 130
+
+
+def _with_place(error: OSError, arguments: argparse.Namespace) -> OSError:
+    """Of a full disk the system names no file: the folder with the least room is named, of those written to."""
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    output = Path(getattr(arguments, "output", None) or ".").absolute()
+    written = next(place for place in (output, *output.parents) if place.is_dir())
+    temporary = Path(os.environ.get("TMPDIR", "/tmp"))
+    fullest = min((place for place in (written, Path.cwd(), temporary) if place.is_dir()), key=_room)
+    return OSError(error.errno, os.strerror(error.errno), str(fullest))
+
+
+def _room(place: Path) -> int:
+    return shutil.disk_usage(place).free
 
 
 def parser() -> argparse.ArgumentParser:

@@ -35,7 +35,7 @@ class FolderCases:
         if not any(one.image and one.mask for one in self._pairs):
             raise ValueError(
                 f"{what}: no image with its mask; a mask has its image's name, with or without an ending as _mask or "
-                f"_segmentation; found {described(files)}"
+                f"_segmentation; found {described(map(str, files.values()))}"
             )
         whole = [one for one in self._pairs if not one.problem and one.image and one.mask]
         self._masks_on = masks_on or drawn_on(

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hymunet.places import require_folder
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -102,6 +104,8 @@ def run_export(arguments: argparse.Namespace) -> None:
 def run_benchmark(arguments: argparse.Namespace) -> None:
     if arguments.images is not None and arguments.images < 1:
         raise ValueError(f"--images {arguments.images} must be at least 1")
+    if arguments.json:
+        require_folder(arguments.json.parent)
     from hymunet.portable import benchmark
     from hymunet.portable.prepared import open_images
     from hymunet.registry.load import open_segmenter

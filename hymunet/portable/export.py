@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,7 +219,8 @@ def write_core(model: Portable, size: int, path: Path, joined: bool = True) -> N
     from hymunet.portable.scan import translations
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of operators that we do not use
-    with torch.no_grad(), scans_by(model, _fastest):
+    with torch.no_grad(), scans_by(model, _fastest), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # torch's own, of its own code
         program = torch.onnx.export(
             model.eval(),
             (torch.zeros(2, size, size, 3, dtype=torch.uint8),),

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     from hymunet.prediction import results, sources
 
     wanted = results.kinds(arguments.save)
-    entries = sources.entries(arguments.sources, arguments.output)
+    entries = results.nameable(sources.entries(arguments.sources, arguments.output), arguments.output, wanted)
     results.require_free(entries, arguments.output, wanted)
 
     from hymunet.prediction.open import open_models

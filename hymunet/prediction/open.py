@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hymunet import bundled, evidence
 from hymunet.evaluation import familiar
 from hymunet.prediction.ensemble import Ensemble
-from hymunet.prediction.onnx_file import ENDING, OnnxModel
+from hymunet.prediction.onnx_file import ENDING, WEIGHTS_KEY, OnnxModel
 
 MANY = 32  # images, for which torch makes up for the time of its import
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # what the drivers of NVIDIA, AMD and WSL make
@@ -37,7 +37,20 @@ def open_models(
     if twice:
         raise ValueError(f"--model {twice} is named twice; an ensemble is of different models")
     with _uncollected():
-        return Ensemble([_open(place, evaluation, precision, images) for place in places])
+        members = [_open(place, evaluation, precision, images) for place in places]
+    _require_weights_apart(places, members)
+    return Ensemble(members)
+
+
+def _require_weights_apart(places: Sequence[str], members: "Sequence[Model]") -> None:
+    first: dict[str, str] = {}
+    for place, member in zip(places, members, strict=True):
+        weights = member.facts[WEIGHTS_KEY]
+        if weights in first:
+            raise ValueError(
+                f"--model {place}: the same weights as {first[weights]}; an ensemble is of different models"
+            )
+        first[weights] = place
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,25 @@ def kinds(text: str) -> tuple[str, ...]:
 
 def targets(name: str, output: Path, wanted: Sequence[str]) -> dict[str, Path]:
     return {kind: output / f"{name}{ENDINGS[kind]}" for kind in wanted if kind in ENDINGS}
+
+
+def nameable(entries: Iterable[Entry], output: Path, wanted: Sequence[str]) -> list[Entry]:
+    """The entries; one whose results' names are longer than the output's file system takes has that as its problem."""
+    most = os.pathconf(next(path for path in (output, *output.absolute().parents) if path.exists()), "PC_NAME_MAX")
+    return [
+        _nameable(one, max(map(_bytes, targets(one.name, output, wanted).values()), default=0), most) for one in entries
+    ]
+
+
+def _nameable(entry: Entry, longest: int, most: int) -> Entry:
+    if entry.problem or longest <= most:
+        return entry
+    reason = f"a result's name would be {longest} bytes long, {most} are allowed; rename it"
+    return replace(entry, problem=f"{entry.shown}: {reason}")
+
+
+def _bytes(path: Path) -> int:
+    return len(os.fsencode(path.name))
 
 
 def require_free(entries: Iterable[Entry], output: Path, wanted: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ def _of(source: str, output: Path) -> Iterator[Entry]:
     elif path.is_dir():
         yield from _folder(path, output)
     elif path.exists():
-        if zipfile.is_zipfile(path) and not NAMED.search(source):
+        if path.suffix.lower() == ".zip" or (zipfile.is_zipfile(path) and not NAMED.search(source)):
             yield from _zip(path)
         elif path.suffix.lower() == ".csv":
             yield from _csv(path)
@@ -85,6 +85,10 @@ def _file(path: Path, name: str) -> Entry:
         shown = ascii(os.fsencode(path))[2:-1]
         reason = f"its name is not text in UTF-8 as {sys.getfilesystemencoding()} reads it"
         return Entry("", shown, path.read_bytes, f"{shown}: {reason}; rename it, or set PYTHONUTF8=1")
+    if any(ord(letter) < 32 for letter in name):  # a row of the table is a line
+        return Entry(
+            "", repr(str(path)), path.read_bytes, f"{str(path)!r}: a line break or the like is in its name; rename it"
+        )
     return Entry(stem(name), str(path), path.read_bytes)
 
 

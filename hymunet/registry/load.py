@@ -1,5 +1,6 @@
 """A segmenter from where its model is: a folder, or a version of the registry, of which no code is fetched or run."""
 
+import math
 import re
 import tempfile
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from hymunet import bundled
 from hymunet.evaluation import familiar
 from hymunet.registry.client import registry
+from hymunet.registry.seal import MANIFEST, MANIFEST_TAG, require_as_registered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from hymunet.inference import Segmenter
 
 EVALUATION = Path("reports/evaluation")
+DESCRIPTION = "model.json"
 ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -35,6 +38,7 @@ def open_segmenter(where: str, evaluation: Path | None = None, device: str | Non
     folder_of_model = bundled.folder() if where == bundled.NAME else Path(where)
     if folder_of_model.is_file():
         raise ValueError(f"{where}: is a file; a trained model is a folder, with model.json in it")
+    _require_decides(folder_of_model / DESCRIPTION, "train a model first, or name its folder")
     if evaluation is None and _is_of(folder_of_model, EVALUATION):
         evaluation = EVALUATION
     if evaluation is not None:
@@ -46,7 +50,10 @@ def open_segmenter(where: str, evaluation: Path | None = None, device: str | Non
 
 
 def fetch(address: str, target: Path) -> tuple[Path, Path]:
-    """Downloads a version's weights, their description and the evaluation's record; no code of it is fetched or run."""
+    """Downloads a version's weights, their description and the evaluation's record; no code of it is fetched or run.
+
+    Raises ValueError for files that its manifest, where it has one, does not know as they are.
+    """
     found = ADDRESS.fullmatch(address)
     if not found:
         raise ValueError(f"{address}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
@@ -59,6 +66,11 @@ def fetch(address: str, target: Path) -> tuple[Path, Path]:
         for part, path in wanted.items():
             (target / part).mkdir(parents=True, exist_ok=True)
             mlflow.artifacts.download_artifacts(f"{source}/{path}", dst_path=str(target / part))
+        if MANIFEST_TAG in version.tags:
+            manifest = mlflow.artifacts.download_artifacts(f"{source}/{MANIFEST}", dst_path=str(target))
+            files = {f"artifacts/model/{path.name}": path for path in (target / "model/model").iterdir()}
+            files["evaluation/metrics.json"] = target / "evaluation/metrics.json"
+            require_as_registered(address, Path(manifest).read_bytes(), version.tags, files)
     return target / "model/model", target / "evaluation"
 
 
@@ -73,9 +85,30 @@ def _as_tested(model: Path, evaluation: Path, device: str | None) -> "Segmenter"
     from hymunet import evidence
     from hymunet.inference import METRICS, Segmenter
 
+    _require_decides(evaluation / METRICS, "evaluate the model, or name its evaluation's folder")
     segmenter = Segmenter.as_tested(model, evaluation, device)
     known = evidence.read(evaluation / METRICS, "evaluate the model").get(familiar.KEY)
     return replace(segmenter, info={**segmenter.info, familiar.KEY: known}) if known else segmenter
+
+
+def _require_decides(path: Path, remedy: str) -> None:
+    """Raises ValueError, naming file and value, for a record by which no mask could be cut, or only an empty one."""
+    from hymunet import evidence
+
+    record = evidence.read(path, remedy)
+    threshold = evidence.field(record, path, remedy, "threshold")
+    temperature, flips = record.get("temperature", 1.0), record.get("flips", False)
+    for name, value, sound, expected in (
+        ("threshold", threshold, _number(threshold) and 0 <= threshold <= 1, "a number from 0 to 1"),
+        ("temperature", temperature, _number(temperature) and 0 < temperature < math.inf, "a number above 0"),
+        ("flips", flips, isinstance(flips, bool), "true or false"),
+    ):
+        if not sound:
+            raise ValueError(f"{path}: {name} = {value!r}: expected {expected}; {remedy}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_of(model: Path, evaluation: Path) -> bool:

@@ -129,6 +129,9 @@ def belong_together(candidate: Candidate, split: Path) -> None:
     evidence.require(record, tested, "data_sha256", candidate.model, info["data_sha256"], again)
     evidence.require(record, tested, "split_sha256", candidate.model, info["split_sha256"], again)
     evidence.require(record, tested, "per_image_sha256", table, evidence.sha256(table), again)
+    for score in metrics.SCORES:
+        for key in ("mean", "low", "high"):
+            evidence.field(tested, record, again, "test", score, key)
     evidence.require(
         description, info, "split_sha256", split, candidate.split["sha256"], "run train and evaluate again"
     )

@@ -98,6 +98,21 @@ def examined(folder: Path, tags: Mapping[str, str]) -> Seal:
     return Seal(tuple(sorted(problems)), signer(content, tags.get(SIGNATURE_TAG)))
 
 
+def require_as_registered(where: str, content: bytes, tags: Mapping[str, str], files: Mapping[str, Path]) -> None:
+    """content: of the manifest; files: some of the version's, by their names in it. Raises ValueError, calling the
+    version `where`, for those that are not as they were registered."""
+    if hashlib.sha256(content).hexdigest() != tags[MANIFEST_TAG]:
+        changed = [MANIFEST]
+    else:
+        said = json.loads(content)
+        changed = [name for name, path in files.items() if _sha256(path) != said.get(name)]
+    if changed:
+        raise ValueError(
+            f"{where}: {', '.join(changed)} changed since it was registered; register the model again, or take "
+            "another version"
+        )
+
+
 def _names(folder: Path) -> list[str]:
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in files if name != MANIFEST)

@@ -44,7 +44,7 @@ class Served(PythonModel):
     def predict(
         self,
         context: PythonModelContext,
-        model_input: Mapping[str, np.ndarray] | np.ndarray,
+        model_input: np.ndarray,  # or a mapping with it as INPUT; MLflow warns of hints that it cannot check
         params: dict[str, Any] | None = None,
     ) -> np.ndarray:
         sent = model_input[INPUT] if isinstance(model_input, Mapping) else model_input

@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import warnings
 from collections.abc import AsyncGenerator
 
 import numpy as np
 from fastapi import Request
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from hymunet import images
+from hymunet.formats.kinds import HEAD, kind
 from hymunet.serving.limits import Limits, Refused
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 ACCEPTED = "PNG, JPEG, WebP, TIFF or BMP"
 FIELD = "image"
+BIG = 43  # the third byte of a BigTIFF, whose head is twice as long
 FORM = "multipart/form-data"
 DISCARDED = 4  # times the limit: how much of a body that is too large is read, so that its sender hears the answer
 
@@ -30,16 +33,16 @@ async def content(request: Request, limits: Limits) -> bytes:
 
     Raises Refused: 400 for a broken form, 408 for a slow upload, 413 for a large one, 415 for another media type.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("", FORM, "application/octet-stream") and not kind.startswith("image/"):
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in ("", FORM, "application/octet-stream") and not media.startswith("image/"):
         hint = "send the file itself with Content-Type: image/png or image/jpeg, or a form (multipart/form-data)"
-        raise Refused(415, f"the body is declared as {kind[:100]}; {hint} with the field {FIELD}")
+        raise Refused(415, f"the body is declared as {media[:100]}; {hint} with the field {FIELD}")
     try:
         async with asyncio.timeout(limits.upload_seconds):
             body = await _body(request, limits.max_bytes)
     except TimeoutError:
         raise Refused(408, f"the upload took more than {limits.upload_seconds:g} s") from None
-    return await _file_of_form(request.headers, body) if kind == FORM else body
+    return await _file_of_form(request.headers, body) if media == FORM else body
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -105,10 +108,15 @@ def _check_head(content: bytes, max_pixels: int) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if kind(content[:HEAD]) == "tif":
+                _check_pixels(*_tiff_size(content), max_pixels)
+                return
             with Image.open(io.BytesIO(content), formats=FORMATS) as head:
                 width, height = head.size
                 # A JPEG of a phone often carries previews or depth maps behind the image, which are no further images.
-                several = head.format in ("PNG", "WEBP", "TIFF") and getattr(head, "is_animated", False)
+                several = head.format in ("PNG", "WEBP") and getattr(head, "is_animated", False)
+    except Refused:
+        raise
     except Image.DecompressionBombError:
         raise Refused(413, f"the image declares more than {max_pixels} pixels; send a smaller one") from None
     except Image.UnidentifiedImageError:
@@ -116,7 +124,26 @@ def _check_head(content: bytes, max_pixels: int) -> None:
         raise Refused(415, f"the file is not an image that is read here: {ACCEPTED}; or its head is damaged") from None
     except Exception as error:  # parsers meet hostile bytes here: whatever they stumble over, the file is at fault
         raise Refused(422, f"the image's head is damaged ({type(error).__name__})") from None
-    if width * height > max_pixels:
-        raise Refused(413, f"the image declares {width}×{height} pixels; at most {max_pixels} are taken")
+    _check_pixels(width, height, max_pixels)
     if several:
         raise Refused(422, "the file holds several images (an animation or pages); send one of them")
+
+
+def _tiff_size(content: bytes) -> tuple[int, int]:
+    """Width and height of the larger of the first two pages, whatever their pixels are: Pillow's own opening knows
+    fewer kinds of them than OpenCV reads, and OpenCV looks at the second to tell a page from a preview."""
+    file = io.BytesIO(content)
+    pages = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if content[2] == BIG else 8))
+    sizes: list[tuple[int, int]] = []
+    while pages.next and len(sizes) < 2:
+        file.seek(pages.next)
+        pages.load(file)
+        sizes.append((int(pages[TiffImagePlugin.IMAGEWIDTH]), int(pages[TiffImagePlugin.IMAGELENGTH])))
+    if not sizes or min(map(min, sizes)) < 1:
+        raise ValueError("no page with pixels")
+    return max(sizes, key=math.prod)
+
+
+def _check_pixels(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise Refused(413, f"the image declares {width}×{height} pixels; at most {most} are taken")

@@ -81,7 +81,7 @@ def bad() -> dict[str, tuple[bytes, int, str]]:
         "JPEG bomb": (jpeg[:start] + struct.pack(">HH", 65_535, 65_535) + jpeg[start + 4 :], 413, "pixels"),
         "animated PNG": (encoded(image, "PNG", **frames), 422, "several images"),
         "animated WebP": (encoded(image, "WEBP", **frames), 422, "several images"),
-        "TIFF of two pages": (encoded(image, "TIFF", **frames), 422, "several images"),
+        "TIFF of two pages": (encoded(image, "TIFF", **frames), 422, "several pictures"),
     }
 
 

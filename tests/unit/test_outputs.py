@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 
+import cv2
+import numpy as np
 import pytest
 
 from components import cli as step_cli
@@ -18,6 +20,7 @@ COMMANDS = {  # with an output below a file
     "evaluate": ["evaluate", "--folder", ".", "--output", "file/out"],
     "compare": ["compare", "a", "b", "--output", "file/out"],
     "export": ["export", "--output", "file/x.onnx"],
+    "benchmark": ["benchmark", "--model", "bundled", "--json", "file/x.json"],
     "show-augment": ["show-augment", "--output", "file/x.png"],
 }
 
@@ -60,6 +63,23 @@ def test_a_training_is_not_begun_whose_result_could_not_be_written(option, tmp_p
 def test_what_the_system_says_comes_with_a_remedy(number, words):
     assert in_words(OSError(number, os.strerror(number), "a/b")) == words
     assert "a/b" not in in_words(OSError(number, os.strerror(number)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a small tmpfs, which needs root to mount")
+@pytest.mark.parametrize("output", ["full", "full/out"])
+def test_a_disk_that_fills_is_named_with_a_remedy(output, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    cv2.imwrite("x.png", np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", "full"], capture_output=True).returncode:
+        pytest.skip("tmpfs cannot be mounted here, so no disk can be made full")
+    try:
+        code = cli.main(["predict", "x.png", "--model", "bundled", "--output", output])
+    finally:
+        subprocess.run(["umount", "full"], check=True)
+    assert code == 1
+    said = f"{tmp_path / output}: {os.strerror(errno.ENOSPC)}; `hymunet clean` lists what may go"
+    assert capsys.readouterr().err == f"hymunet predict: {said}\n"
 
 
 def test_a_folder_that_can_be_made_is_free(tmp_path, monkeypatch):

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import math
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -229,6 +231,7 @@ def test_an_image_unlike_those_of_the_training_is_named_by_what_it_is_beyond(fol
     assert (said in capsys.readouterr().out) == (form != "neither")
 
 
+LONG = 123 * "ä" + "l.png"  # a mask's name is nine bytes longer than its stem
 REFUSED = {  # sources, what is in the way, what is said
     "no image": (["text.png"], {}, "1 of 1 images cannot be read: text.png is not an image"),
     "some bad": (["text.png", "scans/a.png", "cut.jpg"], {}, "2 of 3 images cannot be read: text.png is not an image"),
@@ -241,21 +244,41 @@ REFUSED = {  # sources, what is in the way, what is said
     "output is a file": (["scans"], {"out": b"x"}, "out: is a file; name another folder"),
     "no such kind": (["scans", "--save", "mask,outline"], {}, "'outline' is none of mask, overlay, probability,"),
     "a model twice": (["scans", "--model", "MODEL"], {}, "is named twice"),
+    "a model by two spellings": (["scans", "--model", "MODEL/"], {}, ": the same weights as "),
+    "a model and its copy": (["scans", "--model", "COPY"], {}, ": the same weights as "),
+    "a threshold that is none": (["scans", "--model", "NAN"], {}, "nan/model.json: threshold = nan: expected a number"),
     "no model": (["scans", "--model", "none"], {}, "train a model first"),
     "an image as the model": (["scans", "--model", "scans/a.png"], {}, "scans/a.png: is a file; a trained model is a"),
+    "too long a name": (
+        ["scans", LONG],
+        {},
+        f"1 of 6 images cannot be read: {LONG}: a result's name would be 256 bytes",
+    ),
     "absent in a list": (["list.csv"], {"list.csv": b"image\nscans/a.png\ngone.png\n"}, "gone.png: No such file"),
     "no address": (["scans", "--model", "models:/hymunet"], {}, "expected models:/NAME@ALIAS"),
 }
+
+
+def model_named(source, folder):
+    if source == "NAN":
+        described = json.loads(Path(shutil.copytree(folder, folder.parent / "nan"), "model.json").read_text())
+        Path(folder.parent, "nan/model.json").write_text(json.dumps({**described, "threshold": math.nan}))
+        return str(folder.parent / "nan")
+    if source == "COPY":
+        return shutil.copytree(folder, str(folder.parent / "copy"))
+    return source.replace("MODEL", str(folder))
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_predict_refuses_what_it_cannot_do_and_harms_nothing(folders, scans, capsys, case):
     sources, in_the_way, message = REFUSED[case]
     others = {"text.png": b"no image", "cut.jpg": b"\xff\xd8\xff", "more/text.png": b"", **in_the_way}
+    if case == "too long a name":
+        others[LONG] = b""
     for name, content in others.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(content)
-    sources = [str(folders[0]) if source == "MODEL" else source for source in sources]
+    sources = [model_named(source, folders[0]) for source in sources]
     kinds = () if "--save" in sources else ("--save", "mask,coco" if case == "another COCO" else "mask")
     assert predict(*sources, "--model", folders[0], *kinds) == 1
     said = capsys.readouterr().err
@@ -266,6 +289,8 @@ def test_predict_refuses_what_it_cannot_do_and_harms_nothing(folders, scans, cap
     if case in ("some bad", "absent in a list"):
         written = {name.rpartition("/")[2] for name in files()}
         assert written == {"a_mask.png", "predictions.csv"}, "the good one is written all the same"
+    elif case == "too long a name":
+        assert sorted(rows()) == ["a", "b", "sub/a", "sub/d", "sub/deep/c"], "the others are written all the same"
     elif not in_the_way:
         assert files() == []
 

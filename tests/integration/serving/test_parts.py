@@ -5,14 +5,16 @@ import importlib.metadata
 import importlib.util
 import socket
 
+import cv2
 import numpy as np
 import pytest
 
 import hymunet
-from hymunet import cli
+from hymunet import cli, images
 from hymunet.inference import Segmenter
 from hymunet.serving.answer import wanted
 from hymunet.serving.batching import Batcher
+from hymunet.serving.intake import decode
 from hymunet.serving.limits import Admission, Limits, Refused
 from tests.support.serving import running
 from tests.support.versions import untrained
@@ -43,6 +45,40 @@ def test_accept(accept, expected):
     else:
         with pytest.raises(Refused, match="image/png"):
             wanted(accept)
+
+
+PAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+TIFFS = {  # pages
+    "float": [PAGE / np.float32(255)],
+    "double": [PAGE / 255],
+    "double, grey": [PAGE[..., 0] / 255],
+    "32 bits": [PAGE.astype(np.int32)],
+    "16 bits, grey": [PAGE[..., 0].astype(np.uint16) * 257],
+    "with alpha": [np.dstack([PAGE, PAGE[..., 0]]) / np.float32(255)],
+    "with a preview": [PAGE, PAGE[::4, ::4].copy()],
+    "the same twice": [PAGE, PAGE],
+}
+
+
+@pytest.mark.parametrize("case", TIFFS)
+def test_a_tiff_that_predict_reads_is_served(case):
+    content = cv2.imencodemulti(".tif", TIFFS[case])[1].tobytes()
+    np.testing.assert_array_equal(decode(content, Limits()), images.rgb(content, "it"))
+
+
+@pytest.mark.parametrize("pages", [[PAGE], [PAGE[:1], PAGE], [PAGE, PAGE[:1]], [PAGE / 255]])
+def test_no_page_of_a_tiff_is_decoded_that_declares_too_many_pixels(pages):
+    content = cv2.imencodemulti(".tif", pages)[1].tobytes()
+    with pytest.raises(Refused, match="declares 60×40 pixels; at most 2399 are taken") as refusal:
+        decode(content, Limits(max_pixels=2399))
+    assert refusal.value.status == 413
+
+
+@pytest.mark.parametrize("pages", [[PAGE, PAGE[::-1].copy()], [PAGE, 255 - PAGE, PAGE]])
+def test_pages_are_refused(pages):
+    with pytest.raises(Refused, match="several pictures") as refusal:
+        decode(cv2.imencodemulti(".tif", pages)[1].tobytes(), Limits())
+    assert refusal.value.status == 422
 
 
 @pytest.fixture(scope="module")

@@ -225,7 +225,7 @@ WRONG = {
     "two ways": ([*FOLDERS, "--folder", "."], "name the images in one way"),
     "one folder for both": (["--images", "images", "--masks", "images"], "must lie in folders of their own"),
     "no such folder": (["--images", "none", "--masks", "masks"], "none: no such folder"),
-    "no pair": (["--images", "images", "--masks", "empty"], "no image with its mask"),
+    "no pair": (["--images", "images", "--masks", "empty"], "as images/photo0."),
     "a split of nothing": ([*FOLDERS, "--split", "split.csv"], "--split belongs to --prepared"),
     "no set": (["--prepared", "images"], "images/images.npy: no such file"),
     "no columns": ([*FOLDERS, "--columns", "none.csv"], "none.csv: no such file"),

@@ -131,6 +131,17 @@ def test_a_name_that_is_no_text_is_reported_and_stops_nothing(place, monkeypatch
     assert problem.startswith(r"latin/L\xe4sion.jpg: its name is not text in UTF-8 as utf-8 reads it; rename it")
 
 
+@pytest.mark.parametrize("name", ["scans/a\nb.png", "scans/a\rb.png", "scans/\t.png", "scans/x\ny/a.png"])
+def test_a_name_that_no_row_could_hold_is_reported_and_stops_nothing(place, name):
+    """Its row would name another file: it would be done again each time, and left out of COCO's file."""
+    (place / name).parent.mkdir(exist_ok=True)
+    (place / name).write_bytes(b"x")
+    found = entries(["scans"], place / "out")
+    assert [entry.name for entry in found if not entry.problem] == ["a", "b", "sub/c", "sub/deep/d"]
+    (problem,) = (entry.problem for entry in found if entry.problem)
+    assert problem == f"{name!r}: a line break or the like is in its name; rename it"
+
+
 def test_in_a_locale_that_cannot_say_them_names_are_reported(place):
     (place / "Läsion.png").write_bytes(b"x")
     script = "from pathlib import Path; from hymunet.prediction.sources import entries; e, = entries(['.'], Path('o'));"
@@ -155,6 +166,7 @@ REFUSED = {
     "absent": (["gone.jpg", "no/*.png"], "gone.jpg, no/*.png: not there, and no pattern that fits a file"),
     "no image in a folder": (["scans/.cache/none"], "none: no image in it"),
     "a broken ZIP": (["broken.zip"], "broken.zip: is no whole ZIP archive"),
+    "half a ZIP": (["half.zip"], "half.zip: is no whole ZIP archive (File is not a zip file); get it again"),
     "no column": (["list.csv"], "list.csv: its first line names no column image, path, file, filename; found ['name']"),
     "one name twice": (["scans/a.jpg", "scans"], "two images are named a (scans/a.jpg, scans/a.jpg)"),
     "one name but for its case": (["scans/b.PNG", "B.jpg"], "two images are named B (scans/b.PNG, B.jpg)"),
@@ -171,6 +183,7 @@ def test_what_cannot_be_a_source_is_refused_before_any_work(place, case):
     content = bytearray((place / "broken.zip").read_bytes())
     content[content.index(b"PK\x01\x02")] = 0
     (place / "broken.zip").write_bytes(content)
+    (place / "half.zip").write_bytes(content[: len(content) // 2])
     sources, message = REFUSED[case]
     with pytest.raises(ValueError, match=re.escape(message)):
         entries(sources, place / "out")

@@ -61,10 +61,11 @@ def agree(segmenter, path):
             assert confidence == pytest.approx(soft_dice(probabilities, mask), abs=1e-5)
 
 
-def test_the_file_takes_images_of_any_size(unet, tmp_path, capsys):
+def test_the_file_takes_images_of_any_size(unet, tmp_path, capsys, recwarn):
     path = tmp_path / "out" / "model.onnx"
     assert cli.main(["export", "--model", str(unet), "--output", str(path)]) == 0
     assert f"{path}: on 5 drawn images" in capsys.readouterr().out
+    assert [str(told.message) for told in recwarn if told.category is FutureWarning] == []
     agree(Segmenter.load(unet, device="cpu"), path)
     assert [found.name for found in path.parent.iterdir()] == ["model.onnx"]
     module.check(path)  # its own file may be replaced

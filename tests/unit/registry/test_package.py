@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,9 @@ def test_the_program_that_is_served_imports_no_data_set_code():
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert "hymunet.inference" in modules
     assert not [name for name in package.code_files("hymunet") if name.startswith("hymunet/data/")]
+
+
+def test_who_loads_a_version_is_told_of_nothing():
+    """MLflow warns, at each load, of a type hint of `predict` that it cannot hold requests against."""
+    done = subprocess.run([sys.executable, "-c", "import hymunet.registry.serve"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -17,6 +17,7 @@ from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
 from hymunet.registry import seal
 from hymunet.registry.fetch import fetched
+from hymunet.registry.load import open_segmenter
 from hymunet.registry.lock import OTHER, lock_hash, tree_md5
 from hymunet.registry.register import register
 from hymunet.registry.sign import sign
@@ -322,3 +323,35 @@ def test_a_folder_is_hashed_as_dvc_does(tmp_path, monkeypatch):
     with Repo.init(no_scm=True) as repo:
         repo.add("model")
     assert f"md5: {tree_md5(folder)}\n" in (tmp_path / "model.dvc").read_text()
+
+
+READ = ("artifacts/model/model.safetensors", "artifacts/model/model.json", "evaluation/metrics.json", "manifest.json")
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_version_of_which_a_file_was_changed_is_not_opened(name, registry, project):
+    run("changed", project)
+    (version,) = registry.search_model_versions("name = 'changed'")
+    folder = Path(registry.get_model_version_download_uri("changed", version.version).removeprefix("file://"))
+    assert open_segmenter("models:/changed/1")
+    path = folder / name
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b"0.5", b"0.4") + b"\n")
+    try:
+        with pytest.raises(ValueError, match=f"models:/changed/1: {name} changed since it was registered"):
+            open_segmenter("models:/changed/1")
+    finally:
+        path.write_bytes(before)  # the next of these tests finds this version again
+
+
+@pytest.mark.parametrize("gone", [("test",), ("test", "dice"), ("test", "hd95", "low")])
+def test_an_evaluation_of_another_version_of_this_program_is_refused_by_what_it_lacks(gone, registry, project):
+    path = project / "reports/evaluation/metrics.json"
+    record = json.loads(path.read_text())
+    place = record
+    for key in gone[:-1]:
+        place = place[key]
+    del place[gone[-1]]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"metrics.json: holds no test\..*; run evaluate again"):
+        run("another-version", project)
