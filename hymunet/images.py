@@ -46,9 +46,10 @@ def rgb(content: bytes, what: str, flag: int = 0) -> np.ndarray:
     if picture := netpbm.read(content, what):
         pixels = picture.pixels if picture.largest == netpbm.LARGEST else picture.eight_bits()
         return eight_bits(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2), what)
-    found = _decoded(content, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH, flag == 0, what)
+    # Asked for RGB, OpenCV 5.0 leaves the pixels of TIFFs of 16 bits unwritten, and those of AVIFs with alpha BGR.
+    found = _decoded(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, flag == 0, what)
     if found is not None:
-        return eight_bits(found, what)
+        return cv2.cvtColor(eight_bits(found, what), cv2.COLOR_BGR2RGB)
     found = _decoded(content, cv2.IMREAD_UNCHANGED, flag == 0, what)  # 32-bit greys, which OpenCV gives no colours
     if found is None:
         raise _no_image(content, what)
