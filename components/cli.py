@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hymunet.places import in_words
 from hymunet.processors import limit_threads
+from hymunet.streams import by_line
 
 FAULT, IO_FAILED = 70, 74  # of sysexits.h
 NOT_THERE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)  # until somebody mends it
@@ -39,6 +40,7 @@ def guarded(step: str, main: Callable[[], int | None]) -> int:
     code (training returns 75, "resume me", after SIGTERM). What it imports is held to the processors that it may use.
     """
     limit_threads()
+    by_line()
     try:
         return main() or 0
     except OSError as error:

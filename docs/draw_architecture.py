@@ -26,6 +26,7 @@ COMMON = (
     "overrides",
     "params",
     "places",
+    "streams",
     "precision",
     "processors",
 )

@@ -17,6 +17,7 @@ from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
 from hymunet.registry import commands as registry_commands
 from hymunet.serving import commands as serving_commands
+from hymunet.streams import by_line
 from hymunet.study import commands as study_commands
 
 EVALUATION = "reports/evaluation"
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """What a user can get wrong ends in one line on standard error and exit code 1."""
     arguments = parser().parse_args(argv)
     limit_threads()
+    by_line()
     try:
         return arguments.run(arguments) or 0
     except ValueError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hymunet.places import in_words
+from hymunet.streams import by_line
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings
@@ -92,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    by_line()
     return globals()[args.verb.replace("-", "_")](args)
 
 

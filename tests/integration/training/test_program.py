@@ -26,6 +26,7 @@ def start(folder: Path, inputs: Inputs, env: dict[str, str] | None = None, **cha
     command = [sys.executable, "-m", "components.train", "--params", str(parameters), *inputs.arguments()]
     outputs = ["--model", str(folder / "out" / "model"), "--reports", str(folder / "out" / "reports")]
     paths = {"PYTHONPATH": str(ROOT), "HYMUNET_CHECKPOINTS": str(folder / "checkpoints"), "HYMUNET_TRACKING": "off"}
+    paths["PYTHONUNBUFFERED"] = ""  # as where nobody set it: an epoch's line is read when it is done
     return subprocess.Popen(
         [*command, *outputs],
         cwd=folder,

@@ -36,6 +36,7 @@ def start(
     outputs = ["--model", str(folder / "model"), "--reports", str(folder / "reports")]
     search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     paths = {"PYTHONPATH": search, "HYMUNET_CHECKPOINTS": str(folder / "checkpoints"), "HYMUNET_TRACKING": "off"}
+    paths["PYTHONUNBUFFERED"] = ""  # as where nobody set it: an epoch's line is read when it is done
     if own:
         paths["HYMUNET_RANKS"] = str(ranks)
     if not gpu:
