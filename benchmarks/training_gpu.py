@@ -37,6 +37,7 @@ MODELS = {
 }
 IMAGES, VALIDATION, TEST = 640, 259, 1  # validation as large as ISIC 2018's
 RUNS = 5
+NAME = 120  # of a kernel's name, as much as is kept
 
 
 def write_images(folder: Path, pixels: int, validation: int) -> None:
@@ -142,8 +143,8 @@ def validation(folder: Path, model: dict[str, str], batch: int) -> dict[str, flo
     return {"ms": round(1e3 * statistics.median(seconds), 2), "per_cent_of_an_epoch": round(100 * share, 2)}
 
 
-def families(folder: Path, model: dict[str, str], batch: int) -> dict[str, float]:
-    """Milliseconds of a compiled and captured step by kernel family."""
+def kernels(folder: Path, model: dict[str, str], batch: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Milliseconds of a compiled and captured step: by kernel family, and of the ten kernels that take longest."""
     from torch.profiler import ProfilerActivity, profile
 
     reset()
@@ -152,11 +153,15 @@ def families(folder: Path, model: dict[str, str], batch: int) -> dict[str, float
     learn(learner, batches, 5)
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         learn(learner, batches, 5)
-    found: dict[str, float] = {}
-    for event in profiler.key_averages():
-        family = _family(event.key)
-        found[family] = found.get(family, 0.0) + event.self_device_time_total / 5e3
-    return {name: round(value, 3) for name, value in sorted(found.items(), key=lambda pair: -pair[1])}
+    each = {event.key: event.self_device_time_total / 5e3 for event in profiler.key_averages()}
+    families: dict[str, float] = {}
+    for kernel, ms in each.items():
+        families[_family(kernel)] = families.get(_family(kernel), 0.0) + ms
+    return _longest(families), {kernel[:NAME]: ms for kernel, ms in _longest(each, 10).items()}
+
+
+def _longest(ms: dict[str, float], most: int | None = None) -> dict[str, float]:
+    return {name: round(ms[name], 3) for name in sorted(ms, key=lambda name: -ms[name])[:most]}
 
 
 def _family(kernel: str) -> str:
@@ -282,7 +287,9 @@ def main() -> int:
             if arguments.parts:
                 keep(f"{case}, validation", validation(folder, MODELS[model], batch))
             if arguments.parts and torch.cuda.is_available():
-                keep(f"{case}, ms by family", families(folder, MODELS[model], batch))
+                families, longest = kernels(folder, MODELS[model], batch)
+                keep(f"{case}, ms by family", families)
+                keep(f"{case}, ms of the longest kernels", longest)
     return 0
 
 

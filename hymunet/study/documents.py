@@ -12,7 +12,7 @@ from hymunet import atomic
 from hymunet.study import pictures, tables
 from hymunet.study.formats import comma_separated, latex, markdown
 from hymunet.study.plan import Plan
-from hymunet.study.scores import load
+from hymunet.study.scores import Scored, load
 
 BEGIN = re.compile(r"<!-- study \S+ \S+ -->")
 BLOCK = re.compile(r"(<!-- study (?P<study>\S+) (?P<name>\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
@@ -26,9 +26,7 @@ def build(plan: Plan) -> dict[str, str]:
         if scored is None:
             continue
         grids = {
-            name: tables.scores(plan, scored, name)
-            for name, table in plan.study.tables.items()
-            if any(model in scored.models for model in table.models)
+            name: tables.scores(plan, scored, name) for name in plan.study.tables if _worth_showing(plan, name, scored)
         }
         grids["differences"] = tables.differences(plan, scored)
         for name, grid in grids.items():
@@ -43,6 +41,13 @@ def build(plan: Plan) -> dict[str, str]:
         if ranking is not None:
             files[f"{images}/ranks.svg"] = pictures.ranks(ranking, list(title.values()))
     return files
+
+
+def _worth_showing(plan: Plan, table: str, scored: Scored) -> bool:
+    """Whether a model of it has results, and not the reference alone is in the set where the table has others."""
+    rows, whole = tables.rows_of(plan, table, scored.images), plan.study.tables[table].models
+    alone = rows == [plan.study.reference] and len(whole) > 1
+    return not alone and any(model in scored.models for model in rows)
 
 
 def write(plan: Plan, documents: Sequence[Path]) -> list[str]:

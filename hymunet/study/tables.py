@@ -28,8 +28,8 @@ class Grid:
 
 def scores(plan: Plan, scored: Scored, table: str) -> Grid:
     """The table's models with every score, what they cost, and the publication's own figures."""
-    study, definition = plan.study, plan.study.tables[table]
-    theirs = [name for name in SCORES if any(name in study.models[model].published for model in definition.models)]
+    study, definition, models = plan.study, plan.study.tables[table], rows_of(plan, table, scored.images)
+    theirs = [name for name in SCORES if any(name in study.models[model].published for model in models)]
     columns = [("", "model"), ("", "seeds"), *(("", score.label) for score in SCORES.values())]
     columns += [
         ("", "parameters, M"),
@@ -37,12 +37,12 @@ def scores(plan: Plan, scored: Scored, table: str) -> Grid:
         ("images a second", "trained"),
         ("images a second", "inferred, 1 / 24"),
     ]
-    present = [scored.models[model] for model in definition.models if model in scored.models]
+    present = [scored.models[model] for model in models if model in scored.models]
     if metered := any(_watt_hours(runs.records) is not None for runs in present):
         columns.append(("", "Wh a training"))
     columns += [("the publication's own", SCORES[name].label.replace(" px", " as printed")) for name in theirs]
     rows, data = [], []
-    for model in definition.models:
+    for model in models:
         row, numbers = _model(plan, scored, model)
         if metered:
             used = _watt_hours(scored.models[model].records) if model in scored.models else None
@@ -53,15 +53,20 @@ def scores(plan: Plan, scored: Scored, table: str) -> Grid:
         data.append({**numbers, **{f"published_{name}": published.get(name) for name in theirs}})
     title = f"{definition.title}. {study.sets[scored.images].title}"
     energy = ["Wh: of the whole card by its own meter, in trainings that had it for themselves."] * metered
-    return Grid(title, columns, rows, data, [*_meaning(plan, scored, definition.models), *energy, *definition.notes])
+    return Grid(title, columns, rows, data, [*_meaning(plan, scored, models), *energy, *definition.notes])
+
+
+def rows_of(plan: Plan, table: str, images: str) -> list[str]:
+    """Its models of which the set has cells."""
+    asked = {cell.model for cell in plan.cells if cell.images == images}
+    return [model for model in plan.study.tables[table].models if model in asked]
 
 
 def _model(plan: Plan, scored: Scored, model: str) -> tuple[list[str], dict[str, Any]]:
     title, runs = plan.study.models[model].title, scored.models.get(model)
     wanted = len({cell.seed for cell in plan.cells if (cell.images, cell.model) == (scored.images, model)})
     if runs is None:
-        absent = "not computed" if wanted else "not in this set"
-        return [title, absent, *[NOTHING] * (len(SCORES) + 4)], {"model": model, "seeds": 0}
+        return [title, "not computed", *[NOTHING] * (len(SCORES) + 4)], {"model": model, "seeds": 0}
     row = [title, str(wanted) if len(runs.seeds) == wanted else f"{len(runs.seeds)} of {wanted}"]
     numbers: dict[str, Any] = {"model": model, "seeds": len(runs.seeds)}
     for name, score in SCORES.items():

@@ -217,6 +217,30 @@ def test_a_picture_is_compared_by_what_it_was_drawn_from(study: Path) -> None:
     assert list(documents.stale(planned, [])) == [picture]
 
 
+OF_A_SET = {  # the set's models, of those that have scores -> the table's rows; None: no table, the reference is alone
+    "all": (None, ["U-Net", "Attention U-Net", "Ward | net & co"]),
+    "some": (["attention", "unet"], ["U-Net", "Attention U-Net"]),
+    "not the reference": (["attention"], ["Attention U-Net"]),
+    "the reference alone": (["unet"], None),
+}
+
+
+@pytest.mark.parametrize("case", OF_A_SET)
+def test_a_table_has_the_models_of_its_set(tmp_path: Path, case: str) -> None:
+    models, expected = OF_A_SET[case]
+    sets = {"drawn": {"title": "Drawn", **({"models": models} if models else {})}}
+    folder = small_study.write_study(tmp_path / "mini", models=NETS, sets=sets)
+    for model in models or ["unet", "attention"]:
+        small_study.publish(folder, model, 0, small_study.drawn_rows(model, 0))
+    planned = plan.load(folder)
+    files = documents.build(planned)
+    assert ("drawn/table_1.md" in files) is (expected is not None)
+    if expected:
+        scored = scores.load(planned, "drawn")
+        assert scored is not None
+        assert [row[0] for row in tables.scores(planned, scored, "table_1").rows] == expected
+
+
 def test_folds_make_one_run_and_count_when_all_are_there(tmp_path: Path) -> None:
     sets = {"drawn": {"title": "Drawn", "folds": 3}}
     folder = small_study.write_study(tmp_path / "mini", models=NETS, sets=sets)
