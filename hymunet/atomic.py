@@ -8,7 +8,7 @@ from pathlib import Path
 def write(path: Path, content: bytes | str) -> None:
     """Replaces `path` with the content, text as UTF-8, in one step that outlives a power cut once it has returned.
 
-    On failure nothing changes. Of several writers at once one wins, whole.
+    On failure nothing changes, and an OSError names `path`. Of several writers at once one wins, whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
@@ -18,8 +18,10 @@ def write(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):  # None: the disk is full
+            error.filename = str(path)
         raise
     sync(path.parent)
 

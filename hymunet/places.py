@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _ANOTHER = "name another place"
@@ -24,6 +26,20 @@ def in_words(error: OSError) -> str:
         return str(error)
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{error.filename}: {error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+@contextmanager
+def named(place: Path) -> Iterator[None]:
+    """An OSError of work below `place` that names no file, as the system's and NumPy's of a full disk, names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        if error.errno is None:
+            raise OSError(f"{place}: {error}; is the disk full?") from error
+        error.filename = str(place)
+        raise
 
 
 def require_folder(place: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 
 from components import cli as step_cli
 from components.train.__main__ import main as train_step
-from hymunet import cli
-from hymunet.places import in_words, require_folder
+from hymunet import atomic, cli
+from hymunet.places import in_words, named, require_folder
 from tests.support.training_data import ROOT
 
 COMMANDS = {  # with an output below a file
@@ -65,6 +66,38 @@ def test_what_the_system_says_comes_with_a_remedy(number, words):
     assert "a/b" not in in_words(OSError(number, os.strerror(number)))
 
 
+def failure(number, *file):
+    return OSError(number, os.strerror(number), *file)
+
+
+UNNAMED = {  # what work below "a/b" raises -> what is said of it
+    "the system's": (failure(errno.ENOSPC), "a/b: No space left on device; `hymunet clean` lists what may go"),
+    "NumPy's": (OSError("7 requested and 0 written"), "a/b: 7 requested and 0 written; is the disk full?"),
+    "of a file": (failure(errno.EROFS, "c"), "c: Read-only file system; name another place"),
+}
+
+
+@pytest.mark.parametrize("case", UNNAMED)
+def test_what_names_no_file_names_the_place_of_the_work(case):
+    error, words = UNNAMED[case]
+    with pytest.raises(OSError, match=r"\w") as found, named(Path("a/b")):
+        raise error
+    assert in_words(found.value) == words
+
+
+@pytest.mark.parametrize(("number", "named_by_the_system"), [(errno.ENOSPC, False), (errno.EACCES, True)])
+def test_a_file_that_cannot_be_written_is_named_and_not_its_temporary_one(
+    number, named_by_the_system, tmp_path, monkeypatch
+):
+    def opened(self, *arguments):
+        raise failure(number, *([str(self)] * named_by_the_system))
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(OSError, match=r"out\.json'$") as found:
+        atomic.write(tmp_path / "out.json", "{}")
+    assert found.value.filename == str(tmp_path / "out.json")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a small tmpfs, which needs root to mount")
 @pytest.mark.parametrize("output", ["full", "full/out"])
 def test_a_disk_that_fills_is_named_with_a_remedy(output, tmp_path, monkeypatch, capsys):
@@ -78,7 +111,7 @@ def test_a_disk_that_fills_is_named_with_a_remedy(output, tmp_path, monkeypatch,
     finally:
         subprocess.run(["umount", "full"], check=True)
     assert code == 1
-    said = f"{tmp_path / output}: {os.strerror(errno.ENOSPC)}; `hymunet clean` lists what may go"
+    said = f"{output}/x_overlay.png: {os.strerror(errno.ENOSPC)}; `hymunet clean` lists what may go"
     assert capsys.readouterr().err == f"hymunet predict: {said}\n"
 
 

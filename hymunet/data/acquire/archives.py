@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from hymunet.places import named
+
 MAX_MEMBER_BYTES = 256 * 2**20  # the largest original of ISIC 2018 is under 20 MiB
 MAX_RATIO = 1000  # deflate's own limit is 1032; images barely compress, flat masks stay below 400
 
@@ -80,7 +82,7 @@ def pack(members: Iterable[tuple[str, bytes]], target: Path) -> None:
     """A ZIP that depends on names and contents alone, written atomically."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
+        with named(target), partial.open("wb") as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 for name, content in members:
                     archive.writestr(zipfile.ZipInfo(name), content)

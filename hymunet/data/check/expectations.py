@@ -13,6 +13,7 @@ from hymunet.data.check.offline import make_offline
 from hymunet.data.check.page import write_page
 from hymunet.data.check.table import table
 from hymunet.data.check.verdict import write_verdict
+from hymunet.places import named
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
@@ -71,8 +72,9 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
             result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["id"]},
         )
     )
-    result = checkpoint.run(batch_parameters={"dataframe": frame})
-    context.build_data_docs(build_index=False)  # its index is filled by scripts from the network
+    with named(site):
+        result = checkpoint.run(batch_parameters={"dataframe": frame})
+        context.build_data_docs(build_index=False)  # its index is filled by scripts from the network
     make_offline(site)
     checks = [_check(outcome) for run in result.run_results.values() for outcome in run.results]
     failures = [check for check in checks if not check.passed]

@@ -12,6 +12,7 @@ from hymunet.data.divide.contact_sheet import contact_sheet
 from hymunet.data.divide.near_duplicates import group_ids
 from hymunet.data.divide.split import assign, near_duplicates_csv, summary, to_csv
 from hymunet.data.prepare.manifest import open_array, read_manifest
+from hymunet.places import named
 
 
 def divide(section: params.Split, prepared: Path, output: Path) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def divide(section: params.Split, prepared: Path, output: Path) -> dict[str, Any
     images, lesions = (open_array(prepared / f"{name}.npy") for name in ("images", "lesions"))
     ids = [row["id"] for row in rows]
     output.mkdir(parents=True, exist_ok=True)
-    groups = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows], output.parent)
+    with named(output.parent):
+        groups = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows], output.parent)
     assigned, protocol = {row["id"]: row["official_split"] for row in rows}, "official"
     if not all(assigned.values()):
         assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol), section.protocol

@@ -30,6 +30,7 @@ from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.manifest import write_manifest
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
 from hymunet.data.prepare.orientation import Read, drawn_on
+from hymunet.places import named
 from hymunet.processors import processors
 
 ARRAYS = ("images", "masks", "lesions")
@@ -62,15 +63,17 @@ def prepare(
     partial = {name: output / f".{name}.npy.tmp" for name in ARRAYS}
     masks = output / ".native_masks.zip.tmp"
     try:
-        for name, shape in _shapes(len(pairs), image_size).items():
-            _allocate(partial[name], shape)
+        with named(output):
+            for name, shape in _shapes(len(pairs), image_size).items():
+                _allocate(partial[name], shape)
         way = masks_drawn_on(raw, source, pairs) if masks_on == "auto" else masks_on
-        with NativeMasks(masks) as native:
+        with named(output), NativeMasks(masks) as native:
             workers = workers or processors()
             rows, problems = _decode_all(raw, source, pairs, partial, native, image_size, way, workers)
         kept = _judge(raw, rows, problems, on_bad_pair, max_dropped)
-        for path in partial.values():
-            _compact(path, kept)
+        with named(output):
+            for path in partial.values():
+                _compact(path, kept)
         digest = hashlib.sha256("".join(_sha256(partial[name]) for name in ("images", "masks")).encode()).hexdigest()
         for told in (MANIFEST, RECORD):  # of other arrays: stopped from here on, they would speak of these
             (output / told).unlink(missing_ok=True)
