@@ -232,8 +232,8 @@ class Learner:
                 yield normalise(part)
 
     def check(self, step: int, bad_in_a_row: int) -> None:
-        """Raises ValueError when nothing but non-finite losses came for a while before and in `step`."""
-        if bad_in_a_row >= MAX_BAD_STEPS:
+        """Raises ValueError when nothing but non-finite losses came for a while before and in `step`, or ever."""
+        if bad_in_a_row >= min(MAX_BAD_STEPS, self.schedule.steps):
             epoch, ids = self._where(step - 1)
             raise ValueError(
                 f"epoch {epoch}, step {step}: {bad_in_a_row} steps in a row with a loss that is not finite, the last "

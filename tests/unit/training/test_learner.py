@@ -142,9 +142,13 @@ def test_nothing_but_bad_steps_ends_the_training_and_says_where(inputs):
     assert learner.step.totals[3] == MAX_BAD_STEPS
 
 
-@pytest.mark.parametrize(("epochs", "bad_from", "refused"), [(3, 5, True), (3, 6, False), (2, 0, True)])
+@pytest.mark.parametrize(
+    ("epochs", "bad_from", "refused"),
+    [(3, 5, True), (3, 6, False), (2, 0, True), (1, 0, True), (1, 1, False)],
+)
 def test_bad_steps_before_the_last_end_the_training_too(inputs, epochs, bad_from, refused):
-    """Ten in a row at an epoch's end, where the looks at every tenth step have seen fewer or come too late."""
+    """Ten in a row at an epoch's end, where the looks at every tenth step have seen fewer or come too late; and all
+    steps of a training that has fewer."""
     learner = build(inputs, epochs=epochs, example_every=0)
     steps = learner.schedule.steps_per_epoch
     assert steps == 5
@@ -156,7 +160,8 @@ def test_bad_steps_before_the_last_end_the_training_too(inputs, epochs, bad_from
             if learner.progress.step % steps == 0:
                 learner.finish_epoch()
 
-    found = f"epoch {bad_from // steps + 2}, step {bad_from + 10}: 10 steps in a row"
+    bad = min(MAX_BAD_STEPS, epochs * steps)
+    found = f"epoch {(bad_from + bad - 1) // steps + 1}, step {bad_from + bad}: {bad} steps in a row"
     with pytest.raises(ValueError, match=found) if refused else nullcontext():
         suffer()
 
