@@ -130,10 +130,8 @@ def _study(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
 
 
 def _predict(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
-    from hymunet.prediction.results import kinds
     from pipelines.predict import compile_predict
 
-    kinds(args.save)
     names = ("model", "source", "target", "save", "reference")
     compile_predict(chosen, {name: getattr(args, name) for name in names}, output)
 
@@ -143,6 +141,8 @@ COMPILERS = {"training": _training, "study": _study, "predict": _predict}
 
 def compile(args: argparse.Namespace) -> int:
     native = args.form == "pipelineversion"
+    if native:
+        _require_name(args.namespace)
     written = _compiled(args, args.output, for_cluster=native)
     if native:
         from hymunet.commit import git_commit
@@ -151,6 +151,15 @@ def compile(args: argparse.Namespace) -> int:
         print(f"version {manifest.write(written, args.namespace, git_commit(Path()) or '')}")
     print(f"wrote {written}")
     return 0
+
+
+def _require_name(namespace: str) -> None:
+    from pipelines.kubernetes_names import name
+
+    try:
+        name(namespace)
+    except ValueError as error:
+        raise ValueError(f"--namespace {error}") from None
 
 
 def run_local(args: argparse.Namespace) -> int:
