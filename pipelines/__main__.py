@@ -163,9 +163,14 @@ def _require_name(namespace: str) -> None:
 
 
 def run_local(args: argparse.Namespace) -> int:
-    from pipelines.local import run_local
+    from pipelines.local import Stopped, run_local
 
-    return 0 if run_local(_compiled(args, args.root / "pipeline.yaml"), {}, args.root, args.run) else 1
+    package = _compiled(args, args.root / "pipeline.yaml")
+    try:
+        return 0 if run_local(package, {}, args.root, args.run) else 1
+    except Stopped as why:
+        print(f"pipelines: stopped by {why}; the same command, as another run, goes on from here", file=sys.stderr)
+        return 128 + why.number
 
 
 def _cluster(args: argparse.Namespace) -> Any:
@@ -226,3 +231,6 @@ if __name__ == "__main__":
     except (ValueError, OSError) as error:
         print(f"pipelines: {in_words(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("pipelines: interrupted", file=sys.stderr)
+        sys.exit(130)
