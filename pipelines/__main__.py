@@ -169,7 +169,10 @@ def run_local(args: argparse.Namespace) -> int:
     try:
         return 0 if run_local(package, {}, args.root, args.run) else 1
     except Stopped as why:
-        print(f"pipelines: stopped by {why}; the same command, as another run, goes on from here", file=sys.stderr)
+        print(
+            f"pipelines: stopped by {why}; the same command, as another run, goes on with what the store holds",
+            file=sys.stderr,
+        )
         return 128 + why.number
 
 

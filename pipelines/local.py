@@ -18,6 +18,7 @@ from typing import Any
 
 from hymunet.processors import thread_variables, threads_wanted
 from pipelines.graph import Graph
+from pipelines.records import require_name
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -83,6 +84,19 @@ class Containers:
             if error.status_code not in (404, 409):  # removed already, or being removed
                 raise
         self.live.pop(container.id, None)
+
+    def require_images(self) -> None:
+        """ValueError for an image that is not here: before the first step, and not when its own turn comes."""
+        import docker
+
+        for image in dict.fromkeys(one["container"]["image"] for one in self.executors.values()):
+            try:
+                self.engine.images.get(image)
+            except docker.errors.ImageNotFound:
+                raise ValueError(
+                    f"the engine has no image {image}; build it (docs/kubeflow.md), docker pull it, or name another in "
+                    "the settings or with --image"
+                ) from None
 
     def options(self, label: str, environment: dict[str, str]) -> dict[str, Any]:
         """Pod settings as engine settings: user, read-only root, scratch volumes, secrets from our own environment."""
@@ -158,9 +172,11 @@ def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | N
     Raises Stopped on a signal, when none of its containers is left.
     """
     run = run or f"local-{random.SystemRandom().getrandbits(48):012x}"
+    require_name(run)
     root = root.resolve()
     graph = Graph(package)
     containers = Containers(root, graph.executors, graph.kubernetes)
+    containers.require_images()
     # In a thread, so that a signal finds this one waiting, and not amid a talk with the engine.
     with open_to_containers(root), ThreadPoolExecutor(1) as walker, told_to_stop(containers.stop):
         succeeded = walker.submit(graph.run, arguments, root, run, containers.run).result()

@@ -138,6 +138,24 @@ def test_a_run_that_is_stopped_takes_its_containers_with_it(
     assert (tmp_path / "root").stat().st_mode & 0o002 == 0, "open to everyone only while steps run"
 
 
+def test_an_image_that_is_not_here_is_missed_before_the_first_step(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    missing = package(tmp_path / "p.yaml", "hymunet:never-built", "true")
+    with pytest.raises(ValueError, match="the engine has no image hymunet:never-built; build it"):
+        run_local(missing, {}, tmp_path / "root")
+    assert capfd.readouterr().out == ""
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "a b", "a/b", "-a", ".", "a" * 129])
+def test_a_run_has_a_name_that_its_records_can_have(run: str, image: str, tmp_path: Path) -> None:
+    good = package(tmp_path / "p.yaml", image, "true")
+    with pytest.raises(ValueError, match="a run's name has letters, digits"):
+        run_local(good, {}, tmp_path / "root", run)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_images_hold_what_they_should_and_no_more(images: dict[str, str]) -> None:
     """Non-root, labelled with the commit, without secrets in their history, and without the project's data."""
     import docker
