@@ -210,7 +210,7 @@ def pass_on_termination() -> None:
 
 def runs_something() -> bool:
     """Whether this process has a child."""
-    return any(tasks.read_text() for tasks in Path("/proc/self/task").glob("*/children"))
+    return any(tasks.read_text(encoding="utf-8") for tasks in Path("/proc/self/task").glob("*/children"))
 
 
 if __name__ == "__main__":
