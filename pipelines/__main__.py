@@ -130,10 +130,8 @@ def _study(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
 
 
 def _predict(args: argparse.Namespace, chosen: "Settings", output: Path) -> None:
-    from hymunet.prediction.results import kinds
     from pipelines.predict import compile_predict
 
-    kinds(args.save)
     names = ("model", "source", "target", "save", "reference")
     compile_predict(chosen, {name: getattr(args, name) for name in names}, output)
 
@@ -143,6 +141,8 @@ COMPILERS = {"training": _training, "study": _study, "predict": _predict}
 
 def compile(args: argparse.Namespace) -> int:
     native = args.form == "pipelineversion"
+    if native:
+        _require_name(args.namespace)
     written = _compiled(args, args.output, for_cluster=native)
     if native:
         from hymunet.commit import git_commit
@@ -153,10 +153,27 @@ def compile(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_local(args: argparse.Namespace) -> int:
-    from pipelines.local import run_local
+def _require_name(namespace: str) -> None:
+    from pipelines.kubernetes_names import name
 
-    return 0 if run_local(_compiled(args, args.root / "pipeline.yaml"), {}, args.root, args.run) else 1
+    try:
+        name(namespace)
+    except ValueError as error:
+        raise ValueError(f"--namespace {error}") from None
+
+
+def run_local(args: argparse.Namespace) -> int:
+    from pipelines.local import Stopped, run_local
+
+    package = _compiled(args, args.root / "pipeline.yaml")
+    try:
+        return 0 if run_local(package, {}, args.root, args.run) else 1
+    except Stopped as why:
+        print(
+            f"pipelines: stopped by {why}; the same command, as another run, goes on with what the store holds",
+            file=sys.stderr,
+        )
+        return 128 + why.number
 
 
 def _cluster(args: argparse.Namespace) -> Any:
@@ -217,3 +234,6 @@ if __name__ == "__main__":
     except (ValueError, OSError) as error:
         print(f"pipelines: {in_words(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("pipelines: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -7,6 +7,8 @@ from pydantic import AfterValidator
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 PART = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+# Of a variable in a container and of a key in a secret, whichever takes less.
+VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 # Set by Kubeflow, Argo and Kueue themselves, or by a key of the settings.
 TAKEN = ("pipelines.kubeflow.org", "workflows.argoproj.io", "kueue.x-k8s.io", "kubernetes.io", "k8s.io")
 QUEUE, PRIORITY = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
@@ -48,7 +50,37 @@ def own_annotations(texts: dict[str, str]) -> dict[str, str]:
     return texts
 
 
+def label_name(text: str) -> str:
+    """A name that pods carry as a label's value: of a queue, of a priority."""
+    if len(name(text)) > 63:
+        raise ValueError(f"{text!r} is written into a label, which holds at most 63 letters; choose a shorter name")
+    return text
+
+
+def variable(text: str) -> str:
+    if not VARIABLE.fullmatch(text):
+        raise ValueError(f"{text!r} is no variable's name: letters, digits, '_', '-' and '.', no digit first")
+    return text
+
+
+def resource(text: str) -> str:
+    """Of a device that nodes have, as their plugin names it."""
+    if "/" not in text:
+        raise ValueError(f"{text!r} is no device of a node: expected domain/name, as nvidia.com/gpu")
+    return key(text)
+
+
+def image(text: str) -> str:
+    if not text or any(letter.isspace() for letter in text):
+        raise ValueError(f"{text!r} is no image's name; name it by its digest, registry.example/name@sha256:…")
+    return text
+
+
 Name = Annotated[str, AfterValidator(name)]
+LabelName = Annotated[str, AfterValidator(label_name)]
+Variable = Annotated[str, AfterValidator(variable)]
+Resource = Annotated[str, AfterValidator(resource)]
+Image = Annotated[str, AfterValidator(image)]
 Labels = Annotated[dict[str, str], AfterValidator(labels)]
 OwnLabels = Annotated[dict[str, str], AfterValidator(own_labels)]
 OwnAnnotations = Annotated[dict[str, str], AfterValidator(own_annotations)]

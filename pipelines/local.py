@@ -1,20 +1,34 @@
 """Runs the compiled pipeline on this machine: the same YAML, the same images, in containers, with no cluster.
 
 pipelines.graph walks it; here is how a container is run: as the YAML's pod settings say, kept until its exit code is
-read, and removed then. An engine told to remove it by itself may forget it first.
+read, and removed then. An engine told to remove it by itself may forget it first. A run that is told to stop takes its
+containers with it: they are the engine's, and would compute on.
 """
 
 import os
 import random
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hymunet.processors import thread_variables, threads_wanted
 from pipelines.graph import Graph
+from pipelines.records import require_name
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(Exception):
+    """The run was told to stop, by the signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 class Containers:
@@ -24,6 +38,8 @@ class Containers:
         import docker
 
         self.root, self.executors, self.kubernetes = str(root), executors, kubernetes
+        self.live: dict[str, Any] = {}
+        self.stopped: Stopped | None = None
         try:
             self.engine = docker.from_env()
         except docker.errors.DockerException as error:
@@ -36,15 +52,51 @@ class Containers:
         container = self.engine.containers.create(
             image, command, volumes={self.root: {"bind": self.root, "mode": "rw"}}, network_mode="host", **options
         )
+        self.live[container.id] = container
         try:
+            if self.stopped:
+                raise self.stopped
             container.start()
             for line in container.logs(stream=True, follow=True):
                 sys.stdout.write(line.decode(errors="replace"))
             code = container.wait()["StatusCode"]
+        except Exception as error:
+            raise self.stopped or error from None
         finally:
-            container.remove(force=True, v=True)
+            self._remove(container)
+        if self.stopped:
+            raise self.stopped
         print(f"{label}: exit code {code} after {time.monotonic() - started:.1f} s in its container", flush=True)
         return code
+
+    def stop(self, why: Stopped) -> None:
+        """Ends what runs, and lets nothing begin any more: whoever waits for a container is told why."""
+        self.stopped = why
+        for container in list(self.live.values()):
+            self._remove(container)
+
+    def _remove(self, container: Any) -> None:
+        import docker
+
+        try:
+            container.remove(force=True, v=True)
+        except docker.errors.APIError as error:
+            if error.status_code not in (404, 409):  # removed already, or being removed
+                raise
+        self.live.pop(container.id, None)
+
+    def require_images(self) -> None:
+        """ValueError for an image that is not here: before the first step, and not when its own turn comes."""
+        import docker
+
+        for image in dict.fromkeys(one["container"]["image"] for one in self.executors.values()):
+            try:
+                self.engine.images.get(image)
+            except docker.errors.ImageNotFound:
+                raise ValueError(
+                    f"the engine has no image {image}; build it (docs/kubeflow.md), docker pull it, or name another in "
+                    "the settings or with --image"
+                ) from None
 
     def options(self, label: str, environment: dict[str, str]) -> dict[str, Any]:
         """Pod settings as engine settings: user, read-only root, scratch volumes, secrets from our own environment."""
@@ -94,13 +146,39 @@ def open_to_containers(root: Path) -> Iterator[None]:
         root.chmod(mode & 0o777)
 
 
+@contextmanager
+def told_to_stop(stop: Callable[[Stopped], None]) -> Iterator[None]:
+    """A signal that ends programs (Ctrl-C, a service's stop, a terminal that is closed) stops the run first."""
+
+    def told(number: int, _: Any) -> None:
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, told) for number in STOPS if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
+    except Stopped as why:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)  # once is enough, until the last container is gone
+        stop(why)
+        raise
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
 def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | None = None) -> bool:
-    """Runs the pipeline; True when it succeeded. `root`: folder for Kubeflow's artifacts. `run`: the run's id."""
+    """Runs the pipeline; True when it succeeded. `root`: folder for Kubeflow's artifacts. `run`: the run's id.
+
+    Raises Stopped on a signal, when none of its containers is left.
+    """
     run = run or f"local-{random.SystemRandom().getrandbits(48):012x}"
+    require_name(run)
     root = root.resolve()
     graph = Graph(package)
     containers = Containers(root, graph.executors, graph.kubernetes)
-    with open_to_containers(root):
-        succeeded = graph.run(arguments, root, run, containers.run)
+    containers.require_images()
+    # In a thread, so that a signal finds this one waiting, and not amid a talk with the engine.
+    with open_to_containers(root), ThreadPoolExecutor(1) as walker, told_to_stop(containers.stop):
+        succeeded = walker.submit(graph.run, arguments, root, run, containers.run).result()
     print(f"run {run}: {'succeeded' if succeeded else 'failed'}", file=sys.stdout if succeeded else sys.stderr)
     return succeeded

@@ -8,6 +8,7 @@ from typing import Any
 from kfp import compiler, dsl
 
 from components.container import Needs
+from pipelines import batch
 from pipelines.settings import Settings
 from pipelines.training import LIGHT, place, reported
 
@@ -70,10 +71,11 @@ def define(settings: Settings, asked: dict[str, str]) -> Callable[..., Any]:
 def compile_predict(settings: Settings, asked: dict[str, str], output: Path) -> None:
     """Writes the YAML. ValueError for what cannot be asked for."""
     settings.check()
-    if missing := [name for name in ("source", "target") if not asked[name]]:
-        raise ValueError(f"--{missing[0]}: name it for --pipeline predict, s3://bucket/prefix")
-    if not asked["model"].startswith("models:/"):
-        raise ValueError(f"--model {asked['model']}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    for name in ("source", "target"):
+        batch.require_place(name, asked[name], settings)
+    batch.require_apart(asked["source"], asked["target"])
+    batch.require_version(asked["model"])
+    batch.kinds(asked["save"])
     output.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
         compiler.Compiler().compile(define(settings, asked), str(output))

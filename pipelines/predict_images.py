@@ -18,13 +18,14 @@ from typing import Any
 
 from hymunet.evaluation import familiar
 from hymunet.formats.kinds import NAMED, stem
-from hymunet.prediction import drift, results, table
+from hymunet.prediction import drift, table
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.run import Run
 from hymunet.prediction.segmenter import TorchModel
 from hymunet.prediction.sources import Entry
 from hymunet.registry.client import Unavailable
 from hymunet.registry.load import open_segmenter
+from pipelines import batch
 from pipelines.bucket import Place
 from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
@@ -75,9 +76,8 @@ def predict(model: str, source: Place, target: Place, save: str, reference: str,
 
     Images that cannot be read are named in it, and stop nothing. ValueError where there is no image at all.
     """
-    wanted = results.kinds(save)
-    if results.COCO in wanted:
-        raise ValueError(f"--save {save}: {results.COCO} is one file over all images; write contours")
+    wanted = batch.kinds(save)
+    batch.require_apart(source.address, target.address)
     inside = f"{os.path.relpath(target.root, source.root)}/"
     there = {name: tag for name, tag in source.versions().items() if NAMED.search(name) and not name.startswith(inside)}
     if not there:

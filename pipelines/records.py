@@ -35,12 +35,16 @@ class Record:
     status: int = 0  # exit code of the stage's program, where it failed
 
 
+def require_name(run: str) -> None:
+    if not RUN.fullmatch(run):
+        raise ValueError(f"run {run!r}: a run's name has letters, digits, '.', '_' and '-' alone")
+
+
 class Run:
     """A run's folder in a DVC remote."""
 
     def __init__(self, remote: Any, run: str) -> None:
-        if not RUN.fullmatch(run):
-            raise ValueError(f"run {run!r}: a run's name has letters, digits, '.', '_' and '-' alone")
+        require_name(run)
         self.fs, self.folder, self.run = remote.fs, remote.fs.join(remote.path, FOLDER, run), run
 
     def write(self, record: Record) -> None:

@@ -5,7 +5,8 @@ import os
 import sys
 
 from hymunet.registry.client import Unavailable, registry
-from hymunet.registry.load import ADDRESS, resolve
+from hymunet.registry.load import resolve
+from pipelines import batch
 from pipelines.outputs import Outputs
 from pipelines.part import Part
 
@@ -24,9 +25,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def version_of(model: str) -> str:
-    found = ADDRESS.fullmatch(model)
-    if not found:
-        raise ValueError(f"--model {model}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    found = batch.require_version(model)
     with registry() as client:
         version = resolve(client, found)
     return f"models:/{version.name}/{version.version}"

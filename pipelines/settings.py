@@ -7,12 +7,25 @@ cluster that wants these sets them by an admission policy. A service account is 
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hymunet.addresses import holds_secrets
 from hymunet.params import read_yaml
-from pipelines.kubernetes_names import PRIORITY, QUEUE, Labels, Name, OwnAnnotations, OwnLabels
+from hymunet.study.definition import explain
+from pipelines.kubernetes_names import (
+    PRIORITY,
+    QUEUE,
+    Image,
+    LabelName,
+    Labels,
+    Name,
+    OwnAnnotations,
+    OwnLabels,
+    Resource,
+    Variable,
+)
 from pipelines.most import Most
 
 # A registry's digest, or the id of an image on this machine: both name content, a tag names whatever is there today.
@@ -28,16 +41,16 @@ class Strict(BaseModel):
 
 
 class Images(Strict):
-    cpu: str
-    data: str
-    accelerator: str | None = None  # the training image where there is an accelerator; else cpu
+    cpu: Image
+    data: Image
+    accelerator: Image | None = None  # the training image where there is an accelerator; else cpu
 
 
 class Secret(Strict):
     """A Kubernetes secret and its keys, each of which becomes the environment variable of that name."""
 
     name: Name
-    keys: list[str]
+    keys: list[Variable] = Field(min_length=1)
 
 
 class Volume(Strict):
@@ -52,6 +65,8 @@ class Volume(Strict):
         own = [PurePosixPath(place) for place in OWN_PLACES]
         if not path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
             raise ValueError(f"{self.path!r}: expected an absolute path, as /mnt/scans")
+        if ":" in self.path:
+            raise ValueError(f"{self.path!r}: Kubernetes takes no place with a colon; name another, as /mnt/scans")
         if taken := [str(place) for place in own if path == place or place in path.parents or path in place.parents]:
             raise ValueError(f"{self.path!r}: steps need {taken[0]} for themselves; name another place, as /mnt/scans")
         return self
@@ -62,6 +77,12 @@ class Toleration(Strict):
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str | None = None
     effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_no_value_where_any_will_do(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError(f"value {self.value!r} with operator Exists, which takes any; leave one of them out")
+        return self
 
 
 class Pool(Strict):
@@ -74,7 +95,7 @@ class Pool(Strict):
 class Accelerator(Pool):
     """nodes: machines of one training, `count` GPUs each; more than one by Kubeflow Trainer, with its `runtime`."""
 
-    type: str = "nvidia.com/gpu"
+    type: Resource = "nvidia.com/gpu"
     count: int = Field(ge=1)
     nodes: int = Field(default=1, ge=1)
     runtime: Name = "torch-distributed"
@@ -83,15 +104,15 @@ class Accelerator(Pool):
 class Settings(Strict):
     images: Images
     dvc_remote: str
-    environment: dict[str, str] = {}
+    environment: dict[Variable, str] = {}
     secrets: list[Secret] = []
     accelerator: Accelerator | None = None
     pool: Pool = Pool()  # of the steps without an accelerator
     most: Most = Most()
     labels: OwnLabels = {}
     annotations: OwnAnnotations = {}
-    queue: Name | None = None  # Kueue's LocalQueue
-    priority: Name | None = None  # Kueue's WorkloadPriorityClass
+    queue: LabelName | None = None  # Kueue's LocalQueue
+    priority: LabelName | None = None  # Kueue's WorkloadPriorityClass
     service_account: Name | None = None
     pull_secrets: list[Name] = []
     volumes: list[Volume] = []
@@ -101,6 +122,24 @@ class Settings(Strict):
         for name in self.environment:
             if SECRET_NAMES.search(name):
                 raise ValueError(f"environment.{name} looks like a secret: name its Kubernetes secret under `secrets`")
+            if holds_secrets(self.environment[name]):
+                raise ValueError(
+                    f"environment.{name} is an address with a user, a password or a query, and everybody can read the "
+                    f"pipeline: write it without, or keep all of it in a Kubernetes secret under the key {name}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_remote_is_an_address(self) -> Self:
+        if holds_secrets(self.dvc_remote):
+            raise ValueError(
+                "dvc_remote is an address with a user, a password or a query, and everybody can read the pipeline: "
+                "write it without, and name the Kubernetes secret that has them under `secrets`"
+            )
+        if not self.dvc_remote or re.fullmatch(r"s3:/*", self.dvc_remote):
+            raise ValueError(f"dvc_remote = {self.dvc_remote!r}: names no place; expected s3://bucket/prefix")
+        if taken := sorted({"HYMUNET_DVC_REMOTE", "HYMUNET_WORKSPACE"} & set(self.environment)):
+            raise ValueError(f"environment.{taken[0]} is set by the pipeline; remove it, and set dvc_remote")
         return self
 
     @model_validator(mode="after")
@@ -110,7 +149,7 @@ class Settings(Strict):
         for what, values in {
             "secrets": [secret.name for secret in self.secrets],
             "volumes, claim": [volume.claim for volume in self.volumes],
-            "volumes, path": [volume.path for volume in self.volumes],
+            "volumes, path": [str(PurePosixPath(volume.path)) for volume in self.volumes],
             "keys of secrets": [key for secret in self.secrets for key in secret.keys],
         }.items():
             if twice := next((value for value in values if values.count(value) > 1), None):
@@ -168,7 +207,10 @@ class Settings(Strict):
     def with_images(self, images: dict[str, str]) -> "Settings":
         if unknown := next((which for which in images if which not in Images.model_fields), None):
             raise ValueError(f"--image {unknown}={images[unknown]}: expected one of {', '.join(Images.model_fields)}")
-        return self.model_copy(update={"images": Images(**(self.images.model_dump() | images))})
+        try:
+            return self.model_copy(update={"images": Images.model_validate(self.images.model_dump() | images)})
+        except ValidationError as error:
+            raise ValueError("; ".join(f"--image {explain(problem)}" for problem in error.errors())) from None
 
     def require_content_addresses(self) -> None:
         """ValueError for an image named by a tag: what runs must be what was named, today and in a year."""
@@ -187,5 +229,12 @@ def load(path: Path) -> Settings:
     try:
         return Settings.model_validate(read_yaml(path))
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
-        raise ValueError(f"{path}: {'; '.join(problems)}") from None
+        raise ValueError(f"{path}: {'; '.join(map(_explained, error.errors()))}") from None
+
+
+def _explained(problem: Any) -> str:
+    """A problem of the file's; what YAML takes for a number, a date or a yes says how it is a text."""
+    written = type(problem["input"]).__name__
+    quoted = problem["type"] == "string_type" and written in ("int", "float", "bool", "date", "datetime")
+    own = dict(problem, loc=[part for part in problem["loc"] if part != "[key]"])  # pydantic's mark of a wrong key
+    return explain(own) + ("; write it in quotes" if quoted else "")

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +25,7 @@ from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
 from pipelines.verdicts import FINAL, FailedForGood
-from pipelines.workspace import StageFailed, Workspace, compute, read_lock, write_lock
+from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock
 
 SOURCE = Path(__file__).resolve().parents[1]
 
@@ -67,9 +68,8 @@ def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) ->
         remote = dvc.remote(repo)  # once: each has connections of its own
         run = Run(remote, args.run)
         step = (performs or Step)(args, workspace, repo, remote)
-        with contextlib.suppress(Exception):  # what the step itself asks of the store will say it better
-            run.write(step.record(BEGUN, started))
         try:
+            require_writable(args, lambda: run.write(step.record(BEGUN, started)))
             step.perform()
             write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be
             step.publish(outputs)
@@ -93,6 +93,17 @@ def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) ->
         f"step: {args.stage} {step.state} in {record.seconds:.1f} s, {record.pulled_bytes:,} bytes pulled", flush=True
     )
     return 0
+
+
+def require_writable(args: argparse.Namespace, write: Callable[[], None]) -> None:
+    """Writes the first record. StageFailed where that cannot be: no hour is spent on what cannot be kept."""
+    try:
+        write()
+    except Exception as error:  # DVC's, the store's client's
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        remedy = "correct dvc_remote and the store's address in the settings, or the keys in the secret"
+        said = f"the remote {args.remote} cannot be written, and nothing was run ({reason}); {remedy}"
+        raise StageFailed(args.stage, STORE_FAILED, said) from error
 
 
 def hand_on(failed: FailedForGood, lock: Path, outputs: Outputs) -> None:
@@ -181,15 +192,25 @@ class Step:
 
 
 def pass_on_termination() -> None:
-    """SIGTERM goes to whatever the stage runs, so that training can save; this process then waits for it."""
+    """SIGTERM goes to whatever the stage runs, so that training can save; this process then waits for it. Where nothing
+    runs there is nothing to wait for, but perhaps a store that does not answer: it ends at once.
+    """
     if os.getpgrp() != os.getpid():
         os.setpgrp()
 
     def forward(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
-        os.killpg(0, number)
+        if runs_something():
+            os.killpg(0, number)
+        else:
+            os._exit(128 + number)  # not by the signal itself: of a container's first process the system ignores that
 
     signal.signal(signal.SIGTERM, forward)
+
+
+def runs_something() -> bool:
+    """Whether this process has a child."""
+    return any(tasks.read_text(encoding="utf-8") for tasks in Path("/proc/self/task").glob("*/children"))
 
 
 if __name__ == "__main__":

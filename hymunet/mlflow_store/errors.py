@@ -20,6 +20,7 @@ PACKAGES = {  # a driver's module -> the package that pip installs
     "psycopg2": "psycopg2-binary",
     "psycopg": "'psycopg[binary]'",
 }
+NO_STORE = ("unsupported URI", "filesystem tracking backend")  # what MLflow says of a name without http://, of a folder
 _REFERENCE = " (Background on this error at:"  # SQLAlchemy's, to its manual
 LASTING = (ImportError, ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
@@ -42,5 +43,7 @@ def in_words(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"needs the package {error.name}; pip install {PACKAGES.get(error.name or '', error.name)}"
     said = " ".join(without_secrets(str(error)).split()).partition(_REFERENCE)[0]
+    if any(text in said for text in NO_STORE):
+        return "no address of a server or a database; name one, as http://mlflow.example:5000 or sqlite:///mlflow.db"
     reason = said[:300] or type(error).__name__
     return "no answer; is the address right and the server up?" if "Max retries exceeded" in reason else reason

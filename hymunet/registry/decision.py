@@ -46,7 +46,7 @@ def history(entries: Sequence[Entry], state: State) -> list[dict[str, Any]]:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table, its columns aligned."""
-    cells = [list(head), *([text.replace("|", "\\|") for text in row] for row in rows)]
+    cells = [list(head), *([" ".join(text.split()).replace("|", "\\|") for text in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = [f"| {' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))} |" for row in cells]
     return [lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]]

@@ -1,5 +1,8 @@
 """The runner tells a failure from a success, whatever else happens: on containers that live for a few milliseconds."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,72 @@ def test_no_container_is_left_behind(image: str, tmp_path: Path) -> None:
     before = {container.id for container in engine.containers.list(all=True)}
     run_local(package(tmp_path / "p.yaml", image, "exit 1"), {}, tmp_path / "root")
     assert {container.id for container in engine.containers.list(all=True)} <= before
+
+
+LOCAL = """
+import sys
+from pathlib import Path
+from hymunet.streams import by_line
+from pipelines.local import run_local
+
+by_line()
+run_local(Path(sys.argv[1]), {}, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("items", [[1], [1, 2, 3]], ids=["one", "a loop"])
+def test_a_run_that_is_stopped_takes_its_containers_with_it(
+    items: list[int], number: signal.Signals, image: str, tmp_path: Path
+) -> None:
+    import docker
+
+    @dsl.container_component
+    def step(item: int) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
+        return dsl.ContainerSpec(image=image, command=["sh", "-c", "echo began; exec sleep 900"], args=[item])
+
+    @dsl.pipeline(name="sleeper")
+    def pipeline() -> None:
+        with dsl.ParallelFor(items, parallelism=2) as item:
+            kubernetes.set_security_context(step(item=item).set_retry(3), run_as_user=10001)
+
+    compiler.Compiler().compile(pipeline, str(tmp_path / "p.yaml"))
+    engine = docker.from_env()
+    before = {container.id for container in engine.containers.list(all=True)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOCAL, str(tmp_path / "p.yaml"), str(tmp_path / "root")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in items[:2]:
+            assert process.stdout.readline() == "began\n"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert f"Stopped: {number.name}" in said
+    assert {container.id for container in engine.containers.list(all=True)} <= before
+    assert (tmp_path / "root").stat().st_mode & 0o002 == 0, "open to everyone only while steps run"
+
+
+def test_an_image_that_is_not_here_is_missed_before_the_first_step(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    missing = package(tmp_path / "p.yaml", "hymunet:never-built", "true")
+    with pytest.raises(ValueError, match="the engine has no image hymunet:never-built; build it"):
+        run_local(missing, {}, tmp_path / "root")
+    assert capfd.readouterr().out == ""
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "a b", "a/b", "-a", ".", "a" * 129])
+def test_a_run_has_a_name_that_its_records_can_have(run: str, image: str, tmp_path: Path) -> None:
+    good = package(tmp_path / "p.yaml", image, "true")
+    with pytest.raises(ValueError, match="a run's name has letters, digits"):
+        run_local(good, {}, tmp_path / "root", run)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_images_hold_what_they_should_and_no_more(images: dict[str, str]) -> None:

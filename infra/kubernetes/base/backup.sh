@@ -1,7 +1,9 @@
 # Dumps MLflow's database into $BACKUPS, reads the dump back, and removes dumps older than $DAYS days, never the newest.
+# What a backup that was killed had written goes first, or the volume fills up; a job lives for an hour, and is let alone.
 set -eu
 umask 077
 target="$BACKUPS/mlflow-$(date -u +%Y%m%dT%H%M%SZ).dump"
+find "$BACKUPS" -name 'mlflow-*.dump.part' -mmin +120 -delete
 trap 'rm -f "$target.part"' EXIT
 pg_dump --format=custom --no-password --file="$target.part"
 pg_restore --list "$target.part" | grep -q 'TABLE DATA .* experiments ' || { echo "$target: no dump of MLflow" >&2; exit 1; }

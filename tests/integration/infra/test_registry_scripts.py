@@ -102,6 +102,17 @@ def test_a_backup_that_fails_says_so_and_removes_nothing(backup, database, chang
     assert [file.name for file in folder.iterdir()] == [old.name]
 
 
+def test_what_a_killed_backup_left_goes_even_where_the_next_one_fails(backup):
+    folder, run = backup
+    left = folder / "mlflow-20260101T000000Z.dump.part"
+    left.write_bytes(b"half a dump")
+    new = folder / "mlflow-20260102T000000Z.dump.part"
+    new.write_bytes(b"of a job that runs now")
+    os.utime(left, (time.time() - 3 * 3600,) * 2)
+    assert run("nothing").returncode != 0
+    assert [file.name for file in folder.iterdir()] == [new.name]
+
+
 def test_the_bucket_gets_its_rules(found, s3_server, tmp_path):
     for file in ("lifecycle.py", "lifecycle.json"):
         (tmp_path / file).write_text(script(found, "lifecycle", file), encoding="utf-8")

@@ -4,6 +4,7 @@ a pod.
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -276,6 +277,34 @@ def test_sigterm_reaches_the_program(toy: Toy) -> None:
     step.send_signal(signal.SIGTERM)
     assert step.wait(20) != 0
     assert not subprocess.run(["pgrep", "-f", f"{toy.root}.*program.py"], capture_output=True, text=True).stdout
+
+
+def test_sigterm_ends_a_step_that_waits_for_a_silent_store(toy_on_s3: Toy) -> None:
+    """It has a program to save nothing in, and would else wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        toy_on_s3.env = {**toy_on_s3.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        command, _ = toy_on_s3.command("first", "fetch", None, PARAMS)
+        step = subprocess.Popen(command, env=toy_on_s3.environment(), cwd=toy_on_s3.root)
+        silent.settimeout(60)
+        asked, _ = silent.accept()
+        with asked:
+            step.send_signal(signal.SIGTERM)
+            assert step.wait(10) == 128 + signal.SIGTERM
+    assert toy_on_s3.ran() == []
+
+
+@pytest.mark.parametrize("remote", ["{remote}-typo/dvc", "/proc/none", "{root}/file/dvc"])
+def test_nothing_is_computed_that_cannot_be_kept(remote: str, toy_on_s3: Toy) -> None:
+    """A bucket that is not there, a place without rights, a file in the way."""
+    toy = toy_on_s3
+    (toy.root / "file").write_text("")
+    toy.remote = remote.format(remote=toy.remote.removesuffix("/dvc"), root=toy.root)
+    command, _ = toy.command("first", "fetch", None, PARAMS)
+    done = subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True, text=True)
+    assert (done.returncode, toy.ran()) == (74, []), done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"step: stage fetch: the remote {toy.remote} cannot be written, and nothing was run (")
+    assert last.endswith("; correct dvc_remote and the store's address in the settings, or the keys in the secret")
 
 
 def test_locks_of_different_runs_are_not_mixed(tmp_path: Path) -> None:

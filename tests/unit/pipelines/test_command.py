@@ -30,6 +30,8 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         ([*COMPILE, "--profile", "nope"], {}, "--profile nope: there are demo, folder,"),
         ([*COMPILE, "--settings", "nope.yaml"], {}, "nope.yaml: no such file; name with --settings a copy of"),
         ([*COMPILE, "--image", "gpu=x"], {}, "--image gpu=x: expected one of cpu, data, accelerator"),
+        ([*COMPILE, "--image", "cpu="], {}, "--image cpu = '' is no image's name; name it by its digest"),
+        ([*COMPILE, "--as", "pipelineversion", "--namespace", "A b"], {}, "--namespace 'A b' is no Kubernetes name"),
         (
             FETCH,
             {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},

@@ -246,7 +246,7 @@ def test_settings_that_hold_a_secret_or_a_typo_are_refused(tmp_path: Path) -> No
             text.replace("environment: #", "environment:\n  AWS_SECRET_ACCESS_KEY: abc #"),
             "AWS_SECRET_ACCESS_KEY looks like a secret",
         ),
-        (text + "\nacelerator: {count: 1}\n", "acelerator: Extra inputs"),
+        (text + "\nacelerator: {count: 1}\n", "acelerator: unknown key"),
     ]:
         (tmp_path / "settings.yaml").write_text(bad)
         with pytest.raises(ValueError, match=message):

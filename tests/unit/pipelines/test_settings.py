@@ -1,5 +1,6 @@
 """What a shared cluster asks for is on every pod, and settings that cannot hold are refused by name."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,11 @@ def test_a_claim_of_a_cluster_is_none_of_run_local(pods: dict[str, Any], tmp_pat
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"queue": "Imaging"}, r"queue: .*'Imaging' is no Kubernetes name"),
+        ({"queue": "Imaging"}, r"queue = 'Imaging' is no Kubernetes name"),
         ({"priority": "high"}, "priority 'high' orders a queue of Kueue's, and queue is not set"),
-        ({"labels": {"team": "a b"}}, "labels: .*team: 'a b' is no label's value"),
-        ({"labels": {"team": "x" * 64}}, "labels: .*is no label's value"),
-        ({"labels": {"-team": "a"}}, "labels: .*key '-team': expected name or domain/name"),
+        ({"labels": {"team": "a b"}}, "labels = team: 'a b' is no label's value"),
+        ({"labels": {"team": "x" * 64}}, "labels = team: .*is no label's value"),
+        ({"labels": {"-team": "a"}}, "labels = key '-team': expected name or domain/name"),
         ({"labels": {"kueue.x-k8s.io/queue-name": "a"}}, "belongs to kueue.x-k8s.io, .*; set `queue` or `priority`"),
         ({"annotations": {"pipelines.kubeflow.org/v2": "a"}}, "belongs to pipelines.kubeflow.org"),
         ({"pull_secrets": ["a_b"]}, "'a_b' is no Kubernetes name"),
@@ -100,11 +101,45 @@ def test_a_claim_of_a_cluster_is_none_of_run_local(pods: dict[str, Any], tmp_pat
             "HYMUNET_COMPILE_CACHE = 's3://b/code': .* signed; name a secret with the key HYMUNET_COMPILE_CACHE_KEY",
         ),
         ({"pool": {"node_selector": {"a b": "c"}}}, "key 'a b': expected name or domain/name"),
-        ({"most": {"cpu": "four"}}, "most.cpu: .*'four': expected processors, as 4 or 500m"),
-        ({"most": {"cpu": 0}}, "most.cpu: .*'0': expected processors"),
-        ({"most": {"memory": "12GB"}}, "most.memory: .*'12GB': expected Mi, Gi or Ti, as 12Gi"),
-        ({"most": {"disk": 12}}, "most.disk: .*'12': expected Mi, Gi or Ti"),
-        ({"most": {"gpu": 1}}, "most.gpu"),
+        ({"most": {"cpu": "four"}}, "most.cpu = 'four': expected processors, as 4 or 500m"),
+        ({"most": {"cpu": 0}}, "most.cpu = '0': expected processors"),
+        ({"most": {"memory": "12GB"}}, "most.memory = '12GB': expected Mi, Gi or Ti, as 12Gi"),
+        ({"most": {"disk": 12}}, "most.disk = '12': expected Mi, Gi or Ti"),
+        ({"most": {"gpu": 1}}, "most.gpu: unknown key"),
+        # What Kubernetes would refuse when a run is under way.
+        ({"images": {"cpu": "", "data": "d"}}, "images.cpu = '' is no image's name; name it by its digest"),
+        ({"images": {"cpu": "c", "data": "d "}}, "images.data = 'd ' is no image's name"),
+        ({"environment": {"MLFLOW URI": "a"}}, "environment.MLFLOW URI = 'MLFLOW URI' is no variable's name"),
+        ({"environment": {"A=B": "a"}}, "'A=B' is no variable's name"),
+        ({"environment": {"": "a"}}, "'' is no variable's name"),
+        ({"environment": {"1A": "a"}}, "'1A' is no variable's name"),
+        ({"secrets": [{"name": "a", "keys": ["A B"]}]}, "secrets.0.keys.0 = 'A B' is no variable's name"),
+        ({"secrets": [{"name": "a", "keys": []}]}, "secrets.0.keys = .*at least 1 item"),
+        ({"queue": "q" * 64}, "queue = '.*' is written into a label, which holds at most 63"),
+        ({"queue": "q", "priority": "p" * 64}, "priority = '.*' is written into a label"),
+        ({"accelerator": {"count": 1, "type": "nvidia gpu"}}, "accelerator.type = 'nvidia gpu' is no device"),
+        (
+            {"accelerator": {"count": 1, "type": "nvidia.com/g pu"}},
+            "accelerator.type = key 'nvidia.com/g pu': expected",
+        ),
+        (
+            {"pool": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}},
+            "value 'b' with operator Exists",
+        ),
+        ({"volumes": [{"claim": "a", "path": "/mnt:x"}]}, "'/mnt:x': Kubernetes takes no place with a colon"),
+        (
+            {"volumes": [{"claim": "a", "path": "/m"}, {"claim": "b", "path": "/m/"}]},
+            "volumes, path: '/m' is there twice",
+        ),
+        # What every pod would be given to no purpose, or to another than its author's.
+        ({"dvc_remote": ""}, "dvc_remote = '': names no place; expected s3://bucket/prefix"),
+        ({"dvc_remote": "s3://"}, "dvc_remote = 's3://': names no place"),
+        ({"environment": {"HYMUNET_DVC_REMOTE": "s3://b/e"}}, "environment.HYMUNET_DVC_REMOTE is set by the pipeline"),
+        # What YAML takes for something else than a text.
+        ({"environment": {"A": 5000}}, "environment.A = 5000: .*string; write it in quotes"),
+        ({"environment": {"A": True}}, "environment.A = True: .*string; write it in quotes"),
+        ({"labels": {"a": 4711}}, "labels.a = 4711: .*string; write it in quotes"),
+        ({"environment": {"A": datetime.date(2026, 3, 1)}}, "environment.A = .*string; write it in quotes"),
     ],
 )
 def test_settings_that_cannot_hold_are_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -113,6 +148,42 @@ def test_settings_that_cannot_hold_are_refused(changed: dict[str, Any], message:
         YAML().dump(content, file)
     with pytest.raises(ValueError, match=message):
         settings.load(tmp_path / "settings.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (
+            {"environment": {"MLFLOW_TRACKING_URI": "https://" + "me:PASS@mlflow.example"}},
+            "environment.MLFLOW_TRACKING_URI",
+        ),
+        ({"environment": {"HTTPS_PROXY": "http://" + "me:PASS@proxy:3128"}}, "environment.HTTPS_PROXY"),
+        ({"environment": {"HOOK": "https://example.org/hook?t=PASS"}}, "environment.HOOK"),
+        ({"dvc_remote": "https://" + "me:PASS@host/dvc"}, "dvc_remote"),
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(
+    changed: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    content = {"images": {"cpu": "c", "data": "d"}, "dvc_remote": "s3://b/d", **changed}
+    with (tmp_path / "settings.yaml").open("w") as file:
+        YAML().dump(content, file)
+    with pytest.raises(ValueError, match=f"{named} is an address with a user, a password or a query") as caught:
+        settings.load(tmp_path / "settings.yaml")
+    assert "PASS" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "- a\n", "hello\n"])
+def test_a_file_of_another_kind_is_told_so(content: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"settings\.yaml: expected keys with values, found"):
+        settings.load(tmp_path / "settings.yaml")
+
+
+def test_an_image_named_on_the_command_line_is_checked_too() -> None:
+    """`--image cpu=$DIGEST` with a variable that is not set."""
+    with pytest.raises(ValueError, match="^--image cpu = '' is no image's name; name it by its digest"):
+        cluster().with_images({"cpu": ""})
 
 
 def test_no_pod_asks_for_more_than_the_settings_let_it(tmp_path: Path) -> None:

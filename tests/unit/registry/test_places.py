@@ -117,6 +117,18 @@ def test_a_renamed_project_keeps_its_versions_and_writes_new_ones_where_it_is(co
     assert old.exists() == copied
 
 
+# A name without http://, a folder, quotes that came along, a slip of the fingers.
+NOWHERE = [
+    "nonsense://x",
+    "mlflow.example",
+    "mlflow.example:5000",
+    "127.0.0.1:5000",
+    "./runs",
+    '"http://mlflow"',
+    "htp://a",
+]
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
@@ -125,7 +137,7 @@ def test_a_renamed_project_keeps_its_versions_and_writes_new_ones_where_it_is(co
         ("mysql://u:secret@127.0.0.1/x", "needs the package MySQLdb; pip install mysqlclient"),
         ("mssql+pyodbc://u:secret@127.0.0.1/x", "needs the package pyodbc; pip install pyodbc"),
         ("postgresql+asyncpg://u:secret@127.0.0.1/x", "needs the package asyncpg; pip install asyncpg"),
-        ("nonsense://x", "unsupported URI"),
+        *((uri, "no address of a server or a database; name one, as http://mlflow.example:5000 or") for uri in NOWHERE),
         ("sqlite:////proc/none/x.db", "MLflow at sqlite:////proc/none/x.db"),
     ],
 )
