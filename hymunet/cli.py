@@ -25,9 +25,9 @@ EVALUATION = "reports/evaluation"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """What a user can get wrong ends in one line on standard error and exit code 1."""
+    by_line()
     arguments = parser().parse_args(argv)
     limit_threads()
-    by_line()
     try:
         return arguments.run(arguments) or 0
     except ValueError as error:

@@ -1,10 +1,55 @@
-"""What a program prints is there when it is printed."""
+"""What a program prints is there when it is printed; who stops reading it stops nothing; a full disk is named."""
 
+import atexit
+import contextlib
 import io
+import os
 import sys
+from typing import Any
+
+NAMES = {"stdout": "standard output", "stderr": "standard error"}
+
+
+class _Printed(io.FileIO):
+    """Where what is printed goes. A reader who has gone (`| head`, a `tee` that Ctrl-C has ended) is no error: work
+    goes on, and saves what it has where it was told to stop. Of other errors the system does not say whose they are."""
+
+    def __init__(self, descriptor: int, stream: str) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.stream = stream
+
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            drop(self.fileno())
+            return super().write(content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.stream) from None
 
 
 def by_line() -> None:
     """Through a pipe (`| tee log`, DVC's, a pod's log) as on a terminal: Python would keep some kilobytes back."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    for attribute, name in NAMES.items():
+        stream = getattr(sys, attribute)
+        if stream is getattr(sys, f"__{attribute}__") and isinstance(stream, io.TextIOWrapper):  # nobody replaced it
+            stream.flush()
+            printed = io.BufferedWriter(_Printed(stream.fileno(), name))
+            text = io.TextIOWrapper(printed, stream.encoding, stream.errors, line_buffering=True)
+            setattr(sys, attribute, text)
+            atexit.register(_leave, text)
+
+
+def _leave(stream: io.TextIOWrapper) -> None:
+    """What a full disk did not take was said; the interpreter's own last try would end in a traceback."""
+    with contextlib.suppress(OSError):
+        stream.flush()
+        return
+    drop(stream.fileno())
+
+
+def drop(descriptor: int) -> None:
+    """What is written there from now on is dropped."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
