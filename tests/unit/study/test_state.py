@@ -1,5 +1,6 @@
 """What is kept of a cell holds as long as what it depends on is the same; who computes a cell has it alone."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hymunet.study import cell, locks, plan, results, state
+from hymunet.study import cell, locks, plan, results, run, state
 from hymunet.study.data import Places
 from tests.support import small_study
 
@@ -138,3 +139,22 @@ def test_a_cell_that_another_run_has_just_finished_is_not_computed_again(
     assert cell.compute(planned, planned.cells[0], places, closed) == 0
     with locks.lock(state.workplace(places, planned.cells[0])):
         assert cell.compute(planned, planned.cells[0], places, closed) == cell.BUSY
+
+
+@pytest.mark.parametrize(("ends", "code"), [("is at work", 75), ("has finished", 0), ("was stopped", 75)])
+def test_a_run_is_done_when_the_cells_that_another_one_had_are_there(
+    there: tuple[Path, Places], ends: str, code: int
+) -> None:
+    folder, places = there
+    planned = plan.load(folder)
+    work = state.workplace(places, planned.cells[0])
+    with locks.lock(work):
+        states = {one: state.state(planned, one, places) for one in planned.cells}
+    assert run.to_do(states, closed=False, missing_only=False) == []
+    if ends == "has finished":
+        publish(folder, places)
+    with locks.lock(work) if ends == "is at work" else contextlib.nullcontext():
+        runner = run.Runner(planned, places, states, workers=1, closed=False)
+        assert runner.run([]) == code
+    expected = {"is at work": "running", "has finished": "done", "was stopped": "missing"}
+    assert [one.kind for one in runner.states.values()] == [expected[ends]]
