@@ -21,7 +21,7 @@ BLOCK = re.compile(r"(<!-- study (?P<study>\S+) (?P<name>\S+) -->\n).*?(<!-- end
 
 def build(plan: Plan) -> dict[str, str]:
     """Place below `tables/` -> content, of every set that has results."""
-    files = {}
+    files: dict[str, str] = {}
     for images in plan.study.sets:
         scored = load(plan, images)
         if scored is None:
