@@ -5,7 +5,10 @@ import contextlib
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any
+
+from hymunet import atomic
 
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
@@ -38,6 +41,18 @@ def by_line() -> None:
             text = io.TextIOWrapper(printed, stream.encoding, stream.errors, line_buffering=True)
             setattr(sys, attribute, text)
             atexit.register(_leave, text)
+
+
+def hand_over(text: str, place: Path) -> None:
+    """Into the file that a user names, whole or not at all. A device or a pipe (`/dev/stdout`, `>(less)`) takes the
+    text; it is not replaced by a file, which the superuser of a container could do."""
+    if place.absolute() == Path("/dev/stdout"):
+        print(text, end="")
+    elif place.exists() and not place.is_file() and not place.is_dir():
+        with place.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    else:
+        atomic.write(place, text)
 
 
 def _leave(stream: io.TextIOWrapper) -> None:

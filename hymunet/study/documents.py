@@ -79,6 +79,8 @@ def _made(folder: Path) -> list[Path]:
 def with_blocks(document: Path, study: str, files: Mapping[str, str]) -> str:
     """A document's text with this study's blocks filled. Raises ValueError for a block that no result makes, and for
     one without an end, which would reach into what follows."""
+    if document.exists() and not document.is_file():
+        raise ValueError(f"{document}: no file; name a document with blocks of studies")
     try:
         text = document.read_text(encoding="utf-8")
     except UnicodeDecodeError:

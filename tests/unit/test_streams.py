@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hymunet.streams import hand_over
+
 ROOT = Path(__file__).resolve().parents[2]
 PRINTS = "import sys; from components.cli import guarded; sys.exit(guarded('split', lambda: print('split: done')))"
 PROGRAMS = {
@@ -55,6 +57,20 @@ def test_a_full_disk_below_the_output_is_said_to_be_that(program: str, code: int
     assert found == code
     assert "standard output: No space left on device; `hymunet clean` lists what may go" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_pipe_that_is_named_as_a_file_takes_the_text_and_stays_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for place in (tmp_path / "file.json", tmp_path / "file.json", tmp_path / "pipe", Path("/dev/stdout")):
+        hand_over("größer\n", place)
+    assert os.read(reader, 100).decode() == "größer\n"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "file.json").read_text(encoding="utf-8") == "größer\n"
+    assert capsys.readouterr().out == "größer\n"
 
 
 def test_a_server_that_hangs_up_is_still_an_error() -> None:

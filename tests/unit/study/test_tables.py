@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -210,6 +211,15 @@ def test_tables_that_no_result_makes_go_and_what_others_laid_there_stays(study: 
     for case, name in OWN.items():
         assert (study / "tables" / name).read_bytes() == b"\xff of somebody's own", case
     assert documents.stale(plan.load(study), []) == {}
+
+
+def test_a_document_that_is_a_device_stays_one(study: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match=rf"{place}: no file; name a document"):
+            documents.write(plan.load(study), [place])
+    assert not (study / "tables").exists()
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_document_that_is_no_text_is_named(study: Path, tmp_path: Path) -> None:
