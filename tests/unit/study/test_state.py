@@ -1,6 +1,7 @@
 """What is kept of a cell holds as long as what it depends on is the same; who computes a cell has it alone."""
 
 import contextlib
+import errno
 import json
 import subprocess
 import sys
@@ -158,3 +159,29 @@ def test_a_run_is_done_when_the_cells_that_another_one_had_are_there(
         assert runner.run([]) == code
     expected = {"is at work": "running", "has finished": "done", "was stopped": "missing"}
     assert [one.kind for one in runner.states.values()] == [expected[ends]]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "WORK: No space left on device; `hymunet clean` lists what"),
+        (OSError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; change its permissions, or name"),
+        (ValueError("tested on other images"), "tested on other images"),
+    ],
+)
+def test_a_cells_last_line_names_what_failed_and_the_remedy(
+    there: tuple[Path, Places],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+) -> None:
+    folder, places = there
+
+    def fails(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cell, "compute", fails)
+    assert cell.main([str(folder), "drawn/unet/seed-0", "--work", str(places.work)]) == 1
+    expected = f"drawn/unet/seed-0: {said.replace('WORK', str(places.work))}"
+    assert capsys.readouterr().err.startswith(expected)
