@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -123,6 +125,25 @@ def test_a_cell_belongs_to_one_process_until_that_ends_however_it_ends(there: tu
         assert free, "who only looked for an instant keeps nobody out"
     assert time.monotonic() - start < 5
     looking.wait()
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv takes the superuser's rights away for a while")
+@pytest.mark.parametrize("held", [False, True])
+def test_who_may_only_read_a_workspace_sees_its_state(there: tuple[Path, Places], held: bool) -> None:
+    folder, places = there
+    work = state.workplace(places, plan.load(folder).cells[0])
+    command = [sys.executable, "-m", "hymunet.cli", "study", "status", str(folder), "--work", str(places.work)]
+    with contextlib.ExitStack() as holding:
+        holding.enter_context(locks.lock(work))
+        (work / locks.FILE).chmod(0o444)
+        if os.geteuid() == 0:
+            os.chown(work / locks.FILE, 65534, 65534)
+            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+        if not held:
+            holding.close()
+        said = subprocess.run(command, cwd=small_study.ROOT, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert ("1 running" if held else "1 missing") in said.stdout
 
 
 @pytest.mark.parametrize("closed", [False, True])
