@@ -43,7 +43,11 @@ def freed(root: Path, checkpoints: Path | None, compiled: list[Path]) -> tuple[l
 
 
 def remove(item: Item) -> None:
-    shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+    """Raises OSError that names the item: of a file deep in a folder the system says the last name alone."""
+    try:
+        shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(item.path)) from None
 
 
 def _checkpoints(folder: Path, models: set[str]) -> tuple[list[Item], list[Item]]:

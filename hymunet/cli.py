@@ -25,9 +25,9 @@ EVALUATION = "reports/evaluation"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """What a user can get wrong ends in one line on standard error and exit code 1."""
+    by_line()
     arguments = parser().parse_args(argv)
     limit_threads()
-    by_line()
     try:
         return arguments.run(arguments) or 0
     except ValueError as error:
@@ -45,10 +45,12 @@ def _with_place(error: OSError, arguments: argparse.Namespace) -> OSError:
     """Of a full disk the system names no file: the folder with the least room is named, of those written to."""
     if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
-    output = Path(getattr(arguments, "output", None) or ".").absolute()
-    written = next(place for place in (output, *output.parents) if place.is_dir())
-    temporary = Path(os.environ.get("TMPDIR", "/tmp"))
-    fullest = min((place for place in (written, Path.cwd(), temporary) if place.is_dir()), key=_room)
+    named = [value.absolute() for value in vars(arguments).values() if isinstance(value, Path)]
+    if arguments.verb == "study":
+        named.append(study_commands.WORK.absolute())  # where nobody names another one
+    places = [next(place for place in (path, *path.parents) if place.is_dir()) for path in named]
+    places += [Path.cwd(), Path(os.environ.get("TMPDIR", "/tmp"))]
+    fullest = min((place for place in places if place.is_dir() and os.access(place, os.W_OK)), key=_room)
     return OSError(error.errno, os.strerror(error.errno), str(fullest))
 
 

@@ -32,9 +32,7 @@ def write(name: str, target: Path, changes: Sequence[str] = ()) -> list[str]:
     text = (folder / f"{BASE}.yaml").read_text(encoding="utf-8")
     base, over = YAML(typ="safe", pure=True).load(text), {}
     if name != BASE:
-        over = params.read_yaml(folder / f"{name}.yaml")
-        if not isinstance(over, dict) or not all(isinstance(values, dict) for values in over.values()):
-            raise ValueError(f"{folder / name}.yaml: expected sections of params.yaml with the keys that differ")
+        over = _differences(folder / f"{name}.yaml")
         text = overlaid(text, over)
     kept = _places(target, base, over)
     if kept or changes:
@@ -42,6 +40,26 @@ def write(name: str, target: Path, changes: Sequence[str] = ()) -> list[str]:
     params.check(YAML(typ="safe", pure=True).load(text), f"profile {name}")
     atomic.write(target, text)
     return kept
+
+
+def whole(file: Path) -> dict[str, Any]:
+    """The content of a params file; a profile's, beside the paper's protocol, is laid over that, as by `write`.
+
+    Raises ValueError for a file that holds no sections.
+    """
+    content, protocol = _differences(file), file.with_name(f"{BASE}.yaml")
+    if file.name == protocol.name or not protocol.is_file():
+        return content
+    base = _differences(protocol)
+    _overlay(base, content)
+    return base
+
+
+def _differences(file: Path) -> dict[str, Any]:
+    found = params.read_yaml(file)
+    if not isinstance(found, dict) or not all(isinstance(values, dict) for values in found.values()):
+        raise ValueError(f"{file}: expected sections of params.yaml with the keys that differ, found {found!r:.40}")
+    return found
 
 
 def _places(target: Path, base: dict[str, Any], over: dict[str, Any]) -> list[str]:
@@ -67,13 +85,18 @@ def overlaid(text: str, changes: dict[str, dict[str, Any]]) -> str:
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     content = yaml.load(text)
-    for section, values in changes.items():
-        if section == "model" and values.get("name", content[section]["name"]) != content[section]["name"]:
-            content[section].clear()  # another model has other keys, and defaults of its own
-    lay_over(content, changes)
+    _overlay(content, changes)
     output = io.StringIO()
     yaml.dump(content, output)
     return output.getvalue()
+
+
+def _overlay(content: Any, changes: dict[str, dict[str, Any]]) -> None:
+    """`lay_over` of sections, where another model has other keys, and defaults of its own."""
+    model, other = content.get("model", {}), changes.get("model", {})
+    if other.get("name", model.get("name")) != model.get("name"):
+        model.clear()
+    lay_over(content, changes)
 
 
 def lay_over(content: Any, changes: dict[str, Any]) -> None:

@@ -1,10 +1,70 @@
-"""What a program prints is there when it is printed."""
+"""What a program prints is there when it is printed; who stops reading it stops nothing; a full disk is named."""
 
+import atexit
+import contextlib
 import io
+import os
 import sys
+from pathlib import Path
+from typing import Any
+
+from hymunet import atomic
+
+NAMES = {"stdout": "standard output", "stderr": "standard error"}
+
+
+class _Printed(io.FileIO):
+    """Where what is printed goes. A reader who has gone (`| head`, a `tee` that Ctrl-C has ended) is no error: work
+    goes on, and saves what it has where it was told to stop. Of other errors the system does not say whose they are."""
+
+    def __init__(self, descriptor: int, stream: str) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.stream = stream
+
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            drop(self.fileno())
+            return super().write(content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.stream) from None
 
 
 def by_line() -> None:
     """Through a pipe (`| tee log`, DVC's, a pod's log) as on a terminal: Python would keep some kilobytes back."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    for attribute, name in NAMES.items():
+        stream = getattr(sys, attribute)
+        if stream is getattr(sys, f"__{attribute}__") and isinstance(stream, io.TextIOWrapper):  # nobody replaced it
+            stream.flush()
+            printed = io.BufferedWriter(_Printed(stream.fileno(), name))
+            text = io.TextIOWrapper(printed, stream.encoding, stream.errors, line_buffering=True)
+            setattr(sys, attribute, text)
+            atexit.register(_leave, text)
+
+
+def hand_over(text: str, place: Path) -> None:
+    """Into the file that a user names, whole or not at all. A device or a pipe (`/dev/stdout`, `>(less)`) takes the
+    text; it is not replaced by a file, which the superuser of a container could do."""
+    if place.absolute() == Path("/dev/stdout"):
+        print(text, end="")
+    elif place.exists() and not place.is_file() and not place.is_dir():
+        with place.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    else:
+        atomic.write(place, text)
+
+
+def _leave(stream: io.TextIOWrapper) -> None:
+    """What a full disk did not take was said; the interpreter's own last try would end in a traceback."""
+    with contextlib.suppress(OSError):
+        stream.flush()
+        return
+    drop(stream.fileno())
+
+
+def drop(descriptor: int) -> None:
+    """What is written there from now on is dropped."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -92,8 +92,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
     by_line()
+    args = parser().parse_args(argv)
     return globals()[args.verb.replace("-", "_")](args)
 
 

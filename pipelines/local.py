@@ -21,6 +21,7 @@ from pipelines.graph import Graph
 from pipelines.records import require_name
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE = 30  # seconds from SIGTERM to SIGKILL, as a pod has them: a training saves a checkpoint meanwhile
 
 
 class Stopped(Exception):
@@ -72,17 +73,19 @@ class Containers:
     def stop(self, why: Stopped) -> None:
         """Ends what runs, and lets nothing begin any more: whoever waits for a container is told why."""
         self.stopped = why
-        for container in list(self.live.values()):
-            self._remove(container)
+        if live := list(self.live.values()):
+            print(f"stopping; what runs has {GRACE} s to save what it has", file=sys.stderr, flush=True)
+            with ThreadPoolExecutor(len(live)) as at_once:
+                list(at_once.map(self._end, live))
+
+    def _end(self, container: Any) -> None:
+        with _unless_gone():
+            container.stop(timeout=GRACE)
+        self._remove(container)
 
     def _remove(self, container: Any) -> None:
-        import docker
-
-        try:
+        with _unless_gone():
             container.remove(force=True, v=True)
-        except docker.errors.APIError as error:
-            if error.status_code not in (404, 409):  # removed already, or being removed
-                raise
         self.live.pop(container.id, None)
 
     def require_images(self) -> None:
@@ -132,6 +135,18 @@ class Containers:
             if accelerator
             else None,
         }
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """A container that is removed already, or is being removed, needs nothing more."""
+    import docker
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        if error.status_code not in (404, 409):
+            raise
 
 
 @contextmanager

@@ -1,10 +1,9 @@
 """The parameters of a run: a params.yaml or a profile, with single keys changed."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
-from hymunet import params
+from hymunet import params, profiles
 from hymunet.overrides import overridden
 
 PROFILES = Path("profiles")
@@ -18,15 +17,7 @@ def content(path: Path, profile: str | None, overrides: list[str]) -> dict[str, 
         known = sorted(file.stem for file in PROFILES.glob("*.yaml"))
         if profile not in known:
             raise ValueError(f"--profile {profile}: there are {', '.join(known) or f'none in {PROFILES.absolute()}'}")
-        chosen = _merged(params.read_yaml(PROFILES / "paper.yaml"), params.read_yaml(PROFILES / f"{profile}.yaml"))
+        chosen = profiles.whole(PROFILES / f"{profile}.yaml")
     chosen = overridden(chosen, overrides)
     params.check(chosen, profile or str(path))
     return chosen
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = copy.deepcopy(base)
-    for key, value in over.items():
-        below = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if below else value
-    return merged

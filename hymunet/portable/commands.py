@@ -116,9 +116,9 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
     print(benchmark.table(record))
     print(f"over {record['images']} test images, {record['threads']} threads, one image at a time ({authority})")
     if arguments.json:
-        from hymunet import atomic
+        from hymunet.streams import hand_over
 
-        atomic.write(arguments.json, json.dumps(record, indent=1) + "\n")
+        hand_over(json.dumps(record, indent=1) + "\n", arguments.json)
 
 
 def images_of(sources: Sequence[str]) -> Iterator["np.ndarray"]:

@@ -5,6 +5,7 @@ model's own module, the packages are those that it has loaded once it has made a
 """
 
 import ast
+import importlib.util
 import json
 import os
 import re
@@ -32,7 +33,34 @@ print(json.dumps(sorted(name for name, module in sys.modules.items() if getattr(
 def code_files(model: str) -> list[str]:
     """Paths below the project's root of what serving a model of this name runs on."""
     module = catalogue.module(model)
-    return closure.files(Path(SERVE), *([module] if module.startswith("hymunet.") else []))
+    ours = [module] if module.startswith("hymunet.") else sorted(set().union(*map(_ours, _files_elsewhere(module))))
+    return closure.files(Path(SERVE), *ours)
+
+
+def _files_elsewhere(module: str) -> list[Path]:
+    """Of a model of another package: the files of that package which it runs on."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise ValueError(f"model module {module}: its source is not found")
+    file = Path(found.origin)
+    root = file.parents[module.count(".") + (file.name == "__init__.py")]
+    return [root / name for name in closure.files(module, root=root, packages=[module.partition(".")[0]])]
+
+
+def _ours(path: Path) -> set[str]:
+    """Modules and packages of `hymunet` that a file imports, wherever in it; also packages that say nothing."""
+    named = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    places = {name: ROOT / name.replace(".", "/") for name in named if name.partition(".")[0] == "hymunet"}
+    return {
+        name
+        for name, place in places.items()
+        if place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+    }
 
 
 def code_sha256(model: str) -> str:
@@ -48,8 +76,10 @@ def copy_code(model: str, target: Path) -> Path:
         file = target / name
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, file)
-        for folder in Path(name).parents:  # packages whose own file says nothing
+        named = {Path(module.replace(".", "/")) for module in _ours(file)} if file.suffix == ".py" else set()
+        for folder in {*Path(name).parents, *named}:  # packages whose own file says nothing
             if (ROOT / folder / "__init__.py").is_file():
+                (target / folder).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / folder / "__init__.py", target / folder / "__init__.py")
         if file.parent.name == "csrc":
             for library in (ROOT / name).parents[1].glob("*.so"):

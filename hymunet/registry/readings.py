@@ -95,15 +95,15 @@ def run_card(arguments: argparse.Namespace) -> None:
 
 
 def run_page(arguments: argparse.Namespace) -> None:
-    from hymunet import atomic
     from hymunet.registry.model import opened
     from hymunet.registry.page import page
+    from hymunet.streams import hand_over
 
     with opened(name_of(arguments)) as model:
         entries = model.ledger.entries()
         text = page(model.name, model.versions(), model.aliases(), entries, model.ledger.state())
     if not arguments.dry_run:
-        atomic.write(arguments.output, text)
+        hand_over(text, arguments.output)
     if arguments.json:
         return print_json({"page": str(arguments.output), "bytes": len(text.encode()), "dry_run": arguments.dry_run})
     print(f"{arguments.output}: {'would be ' * arguments.dry_run}written")

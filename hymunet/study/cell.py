@@ -7,6 +7,7 @@ Exit codes: 0 the result is there; 75 and 130 stopped, the same command goes on;
 
 import argparse
 import ctypes
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hymunet.places import in_words
 from hymunet.processors import limit_threads
 from hymunet.study.data import Data, Places
 from hymunet.study.plan import Cell, Plan, load
@@ -44,9 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     places = Places(arguments.work, dict(_pair(text) for text in arguments.data))
     try:
         return compute(plan, plan.find(arguments.name), places, arguments.closed, arguments.checkpoints)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"{arguments.name}: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):  # the system names no file
+            error = OSError(error.errno, error.strerror, str(arguments.work))
+        print(f"{arguments.name}: {in_words(error)}", file=sys.stderr)
+    return 1
 
 
 def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: str | None = None) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from hymunet import params
+from hymunet import params, profiles
 from hymunet.section import Count, Section, Seed
 
 FILE = "study.yaml"
@@ -60,9 +60,9 @@ class Table(Section):
 
 
 class Study(Section):
-    """base: the params file that everything starts from, beside the study's file. reference: whom the others are
-    compared with. scored: validation leaves the test images alone for good, as choosing a recipe must. resamples:
-    draws behind the ranks' stability."""
+    """base: the params file or profile that everything starts from, beside the study's file. reference: whom the
+    others are compared with. scored: validation leaves the test images alone for good, as choosing a recipe must.
+    resamples: draws behind the ranks' stability."""
 
     title: str
     base: str
@@ -119,12 +119,10 @@ def read(path: Path) -> tuple[Study, dict[str, Any]]:
     base = file.parent / study.base
     if not base.is_file():
         raise ValueError(f"{file}: base = {study.base!r}: no such file beside it; name a profile, or a params.yaml")
-    content = params.read_yaml(base)
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{file}: base = {study.base!r}: expected the sections of a params.yaml, found {content!r:.40}"
-        )
-    return study, content
+    try:
+        return study, profiles.whole(base)
+    except ValueError as error:
+        raise ValueError(f"{file}: base = {study.base!r}: {error}") from None
 
 
 def file_of(path: Path) -> Path:

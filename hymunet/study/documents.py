@@ -14,13 +14,14 @@ from hymunet.study.formats import comma_separated, latex, markdown
 from hymunet.study.plan import Plan
 from hymunet.study.scores import Scored, load
 
+FORMS = (".md", ".tex", ".csv")  # of every table, side by side
 BEGIN = re.compile(r"<!-- study \S+ \S+ -->")
 BLOCK = re.compile(r"(<!-- study (?P<study>\S+) (?P<name>\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
 
 
 def build(plan: Plan) -> dict[str, str]:
     """Place below `tables/` -> content, of every set that has results."""
-    files = {}
+    files: dict[str, str] = {}
     for images in plan.study.sets:
         scored = load(plan, images)
         if scored is None:
@@ -30,9 +31,8 @@ def build(plan: Plan) -> dict[str, str]:
         }
         grids["differences"] = tables.differences(plan, scored)
         for name, grid in grids.items():
-            files[f"{images}/{name}.md"] = markdown(grid)
-            files[f"{images}/{name}.tex"] = latex(grid, f"{images}-{name}")
-            files[f"{images}/{name}.csv"] = comma_separated(grid)
+            written = (markdown(grid), latex(grid, f"{images}-{name}"), comma_separated(grid))
+            files |= {f"{images}/{name}{form}": text for form, text in zip(FORMS, written, strict=True)}
         found, ranking = tables.comparisons(plan, scored)
         title = {name: plan.study.models[name].title for name in scored.models}
         if found:
@@ -65,16 +65,31 @@ def stale(plan: Plan, documents: Sequence[Path]) -> dict[Path, str | None]:
     """Files that do not agree with the results -> what they should hold; None for one that should not be there."""
     files, folder = build(plan), plan.folder / "tables"
     wanted: dict[Path, str | None] = {folder / name: text for name, text in files.items()}
-    if folder.is_dir():
-        wanted |= {path: None for path in sorted(folder.rglob("*.*")) if path not in wanted}
+    wanted |= {path: None for path in _made(folder) if path not in wanted}
     wanted |= {document: with_blocks(document, plan.folder.resolve().name, files) for document in documents}
     return {path: text for path, text in wanted.items() if not _holds(path, text)}
+
+
+def _made(folder: Path) -> list[Path]:
+    """What this program wrote below `tables/`: tables in all their forms, pictures with their stamp. What else lies
+    there is somebody's own."""
+    return [
+        path
+        for path in sorted(folder.glob("*/*"))
+        if (path.suffix in FORMS and all(path.with_suffix(form).is_file() for form in FORMS))
+        or (path.suffix == ".svg" and pictures.stamp(path.read_text(encoding="utf-8", errors="replace")))
+    ]
 
 
 def with_blocks(document: Path, study: str, files: Mapping[str, str]) -> str:
     """A document's text with this study's blocks filled. Raises ValueError for a block that no result makes, and for
     one without an end, which would reach into what follows."""
-    text = document.read_text(encoding="utf-8")
+    if document.exists() and not document.is_file():
+        raise ValueError(f"{document}: no file; name a document with blocks of studies")
+    try:
+        text = document.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{document}: not UTF-8 text; save it as UTF-8, or name another document") from None
     whole = {match.start() for match in BLOCK.finditer(text) if not BEGIN.search(match[0], len(match[1]))}
     if opened := [match for match in BEGIN.finditer(text) if match.start() not in whole]:
         line = text.count("\n", 0, opened[0].start()) + 1
@@ -96,5 +111,5 @@ def _holds(path: Path, text: str | None) -> bool:
     """Pictures are compared by what they were drawn from: their lines depend on the drawing library's version."""
     if text is None or not path.is_file():
         return text is None and not path.is_file()
-    found = path.read_text(encoding="utf-8")
+    found = path.read_text(encoding="utf-8", errors="replace")
     return found == text or (path.suffix == ".svg" and pictures.stamp(found) == pictures.stamp(text))

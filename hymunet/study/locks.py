@@ -17,16 +17,16 @@ def lock(work: Path, patience: float = 0.0) -> Iterator[bool]:
     work.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(work / FILE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        yield _locked(descriptor, patience)
+        yield _locked(descriptor, fcntl.LOCK_EX, patience)
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int, patience: float) -> bool:
+def _locked(descriptor: int, kind: int, patience: float = 0.0) -> bool:
     until = time.monotonic() + patience
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except OSError:
             if time.monotonic() >= until:
                 return False
@@ -36,8 +36,12 @@ def _locked(descriptor: int, patience: float) -> bool:
 
 
 def taken(work: Path) -> bool:
-    """Whether a process is computing this cell."""
-    if not (work / FILE).exists():
+    """Whether a process is computing this cell. Who may only read the folder may look."""
+    try:
+        descriptor = os.open(work / FILE, os.O_RDONLY)
+    except FileNotFoundError:
         return False
-    with lock(work) as free:
-        return not free
+    try:
+        return not _locked(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)

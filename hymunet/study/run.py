@@ -24,6 +24,7 @@ from hymunet.training.interrupts import INTERRUPTED, RESUME_ME
 
 EPOCH = re.compile(rb"epoch (\d+)/(\d+)")
 TAIL, PAUSE = 4096, 0.2
+ANOTHER = "by another process; the same command again, when that has ended, makes sure of it"
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -83,7 +84,8 @@ class Runner:
         self.board = Board(sys.stdout)
 
     def run(self, cells: Sequence[Cell]) -> int:
-        """0 when all of them are there; 1 when some failed; 75 or 130 when this, or a cell, was stopped before."""
+        """0 when these, and those that another process had, are there; 1 when some failed; 75 or 130 when this, or a
+        cell, was stopped before, or another process is not done yet."""
         waiting = list(cells)
         for cell in waiting:
             self.states[cell] = State("missing")
@@ -106,8 +108,11 @@ class Runner:
                 signal.signal(number, handler)
         if self.signal:
             return INTERRUPTED if self.signal == signal.SIGINT else RESUME_ME
-        kinds = {self.states[cell].kind for cell in cells}
-        return 1 if "failed" in kinds else RESUME_ME if kinds & {"stopped", "running"} else 0
+        for cell in [cell for cell, state in self.states.items() if state.kind == "running"]:
+            found = states_of.state(self.plan, cell, self.places)
+            self.states[cell] = State("running", ANOTHER) if found.kind == "running" else found
+        kinds = {state.kind for state in self.states.values()}
+        return 1 if "failed" in kinds else RESUME_ME if kinds & {"stopped", "running", "missing"} else 0
 
     def _start(self, cell: Cell) -> None:
         worker = self.free.pop(0)
@@ -145,7 +150,7 @@ class Runner:
                 if found.kind == "done" and found.result:
                     self.done(found.result)
             elif code == BUSY:
-                self.states[cell] = State("running", "by another process")
+                self.states[cell] = State("running", ANOTHER)
             elif self.signal or code in (RESUME_ME, INTERRUPTED, -signal.SIGTERM):
                 self.states[cell] = State("stopped")
             else:

@@ -110,7 +110,8 @@ def test_a_run_that_is_stopped_takes_its_containers_with_it(
 
     @dsl.container_component
     def step(item: int) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
-        return dsl.ContainerSpec(image=image, command=["sh", "-c", "echo began; exec sleep 900"], args=[item])
+        saves = "trap 'echo saved; exit 75' TERM; echo began; sleep 900 & wait"
+        return dsl.ContainerSpec(image=image, command=["sh", "-c", saves], args=[item])
 
     @dsl.pipeline(name="sleeper")
     def pipeline() -> None:
@@ -130,9 +131,10 @@ def test_a_run_that_is_stopped_takes_its_containers_with_it(
         for _ in items[:2]:
             assert process.stdout.readline() == "began\n"
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        log, said = process.communicate(timeout=60)
     finally:
         process.kill()
+    assert log.count("saved") == len(items[:2]), "each had its time to save"
     assert f"Stopped: {number.name}" in said
     assert {container.id for container in engine.containers.list(all=True)} <= before
     assert (tmp_path / "root").stat().st_mode & 0o002 == 0, "open to everyone only while steps run"

@@ -139,3 +139,14 @@ def test_make_clean_removes_the_pipelines_outputs_and_what_tools_leave_and_nothi
     caches |= {f"build/{name}" for name in ("demo", "kubeflow", "pipeline.yaml", "site", "coverage")}  # ours alone
     caches |= {"build/lib", "build/temp.*", "build/bdist.*"}
     assert removed == outs | caches
+
+
+def test_what_cannot_be_removed_is_named_with_its_place(project, monkeypatch, capsys):
+    finished(project, "artifacts/model/model.json")
+
+    def refuses(path):
+        raise PermissionError(13, "Permission denied", "000000009.json")  # as of a file that is reached by its folder
+
+    monkeypatch.setattr("hymunet.clean.shutil.rmtree", refuses)
+    assert cli.main(["clean", "--yes"]) == 1
+    assert "hymunet clean: checkpoints/key: Permission denied; change its permissions" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """What a contributor meets first agrees with what is there: workflows, links, make targets, the version."""
 
+import importlib
 import json
 import os
 import re
@@ -140,6 +141,22 @@ def test_pages_name_targets_that_there_are():
     for page in ("README.md", "CONTRIBUTING.md", ".github/pull_request_template.md"):
         text = (ROOT / page).read_text(encoding="utf-8")
         assert set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b", text)) <= TARGETS, page
+
+
+def test_the_librarys_seams_are_where_the_page_says():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## The library's seams")[2]
+    lines = [
+        re.findall(r"(?:\b|(?<= )\.)[a-zA-Z_][\w.]*(?=[(\[])", line.partition(" #")[0]) for line in text.splitlines()
+    ]
+    named = [line for line in lines if line]
+    assert len(named) > 8
+    for first, *others in named:
+        place, _, name = first.rpartition(".")
+        module = importlib.import_module(place)
+        found = getattr(module, name)
+        for other in others:
+            owner = found if hasattr(found, other.removeprefix(".")) else module
+            assert callable(getattr(owner, other.removeprefix("."))), f"{first}, {other}"
 
 
 def test_the_version_is_the_same_wherever_it_is_said():

@@ -98,6 +98,31 @@ def test_a_file_that_cannot_be_written_is_named_and_not_its_temporary_one(
     assert found.value.filename == str(tmp_path / "out.json")
 
 
+FULL = {  # options by which a disk that fills is written to
+    "benchmark": ["benchmark", "--json", "full/x.json"],
+    "models page": ["models", "page", "--output", "full/registry.html"],
+    "a study's workspace": ["study", "run", ".", "--work", "full/new/work"],
+    "a study's own workspace": ["study", "run", "."],
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a small tmpfs, which needs root to mount")
+@pytest.mark.parametrize("case", FULL)
+def test_the_disk_that_is_full_is_named_of_all_that_a_verb_writes_to(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "artifacts").symlink_to("full" if case == "a study's own workspace" else "elsewhere")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", "full"], capture_output=True).returncode:
+        pytest.skip("tmpfs cannot be mounted here, so no disk can be made full")
+    try:
+        (tmp_path / "full/filled").write_bytes(bytes(8192))
+        arguments = cli.parser().parse_args(FULL[case])
+        told = cli._with_place(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), arguments)
+    finally:
+        subprocess.run(["umount", "full"], check=True)
+    assert Path(told.filename).resolve() == tmp_path / "full"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a small tmpfs, which needs root to mount")
 @pytest.mark.parametrize("output", ["full", "full/out"])
 def test_a_disk_that_fills_is_named_with_a_remedy(output, tmp_path, monkeypatch, capsys):

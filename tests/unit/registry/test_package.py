@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from hymunet.inference import Segmenter
+from hymunet.models import catalogue, model_folder
 from hymunet.registry import contract, package, register
 from hymunet.registry.fetch import fetched
+from tests.support import small_study
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -163,3 +165,43 @@ def test_who_loads_a_version_is_told_of_nothing():
     """MLflow warns, at each load, of a type hint of `predict` that it cannot hold requests against."""
     done = subprocess.run([sys.executable, "-c", "import hymunet.registry.serve"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+BORROWS = {  # what a model of another package may take of ours
+    "nothing": "pass",
+    "a layer": "from hymunet.models.layers.convolution import conv_block",
+    "a module of the layers": "from hymunet.models.layers import convolution",
+    "another model": "from hymunet.models import unet",
+    "what layers say of themselves": "import hymunet.models.protocols",
+}
+
+
+@pytest.mark.parametrize("place", ["where it is built", "in a file of its own"])
+@pytest.mark.parametrize("borrowed", BORROWS)
+def test_a_model_of_another_package_is_shipped_with_what_it_takes_of_ours(borrowed, place, tmp_path, monkeypatch):
+    packages = small_study.install_model(tmp_path / "packages", small_study.WORKS)
+    line = BORROWS[borrowed]
+    if place == "in a file of its own":
+        (packages / "ward_net").mkdir()
+        (packages / "ward_net.py").rename(packages / "ward_net/__init__.py")
+        (packages / "ward_net/parts.py").write_text(line + "\n")
+        line = "import ward_net.parts"
+    file = next(packages.glob("ward_net*/__init__.py"), packages / "ward_net.py")
+    file.write_text(
+        file.read_text().replace("    from torch import nn\n", f"    from torch import nn\n    {line}\n", 1)
+    )
+    for name in [name for name in sys.modules if name.startswith("ward_net")]:
+        monkeypatch.delitem(sys.modules, name)
+    catalogue._find.cache_clear()
+    monkeypatch.syspath_prepend(packages)
+    section = catalogue.section({"name": "ward_net"})
+    info = {"model": section.model_dump(), "image_size": 32, "threshold": 0.5}
+    model_folder.save(catalogue.build(section, 32), info, tmp_path / "model")
+    code = package.copy_code("ward_net", tmp_path / "code")
+    command = [sys.executable, "-P", "-c", package.TRIAL, str(code.parent), str(tmp_path / "model")]
+    own = os.environ | {"PYTHONPATH": str(packages)}
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shipped = {path.relative_to(code).as_posix() for path in code.rglob("*.py")}
+    assert ("models/unet.py" in shipped) == (borrowed == "another model")
+    catalogue._find.cache_clear()

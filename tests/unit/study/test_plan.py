@@ -46,6 +46,29 @@ def test_cells_are_models_seeds_sets_and_folds(tmp_path: Path) -> None:
     assert [cell.name for cell in planned.chosen(["*/seed-0", "b/*fold-2"])] == [names[0], names[-1]]
 
 
+BASES = {  # as `hymunet profile` reads them: what differs from the paper's protocol
+    "a profile": ("mine.yaml", "validate: {min_images: 30}\nprepare: {on_bad_pair: drop}", True),
+    "a profile with another model": ("mine.yaml", "model: {name: trans_unet}\nvalidate: {min_images: 30}", True),
+    "a profile without the protocol beside it": ("elsewhere/mine.yaml", "validate: {min_images: 30}", False),
+}
+
+
+@pytest.mark.parametrize("case", BASES)
+def test_a_study_starts_from_a_profile(tmp_path: Path, case: str) -> None:
+    name, text, beside = BASES[case]
+    folder = small_study.write_study(tmp_path / "mini", models=NETS, tables={}, base=name)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    if not beside:
+        with pytest.raises(ValueError, match=r"drawn/unet/seed-0: .*split is missing"):
+            plan.load(folder)
+        return
+    planned = plan.load(folder)
+    checked = planned.of_images("drawn")
+    assert (checked.validate_.min_images, checked.train.learning_rate) == (30, small_study.SMALL["learning_rate"])
+    assert checked.split == study(tmp_path / "paper").of_images("drawn").split
+
+
 def test_the_study_of_the_paper_is_whole() -> None:
     planned = plan.load(ROOT / "studies/comparison")
     for cell in planned.cells:
@@ -106,8 +129,8 @@ def test_what_is_wrong_is_said_before_anything_is_computed(
     [
         ("study.yaml", "", "study.yaml: expected keys with values, found None"),
         ("study.yaml", "- unet", "study.yaml: expected keys with values, found ['unet']"),
-        ("paper.yaml", "", "study.yaml: base = 'paper.yaml': expected the sections of a params.yaml, found None"),
-        ("paper.yaml", "a word", "base = 'paper.yaml': expected the sections of a params.yaml, found 'a word'"),
+        ("paper.yaml", "", "paper.yaml: expected sections of params.yaml with the keys that differ, found None"),
+        ("paper.yaml", "a word", "paper.yaml: expected sections of params.yaml with the keys that differ, found 'a w"),
     ],
 )
 def test_a_file_of_another_kind_is_none(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -1,6 +1,10 @@
 """What is kept of a cell holds as long as what it depends on is the same; who computes a cell has it alone."""
 
+import contextlib
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -8,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hymunet.study import cell, locks, plan, results, state
+from hymunet.study import cell, locks, plan, results, run, state
 from hymunet.study.data import Places
 from tests.support import small_study
 
@@ -123,6 +127,25 @@ def test_a_cell_belongs_to_one_process_until_that_ends_however_it_ends(there: tu
     looking.wait()
 
 
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv takes the superuser's rights away for a while")
+@pytest.mark.parametrize("held", [False, True])
+def test_who_may_only_read_a_workspace_sees_its_state(there: tuple[Path, Places], held: bool) -> None:
+    folder, places = there
+    work = state.workplace(places, plan.load(folder).cells[0])
+    command = [sys.executable, "-m", "hymunet.cli", "study", "status", str(folder), "--work", str(places.work)]
+    with contextlib.ExitStack() as holding:
+        holding.enter_context(locks.lock(work))
+        (work / locks.FILE).chmod(0o444)
+        if os.geteuid() == 0:
+            os.chown(work / locks.FILE, 65534, 65534)
+            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+        if not held:
+            holding.close()
+        said = subprocess.run(command, cwd=small_study.ROOT, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert ("1 running" if held else "1 missing") in said.stdout
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_cell_that_another_run_has_just_finished_is_not_computed_again(
     there: tuple[Path, Places], closed: bool
@@ -138,3 +161,48 @@ def test_a_cell_that_another_run_has_just_finished_is_not_computed_again(
     assert cell.compute(planned, planned.cells[0], places, closed) == 0
     with locks.lock(state.workplace(places, planned.cells[0])):
         assert cell.compute(planned, planned.cells[0], places, closed) == cell.BUSY
+
+
+@pytest.mark.parametrize(("ends", "code"), [("is at work", 75), ("has finished", 0), ("was stopped", 75)])
+def test_a_run_is_done_when_the_cells_that_another_one_had_are_there(
+    there: tuple[Path, Places], ends: str, code: int
+) -> None:
+    folder, places = there
+    planned = plan.load(folder)
+    work = state.workplace(places, planned.cells[0])
+    with locks.lock(work):
+        states = {one: state.state(planned, one, places) for one in planned.cells}
+    assert run.to_do(states, closed=False, missing_only=False) == []
+    if ends == "has finished":
+        publish(folder, places)
+    with locks.lock(work) if ends == "is at work" else contextlib.nullcontext():
+        runner = run.Runner(planned, places, states, workers=1, closed=False)
+        assert runner.run([]) == code
+    expected = {"is at work": "running", "has finished": "done", "was stopped": "missing"}
+    assert [one.kind for one in runner.states.values()] == [expected[ends]]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "WORK: No space left on device; `hymunet clean` lists what"),
+        (OSError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; change its permissions, or name"),
+        (ValueError("tested on other images"), "tested on other images"),
+    ],
+)
+def test_a_cells_last_line_names_what_failed_and_the_remedy(
+    there: tuple[Path, Places],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+) -> None:
+    folder, places = there
+
+    def fails(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cell, "compute", fails)
+    assert cell.main([str(folder), "drawn/unet/seed-0", "--work", str(places.work)]) == 1
+    expected = f"drawn/unet/seed-0: {said.replace('WORK', str(places.work))}"
+    assert capsys.readouterr().err.startswith(expected)

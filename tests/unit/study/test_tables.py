@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -171,11 +172,8 @@ def test_what_is_written_agrees_and_what_changes_is_seen(study: Path, tmp_path: 
     other = "<!-- study another x/y -->\nkept\n<!-- end of study -->\n"
     document.write_text(block + other)
     planned = plan.load(study)
-    stray = study / "tables/gone/table_1.md"
-    stray.parent.mkdir(parents=True)
-    stray.write_text("of a set that is no more")
     changed = documents.write(planned, [document])
-    assert {str(document), str(stray)} < set(changed)
+    assert str(document) in changed
     assert documents.stale(planned, [document]) == {}
     text = document.read_text()
     assert (study / "tables/drawn/table_1.md").read_text() in text
@@ -187,6 +185,48 @@ def test_what_is_written_agrees_and_what_changes_is_seen(study: Path, tmp_path: 
     document.write_text(block.replace("table_1", "table_9"))
     with pytest.raises(ValueError, match=r"block drawn/table_9 of study mini: no such table; there are: drawn/diff"):
         documents.stale(planned, [document])
+
+
+OWN = {
+    "a note beside the sets": "notes.txt",
+    "a hidden file": ".gitkeep",
+    "a draft beside the tables": "drawn/draft.md",
+    "a spreadsheet of one's own": "drawn/costs.csv",
+    "a picture of one's own": "drawn/figure.svg",
+    "a deeper folder": "drawn/poster/table_1.md",
+    "a set that the study does not have": "elsewhere/readme.md",
+}
+
+
+def test_tables_that_no_result_makes_go_and_what_others_laid_there_stays(study: Path) -> None:
+    documents.write(plan.load(study), [])
+    (study / "tables/drawn").rename(study / "tables/gone")
+    ours = set((study / "tables/gone").iterdir())
+    for name in OWN.values():
+        (study / "tables" / name).parent.mkdir(parents=True, exist_ok=True)
+        (study / "tables" / name).write_bytes(b"\xff of somebody's own")
+    changed = set(documents.write(plan.load(study), []))
+    assert {str(path) for path in ours} < changed
+    assert not any(path.exists() for path in ours)
+    for case, name in OWN.items():
+        assert (study / "tables" / name).read_bytes() == b"\xff of somebody's own", case
+    assert documents.stale(plan.load(study), []) == {}
+
+
+def test_a_document_that_is_a_device_stays_one(study: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match=rf"{place}: no file; name a document"):
+            documents.write(plan.load(study), [place])
+    assert not (study / "tables").exists()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_document_that_is_no_text_is_named(study: Path, tmp_path: Path) -> None:
+    document = tmp_path / "results.md"
+    document.write_bytes("Größe".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"results.md: not UTF-8 text; save it as UTF-8"):
+        documents.write(plan.load(study), [document])
 
 
 @pytest.mark.parametrize(

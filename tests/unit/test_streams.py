@@ -1,0 +1,92 @@
+"""A program whose reader has gone does its work all the same; one whose output's disk is full says so."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hymunet.streams import hand_over
+
+ROOT = Path(__file__).resolve().parents[2]
+PRINTS = "import sys; from components.cli import guarded; sys.exit(guarded('split', lambda: print('split: done')))"
+PROGRAMS = {
+    "help": ["-m", "hymunet.cli", "--help"],
+    "a verb's help": ["-m", "hymunet.cli", "study", "run", "--help"],
+    "a verb": ["-m", "hymunet.cli", "params"],
+    "a step": ["-c", PRINTS],
+    "a step's help": ["-m", "components.split", "--help"],
+    "pipelines' help": ["-m", "pipelines", "--help"],
+    "pipelines": ["-m", "pipelines", "compile", "--params", "profiles/paper.yaml", "--allow-tags", "--output", "OUT"],
+}
+
+
+def run(program: str, output: int, tmp_path: Path, errors: int = subprocess.PIPE) -> tuple[int, str]:
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    words = [str(tmp_path / "pipeline.yaml") if word == "OUT" else word for word in PROGRAMS[program]]
+    ended = subprocess.run([sys.executable, *words], cwd=ROOT, env=own, stdout=output, stderr=errors)
+    return ended.returncode, (ended.stderr or b"").decode()
+
+
+@pytest.fixture
+def left() -> int:
+    """The writing end of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_reader_who_has_seen_enough_is_no_error(program: str, left: int, tmp_path: Path) -> None:
+    code, said = run(program, left, tmp_path)
+    assert "BrokenPipe" not in said
+    assert "Broken pipe" not in said
+    assert code == 0
+
+
+@pytest.mark.parametrize("program", ["a verb", "a step"])
+def test_nor_is_it_where_the_errors_go_to_the_same_pipe(program: str, left: int, tmp_path: Path) -> None:
+    assert run(program, left, tmp_path, errors=subprocess.STDOUT)[0] == 0
+
+
+@pytest.mark.parametrize(("program", "code"), [("a verb", 1), ("a step", 74)])
+def test_a_full_disk_below_the_output_is_said_to_be_that(program: str, code: int, tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        found, said = run(program, full.fileno(), tmp_path)
+    assert found == code
+    assert "standard output: No space left on device; `hymunet clean` lists what may go" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_pipe_that_is_named_as_a_file_takes_the_text_and_stays_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for place in (tmp_path / "file.json", tmp_path / "file.json", tmp_path / "pipe", Path("/dev/stdout")):
+        hand_over("größer\n", place)
+    assert os.read(reader, 100).decode() == "größer\n"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "file.json").read_text(encoding="utf-8") == "größer\n"
+    assert capsys.readouterr().out == "größer\n"
+
+
+def test_a_server_that_hangs_up_is_still_an_error() -> None:
+    program = "from components.cli import guarded\ndef step(): raise BrokenPipeError(32, 'Broken pipe')\n"
+    program += "raise SystemExit(guarded('train', step))"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (74, "train: [Errno 32] Broken pipe\n")
+
+
+def test_work_is_done_to_its_end_and_says_its_own_code(left: int, tmp_path: Path) -> None:
+    program = (
+        f"from pathlib import Path\nfrom components.cli import guarded\nplace = Path({str(tmp_path / 'saved')!r})\n"
+    )
+    program += "def step():\n    print('epoch 1')\n    print('stopping')\n    place.touch()\n    return 75\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{program}raise SystemExit(guarded('train', step))"], cwd=ROOT, stdout=left
+    )
+    assert ended.returncode == 75
+    assert (tmp_path / "saved").exists()
