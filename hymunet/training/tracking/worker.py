@@ -89,7 +89,8 @@ def follow(folder: Path) -> int:
                     _say(f"{public_uri()} does not take metrics ({in_words(error)}); they wait in {folder}")
                 failures += 1
         if reason := drain(delivery, last_success=last_success):
-            _say(f"{delivery.waiting()} records wait in {folder} ({reason}); deliver them later with: hymunet deliver")
+            left = f"{delivery.waiting()} records wait in {folder}"
+            _say(f"{left} ({public_uri()}: {reason}); deliver them later with: hymunet deliver")
         return 0
 
 
@@ -117,7 +118,7 @@ def deliver_all(root: Path, checkpoints: str | None = None) -> int:
             left = delivery.waiting()
         print(f"{folder.name}: {delivery.sent} of {delivery.sent + left} records delivered to {public_uri()}")
         if reason:
-            print(f"deliver: {folder.name}: {left} records wait ({reason})", file=sys.stderr)
+            print(f"deliver: {folder.name}: {left} records wait ({public_uri()}: {reason})", file=sys.stderr)
             failed = 1
     return failed
 

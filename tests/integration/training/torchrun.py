@@ -56,7 +56,8 @@ def run(folder: Path, inputs: Inputs, ranks: int, **changes) -> str:
     process = start(folder, inputs, ranks, **changes)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error[-3000:]
-    assert "Warning" not in error, error[-3000:]
+    warned = [line for line in error.splitlines() if "Warning" in line]
+    assert all("only emulates bfloat16" in line for line in warned), error[-3000:]  # which some processors do
     return out
 
 
