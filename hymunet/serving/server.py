@@ -25,22 +25,29 @@ CONNECTIONS = 900  # open at once, below the 1,024 files that a process may comm
 
 
 class Protocol(H11Protocol):
-    """Closes connections that never ask for anything, for whose first request uvicorn waits for ever; and refuses
-    masks, in the words of all refusals, on those beyond CONNECTIONS.
+    """Closes connections on which no request begins, at first or after an answer, and those that still send what was
+    answered already: uvicorn waits for ever where a byte comes now and then. Refuses masks, in the words of all
+    refusals, on those beyond CONNECTIONS.
     """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
             self.app = crowded(self.app)
-        self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent)
+        self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.silent.cancel()
         super().connection_lost(exc)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None:
+    def on_response_complete(self) -> None:
+        answered = self.cycle
+        super().on_response_complete()  # may begin a request that has come already
+        self.silent.cancel()
+        self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent, answered)
+
+    def _close_if_silent(self, answered: Any) -> None:
+        if self.cycle is answered:
             self.transport.close()
 
 
