@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hymunet.training.checkpoint import Checkpoint, Checkpoints, _seal, _unseal
-from hymunet.training.checkpoint_store import Folder, open_storage
+from hymunet.training.checkpoint_store import Folder, keys, open_storage
 
 CONFIGURATION = {"model": {"name": "hymunet"}, "train": {"learning_rate": 0.001}, "data_sha256": "d"}
 
@@ -138,6 +138,16 @@ def test_a_manifest_of_nonsense_is_passed_over(checkpoints, folder):
     for number, nonsense in enumerate([b"", b"[]", b"null", b"{}", json.dumps({"sha256": "", "manifest": 3}).encode()]):
         (folder / f"{900 + number:09d}.json").write_bytes(nonsense)
     assert_is(checkpoints.newest(), 5)
+
+
+@pytest.mark.parametrize("place", ["https://user:secret@host/path", "gs://bucket/prefix", "S3://bucket", "file:///x"])
+def test_an_address_that_is_no_store_makes_no_folder(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for look in (lambda: open_storage(place, "key"), lambda: keys(place)):
+        with pytest.raises(ValueError, match=r"checkpoints are kept in a folder or at s3://bucket/prefix") as refused:
+            look()
+        assert "secret" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
