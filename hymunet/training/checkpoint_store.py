@@ -67,8 +67,9 @@ class Folder:
                 os.fsync(file.fileno())
             os.replace(partial, self.path / name)
             self._sync()
-        except OSError:
+        except OSError as error:
             partial.unlink(missing_ok=True)
+            error.filename = error.filename or str(self.path / name)  # a full disk names none
             raise
 
     def read(self, name: str) -> bytes:
