@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -116,8 +117,10 @@ def serve(
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise OSError(f"cannot listen on {host}, port {port}: {reason}; choose another --port") from None
+        number = error.errno or 0  # below 0 where a host's name is not known: strerror has words for system calls alone
+        reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
+        other = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise OSError(f"cannot listen on {host}, port {port}: {reason}; choose another {other}") from None
     print(f"{service.follower.loaded.source} ({service.follower.loaded.decides})", flush=True)
     place = f"[{host}]" if ":" in host else host
     print(f"http://{place}:{listening.getsockname()[1]} is ready; research use only, not a medical device", flush=True)
