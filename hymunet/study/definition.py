@@ -140,4 +140,4 @@ def explain(problem: Any) -> str:
     if problem["type"] in ("missing", "extra_forbidden"):
         return f"{key}: {'is missing' if problem['type'] == 'missing' else 'unknown key'}"
     said = problem["msg"].partition(" or instance of ")[0]
-    return f"{key} = {problem['input']!r}: {said[0].lower()}{said[1:]}"
+    return f"{key} = {problem['input']!r:.100}: {said[0].lower()}{said[1:]}"
