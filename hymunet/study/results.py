@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hymunet import atomic, evidence
 from hymunet.evaluation import record as evaluated
-from hymunet.study.definition import explain
+from hymunet.section import explain
 
 RECORD = "cell.json"
 TRAINING, TEST = ("history.json",), ("metrics.json", "per_image.csv")
