@@ -48,6 +48,7 @@ def by_contrast(name: str) -> str:
 
 
 PAPER, LITE2, SCANLESS = (("comparison", "hymunet"), ("champion", "lite2"), ("comparison", "no_scan"))
+SCRATCH = ("champion", "scratch")
 SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
     "trainings": ("docs/results.md", counted),
     "U-Net's HD95": (
@@ -79,6 +80,15 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
         "docs/results.md",
         lambda: f"over HyM-UNet by the paper's recipe {leads(runs(*LITE2), runs(*PAPER))}",
     ),
+    "from scratch": (
+        "docs/results.md",
+        lambda: (
+            f"**Dice {mean('scratch', study='champion')}** (two seeds of five), "
+            f"over the paper's recipe {leads(runs(*SCRATCH), runs(*PAPER))}"
+        ),
+    ),
+    "what the trunk adds": ("docs/results.md", lambda: f"adds to the recipe, {leads(runs(*LITE2), runs(*SCRATCH))}"),
+    "VM-UNet": ("docs/results.md", lambda: f"which leads by {leads(runs('comparison', 'vm_unet'), runs(*PAPER))}"),
     "over CE-Net": ("docs/results.md", lambda: f"over CE-Net {leads(runs(*LITE2), runs('comparison', 'ce_net'))}"),
     "low contrast": ("docs/results.md", lambda: f"over the five seeds of each {by_contrast('low')}"),
     "medium contrast": ("docs/results.md", lambda: f"on medium contrast {by_contrast('medium')}"),
