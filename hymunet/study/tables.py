@@ -16,8 +16,9 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as text and as numbers. columns: labels, each with the group that it stands under or an empty one.
-    rows: one text a column. data: the same for machines, column by name."""
+    """A table as text and as numbers. columns: labels, each with the group that it stands under, or an empty one where
+    it is of the first things to read. rows: one text a column. data: the same for machines, column by name. notes: the
+    first says what the figures are."""
 
     title: str
     columns: Sequence[tuple[str, str]]
@@ -30,16 +31,16 @@ def scores(plan: Plan, scored: Scored, table: str) -> Grid:
     """The table's models with every score, what they cost, and the publication's own figures."""
     study, definition, models = plan.study, plan.study.tables[table], rows_of(plan, table, scored.images)
     theirs = [name for name in SCORES if any(name in study.models[model].published for model in models)]
-    columns = [("", "model"), ("", "seeds"), *(("", score.label) for score in SCORES.values())]
+    columns = [("", "model"), ("", "seeds"), *((score.group, score.label) for score in SCORES.values())]
     columns += [
         ("", "parameters, M"),
-        ("", "GMACs"),
+        ("cost", "GMACs"),
         ("images a second", "trained"),
         ("images a second", "inferred, 1 / 24"),
     ]
     present = [scored.models[model] for model in models if model in scored.models]
     if metered := any(_watt_hours(runs.records) is not None for runs in present):
-        columns.append(("", "Wh a training"))
+        columns.append(("energy", "Wh a training"))
     columns += [("the publication's own", SCORES[name].label.replace(" px", " as printed")) for name in theirs]
     rows, data = [], []
     for model in models:

@@ -141,10 +141,15 @@ def test_csv_holds_the_numbers_of_the_text(study: Path) -> None:
 
 def test_markdown_and_latex_have_every_row_at_full_width(study: Path) -> None:
     files = documents.build(plan.load(study))
-    lines = [line for line in files["drawn/table_1.md"].splitlines() if line.startswith("|")]
-    assert len(lines) == 5
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
-    assert "Ward \\| net & co" in lines[-1]
+    first, further = files["drawn/table_1.md"].split("<details")
+    shown = ["model", "seeds", "IoU", "Dice", "HD95", "parameters"]
+    for part, columns in ((first, len(shown)), (further, 10)):
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        assert len(lines) == 5
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {columns + 1}
+        assert "Ward \\| net & co" in lines[-1]
+    assert "Means over 12 test images" in first
+    assert further.rstrip().endswith("</details>")
     tex = files["drawn/table_1.tex"]
     body = tex[tex.index(r"\midrule") : tex.index(r"\bottomrule")].splitlines()[1:]
     wide = re.search(r"\\begin\{tabular\}\{(l)(r+)\}", tex)
