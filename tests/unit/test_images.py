@@ -74,7 +74,7 @@ READ = {  # the file's bytes, the picture in it, the tolerance
     "tiff, 16 bits": (opencv(".tiff", DEEP << 8), GREY_SCENE, 0),
     "tiff, colours in 16 bits": (opencv(".tiff", BGR.astype(np.uint16) * 257), SCENE, 0),
     "tiff, colours in 16 bits that hold 12": (opencv(".tiff", BGR.astype(np.uint16) << 4), SCENE, 0),
-    "tiff, associated alpha": (opencv(".tiff", with_alpha()[..., [2, 1, 0, 3]]), SCENE, 0),
+    "tiff, alpha of no kind": (opencv(".tiff", with_alpha()[..., [2, 1, 0, 3]]), SCENE, 0),
     "tiff, unassociated alpha, over black": (pillow(with_alpha(), "TIFF"), np.rint(SCENE * (128 / 255)), 1),
     "tiff, unassociated alpha that hides nothing": (pillow(SCENE, "TIFF", "RGBA"), SCENE, 0),
     "avif, alpha": (pillow(with_alpha(), "AVIF", quality=100, subsampling="4:4:4"), SCENE, 20),
