@@ -1,11 +1,13 @@
 """Where checkpoints live: a folder or an S3 prefix, with the one promise that a name holds a whole object or none."""
 
-import errno
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+from hymunet import silence
+from hymunet.places import lasting
+
+ATTEMPTS = 5  # of one request to an object store
 
 
 class Storage(Protocol):
@@ -47,7 +49,7 @@ class Folder:
             self.write(".probe", b"")
             self.delete(".probe")
         except OSError as error:
-            kind = ValueError if error.errno in FORBIDDEN else OSError
+            kind = ValueError if lasting(error) else OSError
             raise kind(f"{path}: {what} cannot be written here ({error.strerror})") from None
 
     def write(self, name: str, content: bytes) -> None:
@@ -91,7 +93,8 @@ class S3:
 
         self.bucket, self.prefix = bucket, prefix
         self.errors = (BotoCoreError, ClientError)
-        self.client = boto3.client("s3", config=Config(connect_timeout=10, retries={"total_max_attempts": 5}))
+        bounds = {"connect_timeout": silence.CONNECT, "read_timeout": silence.READ}
+        self.client = boto3.client("s3", config=Config(**bounds, retries={"total_max_attempts": ATTEMPTS}))
         try:
             self.write(".probe", b"")
             self.delete(".probe")
