@@ -119,12 +119,13 @@ def shared(learner: Learner, identity: dict[str, Any], say: Callable[[str], None
     if len(key) < LEAST_KEY:
         found = f"has {len(key)} characters" if key else "is not set"
         raise ValueError(
-            f"{devices.COMPILED_CODE} {place}: what lies there runs as code and is signed with {KEY}, which {found}; set it from a "
-            f"secret to at least {LEAST_KEY} characters: openssl rand -hex 32"
+            f"{devices.COMPILED_CODE} {place}: what lies there runs as code and is signed with {KEY}, which {found}; "
+            f"set it from a secret to at least {LEAST_KEY} characters: openssl rand -hex 32"
         )
     if missing := [variable for variable in FOLDERS.values() if variable not in os.environ]:
         raise ValueError(
-            f"{devices.COMPILED_CODE} {place}: no folder here to unpack it in; set XDG_CACHE_HOME, or {', '.join(missing)}"
+            f"{devices.COMPILED_CODE} {place}: no folder here to unpack it in; "
+            f"set XDG_CACHE_HOME, or {', '.join(missing)}"
         )
     name = f"{_fingerprint(learner, identity)}.tar.gz"
     try:
