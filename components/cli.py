@@ -6,12 +6,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hymunet.places import in_words
+from hymunet.places import in_words, lasting
 from hymunet.processors import limit_threads
 from hymunet.streams import by_line
 
 FAULT, IO_FAILED = 70, 74  # of sysexits.h
-NOT_THERE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)  # until somebody mends it
 
 
 def arguments(
@@ -35,7 +34,8 @@ def arguments(
 def guarded(step: str, main: Callable[[], int | None]) -> int:
     """Runs a step, and says by the exit code whether running it again may help.
 
-    1: what a user can get wrong, in one line on standard error. 74: a disk, a store or a server failed, in one line.
+    1: what a user can get wrong, in one line on standard error; a file that is missing or not allowed, too. 74: a disk,
+    a store or a server failed, in one line.
     70: anything else (a device, a neighbouring rank, a fault of ours), with its traceback. A step may return its own
     code (training returns 75, "resume me", after SIGTERM). What it imports is held to the processors that it may use.
     """
@@ -45,7 +45,7 @@ def guarded(step: str, main: Callable[[], int | None]) -> int:
         return main() or 0
     except OSError as error:
         print(f"{step}: {in_words(error)}", file=sys.stderr)
-        return 1 if isinstance(error, NOT_THERE) else IO_FAILED
+        return 1 if lasting(error) else IO_FAILED
     except ValueError as error:
         print(f"{step}: {error}", file=sys.stderr)
         return 1

@@ -26,6 +26,7 @@ COMMON = (
     "overrides",
     "params",
     "places",
+    "silence",
     "streams",
     "precision",
     "processors",

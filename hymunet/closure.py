@@ -46,6 +46,17 @@ def files(
     return sorted(name for name in found if _says_something(root / name))
 
 
+def named_from_outside(names: Collection[str], outside: Path, root: Path = ROOT) -> list[str]:
+    """The project's modules that files below another folder import."""
+    found: set[str] = set()
+    for node in (node for name in names for node in _walk(_tree((outside / name).read_bytes()))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return sorted(name for name in found if _module_file(name, root, PACKAGES))
+
+
 def sha256(names: Collection[str], root: Path = ROOT) -> str:
     """One hash of the names and the code of some files below `root`."""
     digest = hashlib.sha256()

@@ -35,7 +35,7 @@ def read(path: Path, remedy: str) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; {remedy}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}; {remedy}") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}: expected a record, found {type(record).__name__}; {remedy}")

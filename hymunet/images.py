@@ -36,6 +36,9 @@ def read(path: Path) -> np.ndarray:
 def rgb(content: bytes, what: str, flag: int = 0) -> np.ndarray:
     """The bytes of an image file -> uint8 RGB (H, W, 3); alpha is left out.
 
+    But a TIFF of 8 bits whose alpha is unassociated comes out over black, as OpenCV reads it: what is transparent there
+    is dark, and what is opaque is as stored. So does any file whose colours were multiplied by its alpha before.
+
     flag: 0 turns the image as its EXIF, or AVIF's own boxes, say; cv2.IMREAD_IGNORE_ORIENTATION leaves the pixels as
     stored.
     Raises ValueError, calling the file `what`, for an empty, truncated, damaged or unknown one, and for one of several

@@ -19,7 +19,7 @@ from hymunet.data.acquire.sections import Data
 from hymunet.models import catalogue
 from hymunet.models.spec import ModelSection
 from hymunet.overrides import overridden
-from hymunet.section import Count, Fraction, NonNegative, Positive, Range, Rate, Section, Seed
+from hymunet.section import UNION_PARTS, Count, Fraction, NonNegative, Positive, Range, Rate, Section, Seed
 
 # Keys of earlier versions, and where their values belong now.
 MOVED = {
@@ -264,9 +264,6 @@ def _named_model(content: dict[str, Any]) -> type[ModelSection]:
     if "name" not in model:
         raise ValueError(f"model.name is missing; it is one of {', '.join(catalogue.names())}")
     return catalogue.find(model["name"]).section
-
-
-UNION_PARTS = ("constrained", "literal", "float", "list[")  # what pydantic puts into a place to say which alternative
 
 
 def _explain(problem: Any, schema: type[Params]) -> str:

@@ -18,6 +18,12 @@ _REMEDIES = {  # by the operating system's number
     errno.EDQUOT: "`hymunet clean` lists what may go",
     errno.ENAMETOOLONG: "name a shorter one",
 }
+_LASTING = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+
+
+def lasting(error: OSError) -> bool:
+    """It stays until a person mends it: something is not there, is in the way, or is not allowed."""
+    return isinstance(error, _LASTING) or error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def in_words(error: OSError) -> str:

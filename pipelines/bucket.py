@@ -2,10 +2,16 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
+from pipelines.object_store import give_up_in_time
+
+# s3fs itself tries five times, and waits 15 s for each answer; its client's own tries come on top, which are five, too.
+SOON = {"config_kwargs": {"retries": {"total_max_attempts": 2}}}
 
 
 class Place:
@@ -14,29 +20,44 @@ class Place:
     def __init__(self, address: str) -> None:
         import fsspec
 
+        give_up_in_time()
         self.address = address.rstrip("/")
-        self.fs, self.root = fsspec.core.url_to_fs(self.address)
+        self.fs, self.root = fsspec.core.url_to_fs(self.address, **(SOON if address.startswith("s3://") else {}))
         self.local = "file" in self.fs.protocol if isinstance(self.fs.protocol, tuple) else self.fs.protocol == "file"
 
     def versions(self) -> dict[str, str]:
         """Name below the address -> what changes with the file's content: the store's tag, or size and time."""
         self.fs.invalidate_cache()
         try:
-            found: dict[str, Any] = self.fs.find(self.root, detail=True)
+            with self._answering():
+                found: dict[str, Any] = self.fs.find(self.root, detail=True)
         except FileNotFoundError:
             return {}
         return {os.path.relpath(path, self.root): _version(entry) for path, entry in sorted(found.items())}
 
     def read(self, name: str) -> bytes:
-        return self.fs.cat_file(f"{self.root}/{name}")
+        with self._answering():
+            return self.fs.cat_file(f"{self.root}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
         path = f"{self.root}/{name}"
         if self.local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             atomic.write(Path(path), content)
-        else:
+            return
+        with self._answering():
             self.fs.pipe_file(path, content)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """What the client of a store raises, which has no common base, as an OSError that names the place."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise ConnectionError(f"{self.address}: {said}") from error
 
 
 def _version(entry: dict[str, Any]) -> str:

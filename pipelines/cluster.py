@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hymunet import silence
+
 FINISHED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
 NODES = {"FAILED", "ERROR", "SYSTEM_ERROR"}
 PATIENCE = 10  # answers in a row that may fail before a followed run is given up: a server restarts in less
@@ -40,6 +42,7 @@ class Cluster:
             credentials["cookies"] = _from_environment("KFP_COOKIES", auth)
         elif auth == "service-account":
             credentials["credentials"] = kfp.client.ServiceAccountTokenVolumeCredentials()
+        _bound_requests()
         with warnings.catch_warnings(action="ignore", category=FutureWarning), _readable(host):
             return cls(kfp.client.Client(host=host, namespace=namespace or "kubeflow", **credentials), namespace)
 
@@ -128,6 +131,18 @@ class Cluster:
 
     def _host(self) -> str:
         return self.client._existing_config.host
+
+
+def _bound_requests() -> None:
+    """kfp's client alone would wait for ever for a server that takes connections and says nothing."""
+    from kfp_server_api import rest
+
+    class Bounded(rest.RESTClientObject):  # type: ignore[misc]
+        def request(self, *args: Any, **options: Any) -> Any:
+            bounds = options.pop("_request_timeout", None) or (silence.CONNECT, silence.READ)
+            return super().request(*args, **options, _request_timeout=bounds)
+
+    rest.RESTClientObject = Bounded
 
 
 def _steps(run: Any) -> list[tuple[str, Any]]:

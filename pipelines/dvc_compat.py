@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.object_store import give_up_in_time
+
 NOT_RUN = 70  # as in components.cli: another try may help
 
 
@@ -30,6 +32,7 @@ class PullFailed(Exception):
 def repo(root: Path) -> Iterator[Any]:
     from dvc.repo import Repo
 
+    give_up_in_time()
     # DVC reads targets against the current folder.
     with contextlib.chdir(root), Repo(str(root)) as opened:
         yield opened

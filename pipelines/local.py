@@ -5,6 +5,8 @@ read, and removed then. An engine told to remove it by itself may forget it firs
 containers with it: they are the engine's, and would compute on.
 """
 
+import contextlib
+import fcntl
 import os
 import random
 import signal
@@ -14,13 +16,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hymunet.processors import thread_variables, threads_wanted
 from pipelines.graph import Graph
 from pipelines.records import require_name
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MODE = ".mode"  # of the folder, while it is open to containers
 GRACE = 30  # seconds from SIGTERM to SIGKILL, as a pod has them: a training saves a checkpoint meanwhile
 
 
@@ -151,14 +154,35 @@ def _unless_gone() -> Iterator[None]:
 
 @contextmanager
 def open_to_containers(root: Path) -> Iterator[None]:
-    """Steps run as a user of their own, and write below `root`: only while they do may everyone."""
+    """Steps run as a user of their own, and write below `root`: only while they do may everyone.
+
+    The mode before lies in a file there: after a run that was killed the next one knows it, and of two at once the last
+    one gives it back.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    mode = root.stat().st_mode
-    root.chmod(0o777)
-    try:
-        yield
-    finally:
-        root.chmod(mode & 0o777)
+    with (root / MODE).open("a+", encoding="ascii") as before:
+        mode = ""
+        while not mode:
+            with contextlib.suppress(BlockingIOError):  # another run is there, or is just leaving
+                fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _noted(before):
+                    before.write(f"{root.stat().st_mode & 0o777:o}")
+                    before.flush()
+            fcntl.flock(before, fcntl.LOCK_SH)
+            mode = _noted(before)
+        root.chmod(0o777)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BlockingIOError):  # another run goes on here
+                fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                root.chmod(int(mode, 8) & 0o777)
+                before.truncate(0)
+
+
+def _noted(file: TextIO) -> str:
+    file.seek(0)
+    return file.read()
 
 
 @contextmanager

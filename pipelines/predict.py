@@ -10,7 +10,7 @@ from kfp import compiler, dsl
 from components.container import Needs
 from pipelines import batch
 from pipelines.settings import Settings
-from pipelines.training import LIGHT, place, reported
+from pipelines.training import LIGHT, conclude, place, reported
 
 NAME = "hymunet-predict"
 WORK = Needs(cpu="8", memory="16Gi", disk="20Gi", hours=72, retries=10, shared_memory="1Gi", accelerator=True)
@@ -34,6 +34,7 @@ def predict_images(  # type: ignore[no-untyped-def]
     reference: str,
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    lock: dsl.Output[dsl.Artifact],
 ) -> dsl.ContainerSpec:
     """Masks, a table with confidences, and the distance from the training's images."""
     named = [
@@ -64,6 +65,7 @@ def define(settings: Settings, asked: dict[str, str]) -> Callable[..., Any]:
                 model=found.outputs["version"], source=source, target=target, save=save, reference=reference
             )
             place(images, WORK, settings.model_copy(update={"accelerator": one}))
+            place(conclude(lock_before=images.outputs["lock"]), LIGHT, settings).set_retry(0)
 
     return predict
 

@@ -23,7 +23,6 @@ from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.run import Run
 from hymunet.prediction.segmenter import TorchModel
 from hymunet.prediction.sources import Entry
-from hymunet.registry.client import Unavailable
 from hymunet.registry.load import open_segmenter
 from pipelines import batch
 from pipelines.bucket import Place
@@ -31,6 +30,9 @@ from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
 from pipelines.reference import of_run
+from pipelines.step import hand_on
+from pipelines.verdicts import NOTHING, FailedForGood, for_good
+from pipelines.workspace import STORE_FAILED
 
 IMAGES_A_PART = 256
 PARTS, TABLE, REPORT = "parts", table.NAME, "drift.json"
@@ -61,11 +63,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
-    with Part(args.remote, args.run, "predict").recorded():
-        told = predict(args.model, Place(args.source), Place(args.target), args.save, args.reference, args.remote)
+    try:
+        with Part(args.remote, args.run, "predict").recorded():
+            told = predict(args.model, Place(args.source), Place(args.target), args.save, args.reference, args.remote)
+    except (ValueError, OSError) as error:
+        if not for_good(error):
+            raise
+        failed = FailedForGood("predict", " ".join(str(error).split()))
+        print(f"predict: {failed}", file=sys.stderr, flush=True)
+        hand_on(failed, Path("no lock"), outputs)
+        return 0
     found = numbers({name: value for name, value in told.items() if name != "problems"})
     outputs.artifact("report", page(told))
     outputs.artifact("metrics", json.dumps(told, indent=1), **found)
+    outputs.artifact("lock", NOTHING)
     outputs.save()
     print(json.dumps(told, indent=1))
     return 0
@@ -166,6 +177,6 @@ def _spread(values: list[float]) -> dict[str, float]:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, OSError) as error:
+    except OSError as error:
         print(f"predict: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, ValueError) and not isinstance(error, Unavailable) else 74)
+        sys.exit(STORE_FAILED)

@@ -6,7 +6,7 @@ home, for whoever can read the remote; Kubeflow's own artifact store need not be
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class Run:
         if not self.fs.exists(self.folder):
             return []
         files = sorted(path for path in self.fs.find(self.folder) if path.endswith(".json"))
-        return [Record(**json.loads(self.fs.cat_file(path))) for path in files]
+        known = {field.name for field in fields(Record)}  # a newer version may have written more
+        return [Record(**{k: v for k, v in json.loads(self.fs.cat_file(path)).items() if k in known}) for path in files]
 
     def fetch_lock(self, target: Path) -> None:
         """ValueError when the run recorded no lock: none of its steps succeeded, or it is unknown."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hymunet.addresses import holds_secrets
 from hymunet.params import read_yaml
-from hymunet.study.definition import explain
+from hymunet.section import explain
 from pipelines.kubernetes_names import (
     PRIORITY,
     QUEUE,

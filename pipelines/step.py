@@ -24,7 +24,7 @@ from pipelines import dvc_compat as dvc
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
-from pipelines.verdicts import FINAL, FailedForGood
+from pipelines.verdicts import FINAL, FailedForGood, for_good
 from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -103,7 +103,7 @@ def require_writable(args: argparse.Namespace, write: Callable[[], None]) -> Non
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         remedy = "correct dvc_remote and the store's address in the settings, or the keys in the secret"
         said = f"the remote {args.remote} cannot be written, and nothing was run ({reason}); {remedy}"
-        raise StageFailed(args.stage, STORE_FAILED, said) from error
+        raise StageFailed(args.stage, 1 if for_good(error) else STORE_FAILED, said) from error
 
 
 def hand_on(failed: FailedForGood, lock: Path, outputs: Outputs) -> None:

@@ -78,7 +78,7 @@ def judged(args: argparse.Namespace, told: dict[str, Any]) -> tuple[Verdict, dic
         cell = plan.find(args.cell)
         found, result = perform(plan, cell, told["locks"][cell.images], args.remote, work)
         why = "" if result else last_line(state.workplace(Places(work, {}), cell) / state.LOG)
-        metrics = numbers(result.metrics().get(plan.study.scored, {})) if result else {}
+        metrics = numbers(result.metrics()["test"]) if result else {}
     except ValueError as error:
         found, why, metrics = "failed", " ".join(str(error).split()), {}
     return Verdict(args.cell, found, round(time.monotonic() - started, 1), why), metrics

@@ -24,7 +24,7 @@ from pipelines.part import Part
 from pipelines.step import SOURCE
 from pipelines.study_cell import SMALL, shared
 from pipelines.study_text import LAST, unpacked
-from pipelines.verdicts import FailedForGood
+from pipelines.verdicts import NOTHING, FailedForGood
 from pipelines.workspace import STORE_FAILED, Workspace
 
 STYLE = "body{font:15px/1.5 sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}.bad{color:#a00}"
@@ -57,7 +57,7 @@ def compare(args: argparse.Namespace, outputs: Outputs, verdicts: list[dict[str,
     without = [f"{one['cell']}: {one['reason']}" for one in verdicts if one["state"] in ("failed", "skipped")]
     empty = work / "no-lock"
     failed = FailedForGood("cells", f"{len(without)} of {len(verdicts)} have no result: {'; '.join(without[:5])}")
-    outputs.artifact("lock", failed.marked(empty) if without else b"schema: '2.0'\nstages: {}\n")
+    outputs.artifact("lock", failed.marked(empty) if without else NOTHING)
     outputs.save()
 
 

@@ -12,8 +12,16 @@ from typing import Any, Self
 
 from ruamel.yaml import YAML
 
+from hymunet.places import lasting
+
 FINAL = {1, 2}  # components.cli: what a user can get wrong; argparse: an option that the program does not have
 KEY = "failed"
+NOTHING = b"schema: '2.0'\nstages: {}\n"  # a lock without a stage
+
+
+def for_good(error: Exception) -> bool:
+    """Whether another try would end the same: bad input, and what is not there or not allowed."""
+    return lasting(error) if isinstance(error, OSError) else isinstance(error, ValueError)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class FailedForGood:
 
     def marked(self, lock: Path) -> bytes:
         """The lock's text, with this in it."""
-        text = lock.read_bytes() if lock.exists() else b"schema: '2.0'\nstages: {}\n"
+        text = lock.read_bytes() if lock.exists() else NOTHING
         yaml, added = YAML(), BytesIO()
         yaml.width = 4096
         yaml.dump({KEY: asdict(self)}, added)

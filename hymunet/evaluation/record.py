@@ -80,12 +80,27 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Row]]:
         )
     table = folder / TABLE
     evidence.require(folder / METRICS, record, "per_image_sha256", table, evidence.sha256(table), "evaluate again")
-    with table.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    lines = _lines(table)
     ids = Counter(line["id"] for line in lines)
     if repeated := [id for id, times in ids.items() if times > 1]:
         raise ValueError(f"{table}: {', '.join(repeated[:3])}: more than one row of an image; evaluate again")
     return record, [{name: _value(table, line["id"], name, text) for name, text in line.items()} for line in lines]
+
+
+def _lines(table: Path) -> list[dict[str, str]]:
+    """Text by column. ValueError unless each row has the columns of the head, and `id` is one of them."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            lines, names = list(reader), reader.fieldnames or ()
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table}: no table: {error}; evaluate again") from None
+    if "id" not in names:
+        raise ValueError(f"{table}: holds no id; evaluate again")
+    for number, line in enumerate(lines):
+        if None in line or None in line.values():
+            raise ValueError(f"{table}: row {number + 1} has not the columns of the head; evaluate again")
+    return lines
 
 
 def to_json(record: Mapping[str, Any]) -> str:

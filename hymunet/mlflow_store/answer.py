@@ -10,7 +10,7 @@ from hymunet.mlflow_store.errors import in_words, is_mlflow_s
 
 PATIENCE, TIMEOUT, PAUSE = 8.0, 5, 0.5  # seconds: for one that starts, for one answer, between two tries
 STARTING = (502, 503, 504)  # what stands before a server says of one that is not up
-PASSING = ("refused", "reset", "starting up", "shutting down", "timed out", "timeout", "too many", *map(str, STARTING))
+PASSING = ("refused", "reset", "starting up", "shutting down", "timed out", "timeout", "too many", "server answers")
 _told: set[str] = set()  # addresses that do not answer and of which that was said
 
 

@@ -1,5 +1,8 @@
 """What MLflow and the libraries beneath it raise, in one line, and whether another try may help."""
 
+import html
+import re
+
 from hymunet.addresses import without_secrets
 
 BENEATH = {"boto3", "botocore", "requests", "sqlalchemy", "sqlite3", "urllib3"}  # whose errors MLflow lets through
@@ -22,6 +25,13 @@ PACKAGES = {  # a driver's module -> the package that pip installs
 }
 NO_STORE = ("unsupported URI", "filesystem tracking backend")  # what MLflow says of a name without http://, of a folder
 _REFERENCE = " (Background on this error at:"  # SQLAlchemy's, to its manual
+_NO_JSON = "was not in a valid JSON format"
+_ANSWERED = re.compile(  # by what is no MLflow, or by one that failed; in MLflow's words and in those of urllib3
+    r"failed with error code (?P<status>\d+) != 200\. Response body: '(?P<body>.*)'$"
+    rf"|{_NO_JSON}\. Response body: '(?P<page>.*)'$|^INTERNAL_ERROR: Response: (?P<other>.*)$"
+    r"|too many (?P<repeated>\d+) error responses"
+)
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>?", re.IGNORECASE)
 LASTING = (ImportError, ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
@@ -35,7 +45,7 @@ def is_mlflow_s(error: Exception) -> bool:
 def for_good(error: Exception) -> bool:
     """The same call would fail again: it was refused, or this machine lacks something."""
     if is_mlflow_s(error):
-        return bool({getattr(error, "error_code", ""), type(error).__name__} & REFUSALS)
+        return bool({getattr(error, "error_code", ""), type(error).__name__} & REFUSALS) or _NO_JSON in str(error)
     return isinstance(error, LASTING) and not isinstance(error, ConnectionError)
 
 
@@ -45,5 +55,25 @@ def in_words(error: Exception) -> str:
     said = " ".join(without_secrets(str(error)).split()).partition(_REFERENCE)[0]
     if any(text in said for text in NO_STORE):
         return "no address of a server or a database; name one, as http://mlflow.example:5000 or sqlite:///mlflow.db"
-    reason = said[:300] or type(error).__name__
-    return "no answer; is the address right and the server up?" if "Max retries exceeded" in reason else reason
+    if found := _ANSWERED.search(said):
+        return _answered(found)
+    if "Max retries exceeded" in said:
+        return "no answer; is the address right, and are the server and its database up?"
+    return said[:300] or type(error).__name__
+
+
+def _answered(found: re.Match[str]) -> str:
+    """Who answered: the status, the first words without markup, the remedy."""
+    status = found["status"] or found["repeated"] or ("200" if found["page"] is not None else "")
+    said = (found["body"] or found["page"] or found["other"] or "")[:10_000]
+    text = html.unescape(_MARKUP.sub(" ", said))
+    words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:100]
+    remedy = "is this the address of an MLflow server?"
+    if status in ("401", "403"):
+        remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    elif status == "429":
+        remedy = "too many requests; try again later"
+    elif status.startswith("5"):
+        remedy = "the server is up and fails: its log says why; is its database up?"
+    told = " ".join(part for part in (status, f'"{words}"' if words else "") if part)
+    return f"answered with {told}; {remedy}"

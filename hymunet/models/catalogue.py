@@ -12,8 +12,11 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from hymunet.models import specs
 from hymunet.models.spec import ModelSection, Spec
+from hymunet.section import explain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,8 +56,11 @@ def module(name: str) -> str:
 
 
 def section(content: dict[str, Any]) -> ModelSection:
-    """The section `model` of a params file -> that model's own; raises ValueError (pydantic's) for what it refuses."""
-    return find(content["name"]).section.model_validate(content)
+    """The section `model` of a params file -> that model's own; raises ValueError, in one line, for what it refuses."""
+    try:
+        return find(content["name"]).section.model_validate(content)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"model.{explain(problem)}" for problem in error.errors())) from None
 
 
 def build(section: ModelSection, image_size: int) -> nn.Module:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from hymunet.models.spec import ModelSection
+
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
@@ -43,14 +45,27 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Mod
     folder = Path(folder)
     try:
         info = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        model = build(section(info["model"]), info["image_size"])
+        model = build(_known(info), info["image_size"])
         content = (folder / WEIGHTS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != info["weights_sha256"]:
+        if hashlib.sha256(content).hexdigest() != info.get("weights_sha256"):
             raise ValueError(f"{WEIGHTS} are not the weights that {DESCRIPTION} describes")
         model.load_state_dict(safetensors.torch.load(content))
     except FileNotFoundError as error:
         missing = error.filename or folder / WEIGHTS  # safetensors names no file
         raise ValueError(f"{missing}: no such file; train a model first, or name its folder") from None
-    except (json.JSONDecodeError, KeyError, safetensors.SafetensorError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{folder}: not a readable model: {' '.join(str(error).split())[:300]}") from None
+    except (json.JSONDecodeError, KeyError, safetensors.SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: not a readable model: {' '.join(str(error).split())[:500]}") from None
     return model.to(device).to(memory_format=torch.channels_last).eval(), info  # type: ignore[call-overload]
+
+
+def _known(info: Any) -> ModelSection:
+    named = isinstance(info, dict) and isinstance(info.get("model"), dict) and "name" in info["model"]
+    if not named or not isinstance(info.get("image_size"), int):
+        raise ValueError(f"{DESCRIPTION} names no model with its image_size; replace it by a whole copy")
+    try:
+        return section(info["model"])
+    except ValueError as error:
+        raise ValueError(
+            f"{DESCRIPTION} is of another version of this program, such as a newer one; update it, install the package "
+            f"that the model is of, or train the model again ({error})"
+        ) from None

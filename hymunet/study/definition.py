@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from hymunet import params, profiles
-from hymunet.section import Count, Section, Seed
+from hymunet.section import Count, Section, Seed, explain
 
 FILE = "study.yaml"
 OWN_TABLE = "differences"  # made of every set
@@ -127,17 +127,3 @@ def read(path: Path) -> tuple[Study, dict[str, Any]]:
 
 def file_of(path: Path) -> Path:
     return path / FILE if path.is_dir() else path
-
-
-def explain(problem: Any) -> str:
-    """An error of pydantic's in words: key, value, what is allowed."""
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "value_error":
-        said = str(problem["ctx"]["error"])
-        return f"{key} = {said}" if key else said
-    if not key:
-        return f"expected keys with values, found {problem['input']!r:.40}"
-    if problem["type"] in ("missing", "extra_forbidden"):
-        return f"{key}: {'is missing' if problem['type'] == 'missing' else 'unknown key'}"
-    said = problem["msg"].partition(" or instance of ")[0]
-    return f"{key} = {problem['input']!r}: {said[0].lower()}{said[1:]}"

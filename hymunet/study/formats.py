@@ -15,10 +15,24 @@ LATEX = {
 
 
 def markdown(grid: Grid) -> str:
-    """With its title above and its notes below."""
-    labels = [f"{group}: {label}" if group else label for group, label in grid.columns]
-    lines = [f"**{grid.title}**", "", _bars(labels), _bars(["---"] * len(labels)), *map(_bars, grid.rows), ""]
-    return "\n".join([*lines, " ".join(grid.notes)]) + "\n"
+    """With its title above and its notes below; columns of groups in a second table, which opens on a click."""
+    first = [index for index, (group, _) in enumerate(grid.columns) if not group]
+    further = [0, *(index for index, (group, _) in enumerate(grid.columns) if group)]
+    lines = [f"**{grid.title}**", "", *_table(grid, first), ""]
+    if len(further) == 1:
+        return "\n".join([*lines, " ".join(grid.notes)]) + "\n"
+    groups = dict.fromkeys(grid.columns[index][0] for index in further[1:])
+    opened = f'<details markdown="1"><summary>More: {", ".join(groups)}; notes</summary>'
+    notes = [f"- {note}" for note in grid.notes[1:]]
+    return (
+        "\n".join([*lines, *grid.notes[:1], "", opened, "", *_table(grid, further), "", *notes, "", "</details>"])
+        + "\n"
+    )
+
+
+def _table(grid: Grid, columns: Sequence[int]) -> list[str]:
+    labels = [": ".join(filter(None, grid.columns[index])) for index in columns]
+    return [_bars(line) for line in (labels, ["---"] * len(labels), *([row[i] for i in columns] for row in grid.rows))]
 
 
 def _bars(texts: Sequence[str]) -> str:

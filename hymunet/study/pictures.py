@@ -12,25 +12,39 @@ import numpy as np
 from hymunet.evaluation.statistics import Comparison, Ranking
 
 OURS, LINE = "#4c78a8", "#666666"
+FAR = 4  # times the median reach of the intervals: a difference beyond it is an arrow at the edge
 STAMP = re.compile(r"<!-- drawn from [0-9a-f]{64} -->\n\Z")
 
 
 def forest(found: Sequence[Comparison], titles: Sequence[str], reference: str) -> str:
-    """By how many points of Dice the reference leads each model; the interval leaves 0 out where that is no chance."""
+    """By how many points of Dice the reference leads each model; the interval leaves 0 out where that is no chance.
+    One far from all others is an arrow, so that the others can be told apart."""
     figure, axis = _figure(len(found))
     places = np.arange(len(found))[::-1]
+    left, right = limits(found)
     for place, one in zip(places, found, strict=True):
         mean, low, high = (100 * value for value in (one.difference.mean, one.difference.low, one.difference.high))
-        axis.plot(
-            [low, high], [place, place], color=OURS, linewidth=1.8, linestyle="-" if one.difference.seeds else ":"
-        )
-        axis.plot(mean, place, "s", color=OURS, markersize=6)
+        if left <= mean <= right:
+            style = "-" if one.difference.seeds else ":"
+            axis.plot([low, high], [place, place], color=OURS, linewidth=1.8, linestyle=style)
+            axis.plot(mean, place, "s", color=OURS, markersize=6)
+        else:
+            axis.plot(right if mean > right else left, place, ">" if mean > right else "<", color=OURS, clip_on=False)
         text = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
-        axis.annotate(text, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        axis.annotate(text, (1.04, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axis.axvline(0, color=LINE, linewidth=0.8)
-    axis.set(yticks=places, yticklabels=titles, ylim=(-0.6, len(found) - 0.4))
+    axis.set(yticks=places, yticklabels=titles, ylim=(-0.6, len(found) - 0.4), xlim=(left, right))
     axis.set_xlabel(f"{reference} leads by, points of Dice (95 %; dotted: over images alone)")
-    return _svg(figure, [[*titles], reference, [vars(one.difference) for one in found]])
+    return _svg(figure, [[*titles], reference, [vars(one.difference) for one in found], left, right])
+
+
+def limits(found: Sequence[Comparison]) -> tuple[float, float]:
+    """Of the axis, points of Dice: 0 and every interval but those that are far away."""
+    ends = 100 * np.array([[one.difference.low, one.difference.high] for one in found])
+    near = ends[np.abs(ends.mean(1)) <= FAR * np.median(np.abs(ends).max(1))]
+    left, right = min(0.0, float(near.min())), max(0.0, float(near.max()))
+    margin = 0.05 * (right - left) or 1.0
+    return left - margin, right + margin
 
 
 def ranks(ranking: Ranking, titles: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from hymunet import atomic, evidence
 from hymunet.evaluation import record as evaluated
-from hymunet.study.definition import explain
+from hymunet.section import explain
 
 RECORD = "cell.json"
 TRAINING, TEST = ("history.json",), ("metrics.json", "per_image.csv")
@@ -78,6 +78,20 @@ class _Record(_Named):
         return self
 
 
+class _Estimate(_Named):
+    mean: float
+
+
+class _Test(_Named):
+    dice: _Estimate
+
+
+class _Metrics(_Named):
+    """What is shown of metrics.json."""
+
+    test: _Test
+
+
 @dataclass(frozen=True)
 class Result:
     """A cell's record, and with closed tests nothing else. folder: where it was read."""
@@ -91,9 +105,6 @@ class Result:
 
     def metrics(self) -> dict[str, Any]:
         return evidence.read(self.folder / "metrics.json", AGAIN)
-
-    def history(self) -> list[dict[str, Any]]:
-        return json.loads((self.folder / "history.json").read_text(encoding="utf-8"))
 
     def rows(self) -> list[dict[str, Any]]:
         """per_image.csv: `id` and `group` as text, everything else as a number, or None where it is not known."""
@@ -122,10 +133,7 @@ def read(folder: Path) -> Result | None:
     if not (folder / RECORD).is_file():
         return None
     record = evidence.read(folder / RECORD, AGAIN)
-    try:
-        _Record.model_validate(record)
-    except ValidationError as error:
-        raise ValueError(f"{folder / RECORD}: {'; '.join(map(explain, error.errors()))}; {AGAIN}") from None
+    _require(folder / RECORD, _Record, record)
     for name, said in record["files"].items():
         found = evidence.sha256(folder / name) if (folder / name).is_file() else "nothing"
         if said != found:
@@ -136,7 +144,15 @@ def read(folder: Path) -> Result | None:
         for key in ("weights_sha256", "data_sha256", "split_sha256", "per_image_sha256"):
             said = {**record, **record["made_from"], "per_image_sha256": record["files"]["per_image.csv"]}
             evidence.require(place, tested, key, folder, said[key], AGAIN)
+        _require(place, _Metrics, tested)
     return result
+
+
+def _require(place: Path, kind: type[BaseModel], record: Mapping[str, Any]) -> None:
+    try:
+        kind.model_validate(record)
+    except ValidationError as error:
+        raise ValueError(f"{place}: {'; '.join(map(explain, error.errors()))}; {AGAIN}") from None
 
 
 def contradictions(study: Mapping[str, Any], record: Mapping[str, Any], prefix: str = "") -> list[str]:

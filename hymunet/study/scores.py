@@ -17,22 +17,23 @@ from hymunet.study.state import settings
 @dataclass(frozen=True)
 class Score:
     """label: with its unit as shown. factor: from the unit in per_image.csv to the one shown. most: the largest there
-    is, in the unit of per_image.csv; the least is 0."""
+    is, in the unit of per_image.csv; the least is 0. group: of those that stand in the second part of a table."""
 
     label: str
     factor: float
     digits: int
     most: float = 1.0
+    group: str = ""
 
 
 SCORES: dict[ScoreName, Score] = {
     "iou": Score("IoU, %", 100, 1),
     "dice": Score("Dice, %", 100, 1),
     "hd95": Score("HD95, px", 1, 2, float("inf")),
-    "hd95_fraction": Score("HD95, % of the diagonal", 100, 2),
-    "precision": Score("precision, %", 100, 1),
-    "sensitivity": Score("sensitivity, %", 100, 1),
-    "specificity": Score("specificity, %", 100, 1),
+    "precision": Score("precision, %", 100, 1, group="pixel by pixel"),
+    "sensitivity": Score("sensitivity, %", 100, 1, group="pixel by pixel"),
+    "specificity": Score("specificity, %", 100, 1, group="pixel by pixel"),
+    "hd95_fraction": Score("% of the diagonal", 100, 2, group="HD95"),
 }
 HEADLINE = "dice"
 

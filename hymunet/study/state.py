@@ -68,12 +68,23 @@ def state(plan: Plan, cell: Cell, places: Places) -> State:
     wanted = expected(plan, cell, places.of(cell))
     if result and not (reasons := results.differences(wanted, result.record)):
         return State("done" if result.tested else "trained", result=result)
-    failure = work / FAILED
-    if failure.is_file():
-        record = evidence.read(failure, f"remove {failure}")
-        if record.get("wanted") == wanted:
-            return State("failed", f"exit code {record['code']}: {record['said']} ({work / LOG})", result)
+    try:
+        if failed := _failure(work, wanted):
+            return State("failed", failed, result)
+    except ValueError as error:
+        return State("damaged", str(error), result)
     return State("stale", "; ".join(reasons), result) if result else State("missing")
+
+
+def _failure(work: Path, wanted: dict[str, Any]) -> str | None:
+    """Why the cell failed, where that holds for what is wanted now. ValueError for a damaged note."""
+    note = work / FAILED
+    remedy = f"remove {note}"
+    record = evidence.read(note, remedy) if note.is_file() else {}
+    if not record or record.get("wanted") != wanted:
+        return None
+    code, said = (evidence.field(record, note, remedy, key) for key in ("code", "said"))
+    return f"exit code {code}: {said} ({work / LOG})"
 
 
 def note_failure(plan: Plan, cell: Cell, places: Places, code: int) -> str:

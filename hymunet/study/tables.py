@@ -16,8 +16,9 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as text and as numbers. columns: labels, each with the group that it stands under or an empty one.
-    rows: one text a column. data: the same for machines, column by name."""
+    """A table as text and as numbers. columns: labels, each with the group that it stands under, or an empty one where
+    it is of the first things to read. rows: one text a column. data: the same for machines, column by name. notes: the
+    first says what the figures are."""
 
     title: str
     columns: Sequence[tuple[str, str]]
@@ -27,25 +28,25 @@ class Grid:
 
 
 def scores(plan: Plan, scored: Scored, table: str) -> Grid:
-    """The table's models with every score, what they cost, and the publication's own figures."""
-    study, definition, models = plan.study, plan.study.tables[table], rows_of(plan, table, scored.images)
+    """The table's models that are there with every score, what they cost, and the publication's own figures."""
+    study, definition, asked = plan.study, plan.study.tables[table], rows_of(plan, table, scored.images)
+    models = [model for model in asked if model in scored.models]
     theirs = [name for name in SCORES if any(name in study.models[model].published for model in models)]
-    columns = [("", "model"), ("", "seeds"), *(("", score.label) for score in SCORES.values())]
+    columns = [("", "model"), ("", "seeds"), *((score.group, score.label) for score in SCORES.values())]
     columns += [
         ("", "parameters, M"),
-        ("", "GMACs"),
+        ("cost", "GMACs"),
         ("images a second", "trained"),
         ("images a second", "inferred, 1 / 24"),
     ]
-    present = [scored.models[model] for model in models if model in scored.models]
-    if metered := any(_watt_hours(runs.records) is not None for runs in present):
-        columns.append(("", "Wh a training"))
+    if metered := any(_watt_hours(scored.models[model].records) is not None for model in models):
+        columns.append(("energy", "Wh a training"))
     columns += [("the publication's own", SCORES[name].label.replace(" px", " as printed")) for name in theirs]
     rows, data = [], []
     for model in models:
         row, numbers = _model(plan, scored, model)
         if metered:
-            used = _watt_hours(scored.models[model].records) if model in scored.models else None
+            used = _watt_hours(scored.models[model].records)
             row.append(NOTHING if used is None else f"{used:.0f}")
             numbers["watt_hours"] = used
         published = study.models[model].published
@@ -53,7 +54,10 @@ def scores(plan: Plan, scored: Scored, table: str) -> Grid:
         data.append({**numbers, **{f"published_{name}": published.get(name) for name in theirs}})
     title = f"{definition.title}. {study.sets[scored.images].title}"
     energy = ["Wh: of the whole card by its own meter, in trainings that had it for themselves."] * metered
-    return Grid(title, columns, rows, data, [*_meaning(plan, scored, models), *energy, *definition.notes])
+    meaning, *notes = [*_meaning(plan, scored, models), *energy, *definition.notes]
+    if absent := [study.models[model].title for model in asked if model not in scored.models]:
+        meaning += f" Not computed yet: {'; '.join(absent)}."
+    return Grid(title, columns, rows, data, [meaning, *notes])
 
 
 def rows_of(plan: Plan, table: str, images: str) -> list[str]:
@@ -63,11 +67,10 @@ def rows_of(plan: Plan, table: str, images: str) -> list[str]:
 
 
 def _model(plan: Plan, scored: Scored, model: str) -> tuple[list[str], dict[str, Any]]:
-    title, runs = plan.study.models[model].title, scored.models.get(model)
+    runs = scored.models[model]
     wanted = len({cell.seed for cell in plan.cells if (cell.images, cell.model) == (scored.images, model)})
-    if runs is None:
-        return [title, "not computed", *[NOTHING] * (len(SCORES) + 4)], {"model": model, "seeds": 0}
-    row = [title, str(wanted) if len(runs.seeds) == wanted else f"{len(runs.seeds)} of {wanted}"]
+    seeds = str(wanted) if len(runs.seeds) == wanted else f"{len(runs.seeds)} of {wanted}"
+    row = [plan.study.models[model].title, seeds]
     numbers: dict[str, Any] = {"model": model, "seeds": len(runs.seeds)}
     for name, score in SCORES.items():
         found = crossed_interval(runs.values[name], scored.groups)
@@ -113,7 +116,7 @@ def _meaning(plan: Plan, scored: Scored, models: Sequence[str]) -> list[str]:
         notes.append("The checkpoints were chosen on the same images; the test images were left alone.")
     if several:
         notes.append("Near-duplicates among these images are drawn together.")
-    present = [scored.models[model] for model in models if model in scored.models]
+    present = [scored.models[model] for model in models]
     machines = sorted({record["machine"] for runs in present for record in runs.records})
     if (
         most := max((record.get("cells_on_the_device", 1) for runs in present for record in runs.records), default=1)
@@ -145,8 +148,8 @@ def differences(plan: Plan, scored: Scored) -> Grid:
     found, ranking = comparisons(plan, scored)
     by_name = {comparison.name: comparison for comparison in found}
     reference = plan.study.models[plan.study.reference].title
-    columns = ["model", f"{reference} leads by, points of Dice", "seeds alone: sd", "p (Holm)", "claim is false with"]
-    columns += ["effect d", "better on, % of images", "rank (95 %)"]
+    columns = [("", "model"), ("", f"{reference} leads by, points of Dice"), ("seeds alone", "sd"), ("", "p (Holm)")]
+    columns += [("", "claim is false with"), ("effect", "d"), ("better", "% of images"), ("", "rank (95 %)")]
     rows, data = [], []
     for position, (name, runs) in enumerate(scored.models.items()):
         means = 100 * runs.values[HEADLINE].mean(1)
@@ -169,12 +172,13 @@ def differences(plan: Plan, scored: Scored) -> Grid:
             numbers |= {"rank_high": int(ranking.high[position])}
         rows.append(row)
         data.append(numbers)
+    meaning = "Paired over images, each model with its own seeds; p adjusted for all models here (Holm)."
+    if any(not one.difference.seeds for one in found):
+        meaning += " *: one seed of either; what another training would give is not in the interval."
     notes = [
-        "Paired over images, each model with its own seeds; p adjusted for all models here (Holm).",
+        meaning,
         "A claim is false when whichever leads here does not lead; effect d in standard deviations over images.",
     ]
-    if any(not one.difference.seeds for one in found):
-        notes.append("*: one seed of either; what another training would give is not in the interval.")
     if ranking is not None:
         drawn = "of images, and of the seeds of models with several"
         notes.append(f"Ranks under resampling {drawn}: mean Kendall's tau {ranking.tau:.2f}.")
@@ -182,7 +186,7 @@ def differences(plan: Plan, scored: Scored) -> Grid:
         cells = ", ".join(scored.missing) if len(scored.missing) <= 6 else f"{len(scored.missing)} cells"
         notes.append(f"Not computed yet: {cells}; ranks and p are of the others.")
     title = f"Differences to {reference}. {plan.study.sets[scored.images].title}"
-    return Grid(title, [("", column) for column in columns], rows, data, notes)
+    return Grid(title, columns, rows, data, notes)
 
 
 def shown(interval: Interval, factor: float, digits: int, signed: bool = False) -> str:

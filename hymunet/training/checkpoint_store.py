@@ -1,13 +1,14 @@
 """Where checkpoints live: a folder or an S3 prefix, with the one promise that a name holds a whole object or none."""
 
-import errno
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from hymunet import silence
 from hymunet.addresses import without_secrets
+from hymunet.places import lasting
 
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+ATTEMPTS = 5  # of one request to an object store
 
 
 class Storage(Protocol):
@@ -55,7 +56,7 @@ class Folder:
             self.write(".probe", b"")
             self.delete(".probe")
         except OSError as error:
-            kind = ValueError if error.errno in FORBIDDEN else OSError
+            kind = ValueError if lasting(error) else OSError
             raise kind(f"{path}: {what} cannot be written here ({error.strerror})") from None
 
     def write(self, name: str, content: bytes) -> None:
@@ -100,7 +101,8 @@ class S3:
 
         self.bucket, self.prefix = bucket, prefix
         self.errors = (BotoCoreError, ClientError)
-        self.client = boto3.client("s3", config=Config(connect_timeout=10, retries={"total_max_attempts": 5}))
+        bounds = {"connect_timeout": silence.CONNECT, "read_timeout": silence.READ}
+        self.client = boto3.client("s3", config=Config(**bounds, retries={"total_max_attempts": ATTEMPTS}))
         try:
             self.write(".probe", b"")
             self.delete(".probe")

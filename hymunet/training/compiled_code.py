@@ -21,7 +21,7 @@ from hymunet.training import device as devices
 from hymunet.training.checkpoint_store import Storage, open_storage
 from hymunet.training.learner import Learner
 
-PLACE, KEY = "HYMUNET_COMPILE_CACHE", "HYMUNET_COMPILE_CACHE_KEY"
+KEY = f"{devices.COMPILED_CODE}_KEY"
 LEAST_KEY = 32  # characters: 128 bits in hexadecimal digits
 SIGNATURE = hashlib.sha256().digest_size
 FOLDERS = {"inductor": "TORCHINDUCTOR_CACHE_DIR", "triton": "TRITON_CACHE_DIR"}
@@ -111,7 +111,7 @@ def shared(learner: Learner, identity: dict[str, Any], say: Callable[[str], None
 
     Raises ValueError for a store without a key, or that must not be written to.
     """
-    place = os.environ.get(PLACE, "")
+    place = os.environ.get(devices.COMPILED_CODE, "")
     compiles = learner.device.type == "cuda" or learner.train_params.compile == "required"
     if not place.startswith("s3://") or not compiles:
         return None
@@ -119,12 +119,13 @@ def shared(learner: Learner, identity: dict[str, Any], say: Callable[[str], None
     if len(key) < LEAST_KEY:
         found = f"has {len(key)} characters" if key else "is not set"
         raise ValueError(
-            f"{PLACE} {place}: what lies there runs as code and is signed with {KEY}, which {found}; set it from a "
-            f"secret to at least {LEAST_KEY} characters: openssl rand -hex 32"
+            f"{devices.COMPILED_CODE} {place}: what lies there runs as code and is signed with {KEY}, which {found}; "
+            f"set it from a secret to at least {LEAST_KEY} characters: openssl rand -hex 32"
         )
     if missing := [variable for variable in FOLDERS.values() if variable not in os.environ]:
         raise ValueError(
-            f"{PLACE} {place}: no folder here to unpack it in; set XDG_CACHE_HOME, or {', '.join(missing)}"
+            f"{devices.COMPILED_CODE} {place}: no folder here to unpack it in; "
+            f"set XDG_CACHE_HOME, or {', '.join(missing)}"
         )
     name = f"{_fingerprint(learner, identity)}.tar.gz"
     try:

@@ -10,6 +10,7 @@ import torch
 from hymunet.ops import compilers
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
+COMPILED_CODE = "HYMUNET_COMPILE_CACHE"  # a folder, or a store (compiled_code.py)
 
 
 def choose(local_rank: int) -> torch.device:
@@ -66,7 +67,7 @@ def keep_compiled_code() -> None:
         inductor.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if named:
-            raise ValueError(f"HYMUNET_COMPILE_CACHE {named}: no folder to write to ({error.strerror})") from None
+            raise ValueError(f"{COMPILED_CODE} {named}: no folder to write to ({error.strerror})") from None
         return  # a home that cannot be written to: their temporary folders
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(inductor))
     os.environ.setdefault("TRITON_CACHE_DIR", str(triton))
@@ -79,7 +80,7 @@ def compiled_code() -> list[Path]:
 
 
 def _named_folder() -> str | None:
-    named = os.environ.get("HYMUNET_COMPILE_CACHE")
+    named = os.environ.get(COMPILED_CODE)
     return None if named and named.startswith("s3://") else named
 
 

@@ -104,19 +104,20 @@ def code_sha256(model: str, root: Path = closure.ROOT) -> str:
     declared = catalogue.module(model)
     if declared.startswith("hymunet."):
         return ours
-    return hashlib.sha256(f"{ours} {_foreign_sha256(declared)}".encode()).hexdigest()
+    return hashlib.sha256(f"{ours} {_foreign_sha256(declared, root)}".encode()).hexdigest()
 
 
-def _foreign_sha256(module: str) -> str:
-    """Of a model in another package: that package's files, and all shared layers, of which it may take any."""
+def _foreign_sha256(module: str, ours: Path) -> str:
+    """Of a model in another package: that package's files, what they import of ours, and all shared layers."""
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         raise ValueError(f"model module {module}: its source is not found")
     depth = module.count(".") + (Path(found.origin).name == "__init__.py")
     root, package = Path(found.origin).parents[depth], module.split(".")[0]
     files = closure.files(module, root=root, packages=[package])
-    layers = [path.relative_to(closure.ROOT) for path in (closure.ROOT / "hymunet/models/layers").glob("*.py")]
-    return closure.sha256(files, root) + closure.sha256(closure.files(*layers, without=SILENT))
+    shared = [path.relative_to(ours) for path in (ours / "hymunet/models/layers").glob("*.py")]
+    taken = closure.files(*shared, *closure.named_from_outside(files, root, ours), without=SILENT, root=ours)
+    return closure.sha256(files, root) + closure.sha256(taken, ours)
 
 
 def git_commit() -> str | None:

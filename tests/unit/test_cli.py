@@ -304,7 +304,11 @@ def fail(error):
     [
         (ValueError("train.epochs = 0"), 1, 1),
         (FileNotFoundError(2, "No such file", "data/split.csv"), 1, 1),
+        (PermissionError(13, "Permission denied", "data/split.csv"), 1, 1),
+        (OSError(30, "Read-only file system", "reports"), 1, 1),
+        (OSError(36, "File name too long", "x" * 300), 1, 1),
         (OSError(28, "No space left on device"), 74, 1),
+        (OSError(5, "Input/output error"), 74, 1),
         (ConnectionError("the store is away"), 74, 1),
         (Unavailable("MLflow at http://a: no answer"), 74, 1),
         (TimeoutError("slow"), 74, 1),

@@ -1,6 +1,7 @@
 """ISIC 2018 Task 1: 2,594 dermoscopic images with the lesion's mask; 100 and 1,000 more for validation and test."""
 
 from hymunet.data.acquire.source import ArchiveFile, Source
+from hymunet.formats.kinds import READ
 
 ISIC = "ISIC2018_Task1"
 
@@ -17,8 +18,8 @@ SOURCE = Source(
             "99f8b2bb3c4d6af483362010715f7e7d5d122d9f6c02cac0e0d15bef77c7604c",
         ),
     ),
-    # Names tell enough: a copy zipped again lies deeper, or in no folder at all.
-    image=r"(?i:(?:.*/)?(ISIC_\d{7})\.jpe?g)",
+    # Names tell enough: a copy zipped again lies deeper, or in no folder at all, and may be of another kind.
+    image=rf"(?i:(?:.*/)?(ISIC_\d{{7}})\.(?:{READ}))",
     mask=r"(?i:(?:.*/)?(ISIC_\d{7})_segmentation\.png)",
     hosts=(
         "https://isic-archive.s3.amazonaws.com/challenges/2018",

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from hymunet import silence
 from hymunet.addresses import holds_secrets, without_secrets
 
 CHUNK = 2**18
-TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two reads
+TIMEOUT = (silence.CONNECT, silence.READ)
 
 
 class Missing(OSError):

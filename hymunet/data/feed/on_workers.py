@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from hymunet.data.feed.augment import Draws, Recipe, finish
-from hymunet.data.feed.on_device import HOLE, blur_radius
+from hymunet.data.feed.on_device import CHANGES, HOLE, blur_radius
 
 
 class WorkerAugment:
@@ -26,6 +26,14 @@ class WorkerAugment:
         matrix = pixel_matrix(draws["matrices"], shape[0])
         image = do.affine.apply(image, matrix=matrix, output_shape=shape)
         mask = do.affine.apply_to_mask(mask, matrix=matrix, output_shape=shape)
+        if any(name in draws for name in CHANGES):
+            values = self._changed(image.astype(np.float32) * np.float32(1 / 255), draws)
+            image = np.rint(values * 255).clip(0, 255).astype(np.uint8)
+        return image, mask
+
+    def _changed(self, image: np.ndarray, draws: Draws) -> np.ndarray:
+        """float32 from 0 to 1: in bytes albumentations cuts fractions off at every step, which darkens."""
+        do, size = self._transforms, image.shape[0]
         if {"brightness", "contrast", "saturation"} & draws.keys():
             factors = {name: float(draws.get(name, 1.0)) for name in ("brightness", "contrast", "saturation")}
             image = do.colour.apply(image, **factors, hue=0.0, order=[0, 1, 2])
@@ -36,10 +44,10 @@ class WorkerAugment:
         if draws.get("blur", 0.0) > 0:
             image = do.blur.apply(image, kernel=_gaussian(float(draws["blur"])))
         if draws.get("noise", 0.0) > 0:
-            image = do.noise.apply(image, noise_map=normals(draws["noise_keys"], shape[0]) * (255 * draws["noise"]))
+            image = do.noise.apply(image, noise_map=normals(draws["noise_keys"], size) * draws["noise"])
         if "holes" in draws and draws["holes"].any():
-            image = do.holes.apply(image, holes=pixel_holes(draws["holes"], shape[0]), seed=0)
-        return image, mask
+            image = do.holes.apply(image, holes=pixel_holes(draws["holes"], size), seed=0)
+        return image
 
     @cached_property
     def _transforms(self) -> SimpleNamespace:
@@ -61,7 +69,7 @@ class WorkerAugment:
             gamma=albumentations.RandomGamma(),
             blur=albumentations.GaussianBlur(),
             noise=albumentations.GaussNoise(),
-            holes=albumentations.CoarseDropout(fill=round(255 * HOLE)),
+            holes=albumentations.CoarseDropout(fill=HOLE),
         )
 
 

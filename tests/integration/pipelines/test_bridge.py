@@ -2,6 +2,8 @@
 a pod.
 """
 
+import argparse
+import errno
 import json
 import signal
 import socket
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.step import require_writable
+from pipelines.verdicts import FailedForGood
 from pipelines.workspace import StageFailed, merge_locks, write_lock
 from tests.integration.pipelines.toy import OPTIONS, PARAMS, STAGES, Toy, executor_input_of
 from tests.support.servers import S3Server
@@ -299,12 +303,39 @@ def test_nothing_is_computed_that_cannot_be_kept(remote: str, toy_on_s3: Toy) ->
     toy = toy_on_s3
     (toy.root / "file").write_text("")
     toy.remote = remote.format(remote=toy.remote.removesuffix("/dvc"), root=toy.root)
-    command, _ = toy.command("first", "fetch", None, PARAMS)
+    command, outputs = toy.command("first", "fetch", None, PARAMS)
     done = subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True, text=True)
-    assert (done.returncode, toy.ran()) == (74, []), done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"step: stage fetch: the remote {toy.remote} cannot be written, and nothing was run (")
-    assert last.endswith("; correct dvc_remote and the store's address in the settings, or the keys in the secret")
+    assert (done.returncode, toy.ran()) == (0, []), done.stderr
+    failed = FailedForGood.read(outputs / "lock")
+    assert failed is not None
+    assert failed.reason.startswith(f"stage fetch: the remote {toy.remote} cannot be written, and nothing was run (")
+    assert failed.reason.endswith(
+        "; correct dvc_remote and the store's address in the settings, or the keys in the secret"
+    )
+    assert str(failed) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConnectionError("reset"), 74),
+        (TimeoutError("slow"), 74),
+        (OSError(errno.EIO, "Input/output error"), 74),
+        (RuntimeError("what the store's client raises"), 74),
+        (PermissionError(errno.EACCES, "Access Denied"), 1),
+        (FileNotFoundError("The specified bucket does not exist"), 1),
+        (OSError(errno.EROFS, "Read-only file system"), 1),
+    ],
+)
+def test_a_store_that_may_come_back_is_asked_again_and_one_that_is_forbidden_is_not(
+    error: Exception, status: int
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(StageFailed) as raised:
+        require_writable(argparse.Namespace(stage="fetch", remote="s3://bucket/dvc"), fail)
+    assert raised.value.status == status
 
 
 def test_locks_of_different_runs_are_not_mixed(tmp_path: Path) -> None:

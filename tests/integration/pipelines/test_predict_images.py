@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ pytest.importorskip("fsspec", reason="needs the extra `dvc`")
 from hymunet.data.acquire.synthetic import draw
 from hymunet.inference import Segmenter
 from hymunet.registry import client
-from pipelines import predict_images, resolve
+from pipelines import conclude, predict_images, resolve
 from pipelines.bucket import Place
 from tests.support import versions
 from tests.support.servers import S3Server
@@ -124,6 +125,43 @@ def test_stopped_between_parts_it_goes_on_there(place: tuple[Place, Place], monk
 def test_no_image_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing: no image in it"):
         asked(Place(str(tmp_path / "nothing")), Place(str(tmp_path / "out")))
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+FAILURES = {  # what goes wrong -> whether another try may help
+    "no image": (None, False),
+    "no right to read": (PermissionError(13, "Access Denied"), False),
+    "the store is away": (ConnectionError("the store is away"), True),
+    "the registry is away": (client.Unavailable("MLflow at http://a: no answer"), True),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_what_would_fail_again_ends_the_run_and_is_not_tried_again(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error, may_help = FAILURES[case]
+    if error:
+        monkeypatch.setattr(predict_images, "predict", failing(error))
+    names = ("report", "metrics", "lock")
+    artifacts = {name: {"artifacts": [{"name": name, "uri": str(tmp_path / name)}]} for name in names}
+    told = {"outputs": {"artifacts": artifacts, "outputFile": str(tmp_path / "output.json")}}
+    asked = ["--model", "models:/lesions/1", "--source", str(tmp_path / "scans"), "--target", str(tmp_path / "out")]
+    asked += ["--executor-input", json.dumps(told)]
+    if may_help:
+        with pytest.raises(OSError, match="away|no answer"):
+            predict_images.main(asked)
+        return
+    assert predict_images.main(asked) == 0
+    told["inputs"] = {"artifacts": {"lock_before": artifacts["lock"]}}
+    assert conclude.main(["--executor-input", json.dumps(told)]) == 1
+    assert "step predict failed" in (tmp_path / "report").read_text()
 
 
 def test_an_alias_becomes_the_version_that_it_names_now(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from hymunet.mlflow_store import answer
 from hymunet.registry import client
-from tests.support.servers import HOST, free_port
+from tests.support.servers import HOST, free_port, start_mlflow
 
 pytestmark = pytest.mark.integration
 PATIENCE, TIMEOUT = 3.0, 2  # libpq waits two seconds at least
@@ -20,15 +20,16 @@ USER = "u:secret@"
 
 
 @contextlib.contextmanager
-def serving(codes):
+def serving(codes, said=b"nothing of MLflow", healthy=False):
     """An HTTP server that answers with these codes, the last of them again and again; gives its address."""
     left = list(codes)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(left.pop(0) if len(left) > 1 else left[0])
+            well = healthy and self.path == "/health"
+            self.send_response(200 if well else left.pop(0) if len(left) > 1 else left[0])
             self.end_headers()
-            self.wfile.write(b"nothing of MLflow")
+            self.wfile.write(said)
 
         do_POST = do_GET
 
@@ -79,7 +80,7 @@ CASES = {  # how the address comes to be, whether it is waited for, what the lin
     ),
     "PostgreSQL, wrong password": (guarded, False, 'password authentication failed for user "locked"'),
     "server, refused": (nobody("http://{user}127.0.0.1:{port}"), True, "no answer; is the address right"),
-    "server, unknown host": (nobody("http://no.invalid"), False, "no answer; is the address right"),
+    "server, unknown host": (nobody("http://no.invalid:5030"), False, "no answer; is the address right"),
     "server, silent": (lambda postgresql: silent("http"), True, "no answer; is the address right"),
     "server, not up behind its proxy": (lambda postgresql: serving([503]), True, "answers with 503"),
     "no MLflow": (lambda postgresql: serving([404]), False, "404"),
@@ -107,6 +108,69 @@ def test_a_store_that_does_not_answer_is_one_line_in_bounded_time(case, postgres
     told = capsys.readouterr().err.splitlines()
     assert len(told) == waited_for, "once, and only of what is waited for"
     assert all(words in line and "secret" not in line and line.endswith("trying for 3 s") for line in told)
+
+
+PAGE = b"<!DOCTYPE html><html><style>p { color: red }</style>\n<script>if (1 < 2) {}</script><h1>It &amp; works</h1>"
+WHICH = "; is this the address of an MLflow server?"
+SIGN_IN = "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+FAILS = "; the server is up and fails: its log says why; is its database up?"
+ANSWERS = {  # the status, what is said, the line, whether another try may help
+    "another page": (404, PAGE, f'answered with 404 "It & works"{WHICH}', False),
+    "a page for everything": (200, PAGE, f'answered with 200 "It & works"{WHICH}', False),
+    "a list": (200, b"[1]", f'answered with 200 "[1]"{WHICH}', False),
+    "another program's JSON": (
+        404,
+        b'{"detail": "Not Found"}',
+        f"answered with \"{{'detail': 'Not Found'}}\"{WHICH}",
+        True,
+    ),
+    "nothing": (404, b"", f"answered with 404{WHICH}", False),
+    "no text": (404, bytes(range(256)), "answered with 404", False),
+    "a long page": (404, b"<p>" + b"long " * 10**6, f'answered with 404 "{"long " * 20}"{WHICH}', False),
+    "markup without an end": (404, b"<script>" * 10**5, f"answered with 404{WHICH}", False),
+    "not signed in": (401, PAGE, f'answered with 401 "It & works"{SIGN_IN}', False),
+    "not allowed": (403, PAGE, f'answered with 403 "It & works"{SIGN_IN}', False),
+    "too many": (429, PAGE, "answered with 429; too many requests; try again later", True),
+    "a fault": (500, PAGE, f"answered with 500{FAILS}", True),
+    "a proxy's fault": (502, PAGE, f"answered with 502{FAILS}", True),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_what_answers_and_is_no_mlflow_is_told_in_one_short_line(case, monkeypatch):
+    code, said, line, passing = ANSWERS[case]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with serving([code], said, healthy=True) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(ValueError, match="^MLflow at") as refusal, client.registry() as opened:
+            opened.get_registered_model("lesions")
+    told = str(refusal.value).removeprefix(f"MLflow at {uri}: ")
+    assert told == line or (case == "no text" and told.startswith(line) and told.isprintable())
+    assert len(told) < 300
+    assert isinstance(refusal.value, client.Unavailable) is passing
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_server_whose_database_is_down_is_up(postgresql, tmp_path, monkeypatch, used):
+    """It says so where it had reached its database before; else it tries to for a long time, and says nothing."""
+    running = start_mlflow(postgresql.create_database(f"going_{used}"), tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    if used:
+        with client.registry() as opened:
+            opened.search_registered_models()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10" if used else "2")
+    psql = [str(postgresql.programs / "psql"), "-qh", HOST, "-p", str(postgresql.port), "-U", "hymunet", "-d"]
+    away = f'ALTER DATABASE "going_{used}" ALLOW_CONNECTIONS false'
+    closed = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'going_{used}'"
+    try:
+        subprocess.run([*psql, "postgres", "-c", away, "-c", closed], check=True, stdout=subprocess.DEVNULL)
+        with pytest.raises(client.Unavailable) as refusal, client.registry() as opened:
+            opened.get_registered_model("lesions")
+    finally:
+        running.server.stop()
+    silent = "no answer; is the address right, and are the server and its database up?"
+    assert str(refusal.value) == f"MLflow at {running.uri}: {f'answered with 503{FAILS}' if used else silent}"
 
 
 def test_one_that_is_starting_is_waited_for(capsys):

@@ -165,7 +165,7 @@ def test_a_port_that_is_taken_is_named(model, capsys):
 
 
 @pytest.mark.parametrize(
-    ("host", "reason"), [("no.such.host.invalid", "name"), ("192.0.2.1", "Cannot assign requested address")]
+    ("host", "reason"), [("no.such.host.invalid", "[Nn]ame"), ("192.0.2.1", "Cannot assign requested address")]
 )
 def test_an_address_that_cannot_be_had_is_named(model, capsys, host, reason):
     assert cli.main(["serve", "--model", str(model), "--host", host]) == 1

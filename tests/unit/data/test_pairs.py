@@ -191,10 +191,14 @@ def test_kvasir_zipped_again_is_understood(case):
 
 
 @pytest.mark.parametrize("folder", ["ISIC2018_Task1-2_Training_Input/", "", "deeper/ISIC2018_Task1-2_Training_Input/"])
-def test_isic_zipped_again_is_understood(folder):
+@pytest.mark.parametrize("ending", ["jpg", "JPG", "jpeg", "png", "tif", "webp"])
+def test_isic_zipped_again_is_understood(folder, ending):
     masks = folder.replace("1-2_Training_Input", "1_Training_GroundTruth")
     members = {
-        "images.zip": [f"{folder}ISIC_0000001.jpg", f"{folder}LICENSE.txt", f"__MACOSX/{folder}._ISIC_0000001.jpg"],
+        "images.zip": [
+            *(f"{folder}ISIC_0000001.{ending}", f"{folder}ISIC_0000001_superpixels.png", f"{folder}LICENSE.txt"),
+            f"__MACOSX/{folder}._ISIC_0000001.{ending}",
+        ],
         "masks.zip": [f"{masks}ISIC_0000001_segmentation.png"],
     }
     (found,) = SOURCES["isic2018"].pairs(members)

@@ -111,9 +111,45 @@ def test_another_packages_model_trains_and_is_loaded(foreign, tmp_path, monkeypa
         assert model(torch.randn(1, 3, 33, 33)).shape == (1, 1, 33, 33)
 
 
-def test_a_model_that_was_saved_with_keys_of_old_is_refused_in_one_line(tmp_path):
-    model = models.build(models.section({"name": "unet"}), 32)
-    models.save(model, {"model": {"name": "unet", "size": "small", "drop_path": 0.1}, "image_size": 32}, tmp_path)
-    with pytest.raises(ValueError, match=f"{tmp_path}: not a readable model: .*drop_path.* Extra inputs") as error:
+ANOTHER = "model.json is of another version of this program, such as a newer one; update it, install the package"
+NO_MODEL = "model.json names no model with its image_size; replace it by a whole copy"
+DESCRIBED = {  # what model.json holds in place of what was written -> what is said
+    "a key of another version": (
+        {"model": {"name": "unet", "size": "small", "gates": 3}},
+        "(model.gates: unknown key)",
+    ),
+    "a value of another version": (
+        {"model": {"name": "unet", "size": "giant"}},
+        "(model.size = 'giant': input should be",
+    ),
+    "a model of another version": ({"model": {"name": "unet9"}}, "(model.name = 'unet9': no such model; did you mean"),
+    "a name that is none": ({"model": {"name": [1]}}, "(model.name = [1]: expected one of"),
+    "no name": ({"model": {"size": "small"}}, NO_MODEL),
+    "a word for a model": ({"model": "unet"}, NO_MODEL),
+    "a word for a size": ({"image_size": "32"}, NO_MODEL),
+    "no size": ({"image_size": None}, NO_MODEL),
+    "a list": (["unet"], NO_MODEL),
+    "no hash": ({"weights_sha256": None}, "model.safetensors are not the weights that model.json describes"),
+}
+
+
+@pytest.mark.parametrize("case", DESCRIBED)
+def test_a_model_of_another_version_or_kind_is_refused_in_one_line(tmp_path, case):
+    held, said = DESCRIBED[case]
+    models.save(
+        models.build(models.section({"name": "unet"}), 32), {"model": {"name": "unet"}, "image_size": 32}, tmp_path
+    )
+    written = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**written, **held} if isinstance(held, dict) else held))
+    with pytest.raises(ValueError, match=f"^{tmp_path}: not a readable model: ") as error:
         models.load(tmp_path)
+    assert said in str(error.value)
+    assert (ANOTHER in str(error.value)) is said.startswith("(")
     assert "\n" not in str(error.value)
+    assert "pydantic" not in str(error.value)
+
+
+def test_what_a_newer_version_adds_beside_the_model_is_no_hindrance(tmp_path):
+    model = models.build(models.section({"name": "unet"}), 32)
+    models.save(model, {"model": {"name": "unet"}, "image_size": 32, "added": [1]}, tmp_path)
+    assert models.load(tmp_path)[1]["added"] == [1]

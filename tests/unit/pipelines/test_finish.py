@@ -78,6 +78,14 @@ def states(remote: str, run: str, tmp_path: Path) -> dict[str, tuple[str, str, i
     return {one.stage: (one.state, one.reason, one.status) for one in found}
 
 
+def test_what_a_newer_version_adds_to_a_record_is_no_hindrance(remote: str, tmp_path: Path) -> None:
+    with Part(remote, "run", "tables").recorded() as part:
+        ends(part)
+    written = Path(remote) / "pipeline-runs/run/tables.json"
+    written.write_text(json.dumps({**json.loads(written.read_text()), "energy": 3.5}))
+    assert states(remote, "run", tmp_path) == {"tables": ("computed", "", 0)}
+
+
 def ends(part: Part) -> None: ...
 
 

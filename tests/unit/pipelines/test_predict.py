@@ -38,6 +38,9 @@ def test_the_images_are_segmented_by_the_version_that_was_resolved(tmp_path: Pat
     assert container["image"] == f"hub/cuda@{DIGEST}"
     assert container["resources"]["accelerator"]["resourceCount"] == "1"
     assert tasks["predict-images"]["retryPolicy"]["maxRetryCount"] == 10
+    last = tasks["conclude"]
+    assert last["inputs"]["artifacts"]["lock_before"]["taskOutputArtifact"]["producerTask"] == "predict-images"
+    assert "maxRetryCount" not in last.get("retryPolicy", {}), "what failed for good is not tried again"
 
 
 OPTIONS = [

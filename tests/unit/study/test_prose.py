@@ -1,6 +1,7 @@
 """Sentences of docs/results.md and README that no table holds say what the kept scores say."""
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -47,7 +48,16 @@ def by_contrast(name: str) -> str:
     return leads(runs("champion", "lite2"), runs("comparison", "hymunet"), where=CONTRASTS[name])
 
 
+def row(study: str, model: str, recipe: str) -> str:
+    """Of README's table, from the recipe on."""
+    cells = sorted((ROOT / f"studies/{study}/results/isic2018/{model}").glob("seed-*/cell.json"))
+    millions = json.loads(cells[0].read_text())["parameters"] / 1e6
+    dice, far = mean(model, study=study), mean(model, "hd95", study)
+    return f"| {recipe}, {len(cells)} | {dice} | {far} | {millions:.1f} |"
+
+
 PAPER, LITE2, SCANLESS = (("comparison", "hymunet"), ("champion", "lite2"), ("comparison", "no_scan"))
+SCRATCH = ("champion", "scratch")
 SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
     "trainings": ("docs/results.md", counted),
     "U-Net's HD95": (
@@ -79,21 +89,33 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
         "docs/results.md",
         lambda: f"over HyM-UNet by the paper's recipe {leads(runs(*LITE2), runs(*PAPER))}",
     ),
+    "from scratch": (
+        "docs/results.md",
+        lambda: (
+            f"**Dice {mean('scratch', study='champion')}** (two seeds of five), "
+            f"over the paper's recipe {leads(runs(*SCRATCH), runs(*PAPER))}"
+        ),
+    ),
+    "what the trunk adds": ("docs/results.md", lambda: f"adds to the recipe, {leads(runs(*LITE2), runs(*SCRATCH))}"),
+    "VM-UNet": ("docs/results.md", lambda: f"which leads by {leads(runs('comparison', 'vm_unet'), runs(*PAPER))}"),
     "over CE-Net": ("docs/results.md", lambda: f"over CE-Net {leads(runs(*LITE2), runs('comparison', 'ce_net'))}"),
     "low contrast": ("docs/results.md", lambda: f"over the five seeds of each {by_contrast('low')}"),
     "medium contrast": ("docs/results.md", lambda: f"on medium contrast {by_contrast('medium')}"),
     "high contrast": ("docs/results.md", lambda: f"on high {by_contrast('high')}"),
-    "README, packaged": (
-        "README.md",
-        lambda: f"{mean('lite2', study='champion')} over five seeds, too, HD95 {mean('lite2', 'hd95', 'champion')} px",
-    ),
-    "README, the paper's recipe": (
-        "README.md",
-        lambda: f"{mean('hymunet')} by the paper's recipe (five seeds, 2.6 M parameters, {mean('hymunet', 'hd95')} px)",
-    ),
-    "README, U-Net": ("README.md", lambda: f"{mean('unet')} by a U-Net of 31 M"),
-    "README, without scans": ("README.md", lambda: f"with convolutions in place of its scans scores {mean('no_scan')}"),
-    "README, CE-Net": ("README.md", lambda: f"CE-Net leads with {mean('ce_net')} (three seeds)"),
+    **{
+        f"README, {study} {model}": (
+            "README.md",
+            lambda study=study, model=model, recipe=recipe: row(study, model, recipe),
+        )
+        for study, model, recipe in (
+            (*LITE2, "strong"),
+            (*SCRATCH, "strong"),
+            (*SCANLESS, "the paper's"),
+            (*PAPER, "the paper's"),
+            ("comparison", "ce_net", "the paper's"),
+            ("comparison", "unet", "the paper's"),
+        )
+    },
 }
 
 

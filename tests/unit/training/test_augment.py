@@ -255,15 +255,18 @@ COLOURED_BY = {
 @pytest.mark.parametrize("name", [*MOVED_BY, *COLOURED_BY, "everything"])
 def test_the_device_does_what_albumentations_does(name):
     recipe = {**MOVED_BY, **COLOURED_BY, "everything": STRONG}[name]
-    tolerance = 0.51 if name in MOVED_BY else 1.6 if name in COLOURED_BY else 6  # albumentations rounds at every step
+    tolerance = 1.5 if name == "everything" else 0.51
+    brighter = []
     for epoch in range(6):
         draws = recipe.draw(5, epoch, np.arange(4), 64)
         images, masks = on_a_worker(SMOOTH, MASKS, draws)
         moved, labels = on_the_device(SMOOTH, MASKS, draws, recipe.largest_blur(64))
         assert np.abs(moved - images).max() <= tolerance
-        assert np.abs(moved - images).mean() <= tolerance / 2
+        assert np.abs(moved - images).mean() <= 0.4
+        brighter.append((moved - images).mean())
         assert (labels != masks).mean() < 0.003
         assert set(np.unique(masks)) <= {0, 1}
+    assert abs(np.mean(brighter)) < 0.05, "one of them rounds to one side"
 
 
 @pytest.mark.parametrize("name", COLOURED_BY)
@@ -301,7 +304,7 @@ def test_golden_images_pin_albumentations_and_opencv():
 
 GOLDEN = {
     "paper": [[2020128, 694], [1909059, 1099], [1947291, 954]],
-    "strong": [[2567928, 487], [1935270, 1327], [1829614, 893]],
+    "strong": [[2591898, 487], [1962248, 1327], [1853204, 893]],
 }
 
 

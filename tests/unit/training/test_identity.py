@@ -1,6 +1,7 @@
 """The run key: it changes with whatever decides the result, and with nothing else."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -221,6 +222,7 @@ def foreign(tmp_path, monkeypatch) -> Callable[[str], None]:
     (tmp_path / "ward_models/__init__.py").write_text("")
     (tmp_path / "ward_models/net.py").write_text("from ward_models.layers import X\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ward_models", raising=False)  # of the test before, in its folder
     catalogue._find.cache_clear()
     return lambda text: (tmp_path / "ward_models/layers.py").write_text(text) and None
 
@@ -231,3 +233,32 @@ def test_a_model_of_another_package_counts_with_that_packages_code(foreign):
         foreign(text)
         hashes.append(identity.code_sha256("ward"))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+OURS = {  # how the other package names what is ours -> the file of ours that counts with it
+    "import hymunet.models.unet": "models/unet.py",
+    "import hymunet.models.unet as ours": "models/unet.py",
+    "from hymunet.models.unet import build": "models/unet.py",
+    "from hymunet.models import unet": "models/unet.py",
+    "def build():\n    from hymunet.models import swin_unet": "models/swin_unet.py",
+    "from hymunet.models.unet import build ": "models/layers/convolution.py",
+    "from typing import Any": "models/layers/attention.py",
+}
+
+
+@pytest.mark.parametrize("written", OURS)
+def test_what_a_model_of_another_package_takes_of_ours_counts_with_it(foreign, project, written):
+    foreign(f"{written}\nX = 1\n")
+    hashes = []
+    for file in (OURS[written], "models/unetpp.py"):
+        path = project / "hymunet" / file
+        text = path.read_text()
+        try:
+            for content in (text, text + COMMENT, text + NEW_CODE):
+                path.write_text(content)
+                hashes.append(identity.code_sha256("ward", project))
+        finally:
+            path.write_text(text)
+    taken, other = hashes[:3], hashes[3:]
+    assert taken[0] == taken[1] != taken[2]
+    assert len(set(other)) == 1, "what it does not take has no say"

@@ -1,0 +1,37 @@
+"""The forest plot: one difference far from all others does not press these together."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from hymunet.evaluation.statistics import Comparison, Interval
+from hymunet.study import pictures
+
+CASES = {  # differences in points, each half a point wide to either side -> the axis, before its margin of a twentieth
+    "all alike": ([0.4, -0.9, 1.2], (-1.4, 1.7)),
+    "one far above": ([0.4, -0.9, 1.2, 21.0], (-1.4, 1.7)),
+    "one far below": ([0.4, -0.9, 1.2, -21.0], (-1.4, 1.7)),
+    "one to either side": ([0.4, -0.9, 1.2, 21.0, -30.0], (-1.4, 1.7)),
+    "one alone": ([21.0], (0.0, 21.5)),
+    "large ones alike": ([21.0, 25.0, 19.0], (0.0, 25.5)),
+}
+
+
+def compared(points: list[float]) -> list[Comparison]:
+    return [
+        Comparison(f"model {i}", Interval(p / 100, (p - 0.5) / 100, (p + 0.5) / 100, 0.25, 9, True), *[0.5] * 5)
+        for i, p in enumerate(points)
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_axis_holds_all_but_what_is_far_away(case: str) -> None:
+    points, (low, high) = CASES[case]
+    margin = 0.05 * (high - low)
+    assert pictures.limits(compared(points)) == pytest.approx((low - margin, high + margin))
+    ElementTree.fromstring(pictures.forest(compared(points), [str(p) for p in points], "ours").encode())
+
+
+def test_no_difference_at_all_has_an_axis_too() -> None:
+    nothing = Comparison("same", Interval(0.0, 0.0, 0.0, 0.0, 9, True), *[0.5] * 5)
+    assert pictures.limits([nothing, nothing]) == (-1.0, 1.0)
