@@ -62,7 +62,7 @@ def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options)
     """
     found = _found(segmenter, place)
     own = _is_own(segmenter, found.made_from)
-    note = f"{OWN if own else UNKNOWN} The model decides {options.by}."
+    note = f"{OWN if own else UNKNOWN} Threshold and flips: {options.by}."
     description = {"source": found.cases.source, "images": len(found.cases.ids), "note": note}
     origin = Origin(
         {**weights_and_code(segmenter), **found.made_from},

@@ -65,8 +65,8 @@ def _of(source: str, output: Path) -> Iterator[Entry]:
         yield from _stdin()
     elif path.is_dir():
         yield from _folder(path, output)
-    elif path.exists():
-        if path.suffix.lower() == ".zip" or (zipfile.is_zipfile(path) and not NAMED.search(source)):
+    elif os.path.lexists(path):
+        if path.suffix.lower() == ".zip" or (path.is_file() and zipfile.is_zipfile(path) and not NAMED.search(source)):
             yield from _zip(path)
         elif path.suffix.lower() == ".csv":
             yield from _csv(path)
@@ -89,6 +89,8 @@ def _file(path: Path, name: str) -> Entry:
         return Entry(
             "", repr(str(path)), path.read_bytes, f"{str(path)!r}: a line break or the like is in its name; rename it"
         )
+    if path.is_char_device() or path.is_block_device():  # which may never end
+        return Entry("", str(path), path.read_bytes, f"{path} is a device and no file; name a file")
     return Entry(stem(name), str(path), path.read_bytes)
 
 

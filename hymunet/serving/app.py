@@ -20,6 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hymunet import __version__, images
 from hymunet.processors import processors
@@ -211,6 +212,8 @@ def _guard(app: FastAPI, service: Service) -> None:
             response.headers["Connection"] = "close"
         return response
 
+    app.add_middleware(Heads)
+
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         after = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
@@ -229,3 +232,14 @@ def _guard(app: FastAPI, service: Service) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": "the server failed; its log says why"}, 500, HEADERS)
+
+
+class Heads:
+    """HEAD is answered as GET is, as load balancers and monitors ask; uvicorn leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+        await self.app(asked, receive, send)

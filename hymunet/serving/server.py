@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -25,22 +26,29 @@ CONNECTIONS = 900  # open at once, below the 1,024 files that a process may comm
 
 
 class Protocol(H11Protocol):
-    """Closes connections that never ask for anything, for whose first request uvicorn waits for ever; and refuses
-    masks, in the words of all refusals, on those beyond CONNECTIONS.
+    """Closes connections on which no request begins, at first or after an answer, and those that still send what was
+    answered already: uvicorn waits for ever where a byte comes now and then. Refuses masks, in the words of all
+    refusals, on those beyond CONNECTIONS.
     """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
             self.app = crowded(self.app)
-        self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent)
+        self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.silent.cancel()
         super().connection_lost(exc)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None:
+    def on_response_complete(self) -> None:
+        answered = self.cycle
+        super().on_response_complete()  # may begin a request that has come already
+        self.silent.cancel()
+        self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent, answered)
+
+    def _close_if_silent(self, answered: Any) -> None:
+        if self.cycle is answered:
             self.transport.close()
 
 
@@ -109,8 +117,10 @@ def serve(
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise OSError(f"cannot listen on {host}, port {port}: {reason}; choose another --port") from None
+        number = error.errno or 0  # below 0 where a host's name is not known: strerror has words for system calls alone
+        reason = os.strerror(number) if number > 0 else str(error.strerror or error).partition(" (while")[0]
+        other = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise OSError(f"cannot listen on {host}, port {port}: {reason}; choose another {other}") from None
     print(f"{service.follower.loaded.source} ({service.follower.loaded.decides})", flush=True)
     place = f"[{host}]" if ":" in host else host
     print(f"http://{place}:{listening.getsockname()[1]} is ready; research use only, not a medical device", flush=True)

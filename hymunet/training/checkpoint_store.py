@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hymunet import silence
+from hymunet.addresses import without_secrets
 from hymunet.places import lasting
 
 ATTEMPTS = 5  # of one request to an object store
@@ -27,16 +28,22 @@ def open_storage(location: str, key: str, what: str = "checkpoints") -> Storage:
     if location.startswith("s3://"):
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
         return S3(bucket, "/".join(part for part in (prefix.strip("/"), key) if part), what)
-    return Folder(Path(location) / key, what)
+    return Folder(_folder(location, what) / key, what)
 
 
 def keys(location: str) -> list[str]:
     """Whose checkpoints are there: the second argument of `open_storage`, for every run."""
     if not location.startswith("s3://"):
-        return sorted(path.name for path in Path(location).glob("*") if path.is_dir())
+        return sorted(path.name for path in _folder(location).glob("*") if path.is_dir())
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     names = S3(bucket, prefix.strip("/")).names()
     return sorted({name.partition("/")[0] for name in names if "/" in name})
+
+
+def _folder(location: str, what: str = "checkpoints") -> Path:
+    if "://" in location:
+        raise ValueError(f"{without_secrets(location)}: {what} are kept in a folder or at s3://bucket/prefix")
+    return Path(location)
 
 
 class Folder:
@@ -61,8 +68,9 @@ class Folder:
                 os.fsync(file.fileno())
             os.replace(partial, self.path / name)
             self._sync()
-        except OSError:
+        except OSError as error:
             partial.unlink(missing_ok=True)
+            error.filename = error.filename or str(self.path / name)  # a full disk names none
             raise
 
     def read(self, name: str) -> bytes:

@@ -27,7 +27,7 @@ class Validation:
     def __init__(self, subset: Subset, batch_size: int, device: torch.device, ranks: Ranks) -> None:
         self.subset, self.count = subset, len(subset)
         self.batch_size, self.device, self.ranks = batch_size, device, ranks
-        self.rows = torch.arange(ranks.rank, self.count, ranks.count)
+        self.rows = torch.arange(self.count)[ranks.rank :: ranks.count]  # none where there are more ranks than images
         images, masks = subset.arrays()
         self.images = torch.from_numpy(images[self.rows.numpy()]).to(device)
         self.masks = torch.from_numpy(masks[self.rows.numpy()]).to(device)

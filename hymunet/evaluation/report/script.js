@@ -83,7 +83,7 @@
     made.dataset.place = place;
     const line = document.createElement("span"), id = document.createElement("span"), score = document.createElement("b");
     id.className = "id";
-    id.textContent = data.ids[row];
+    id.textContent = made.title = data.ids[row];
     score.textContent = format(row, column.get(state.order));
     line.append(id, score);
     made.append(picture(row, { truth: true, prediction: true }), line);

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import re
 import socket
 
 import cv2
@@ -161,6 +162,16 @@ def test_a_port_that_is_taken_is_named(model, capsys):
         port = taken.getsockname()[1]
         assert cli.main(["serve", "--model", str(model), "--port", str(port)]) == 1
     assert f"port {port}: Address already in use; choose another --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("no.such.host.invalid", "[Nn]ame"), ("192.0.2.1", "Cannot assign requested address")]
+)
+def test_an_address_that_cannot_be_had_is_named(model, capsys, host, reason):
+    assert cli.main(["serve", "--model", str(model), "--host", host]) == 1
+    error = capsys.readouterr().err
+    assert re.search(f"cannot listen on {host}, port 8000: .*{reason}.*; choose another --host\n$", error)
+    assert "Unknown error" not in error
 
 
 @pytest.mark.parametrize(

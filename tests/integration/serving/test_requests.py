@@ -146,6 +146,47 @@ def test_slow_uploads_and_silent_connections_are_ended(model, monkeypatch):
         assert server.service.admission.count == 0
 
 
+TRICKLES = {  # what is sent at once, before a byte now and then -> the answer's status
+    "a body that was too slow": (b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", b"408"),
+    "a body that was refused": (
+        b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\n",
+        b"415",
+    ),
+    "the head of a second request": (b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b"200"),
+}
+
+
+@pytest.mark.parametrize("case", TRICKLES)
+def test_a_byte_now_and_then_keeps_no_connection(model, monkeypatch, case):
+    monkeypatch.setattr("hymunet.serving.server.HEAD_SECONDS", 0.5)
+    first, status = TRICKLES[case]
+    with running(model, upload_seconds=0.5) as server:
+        place = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+        with socket.create_connection(place) as slow:
+            slow.sendall(first)
+            slow.settimeout(20)
+            assert slow.recv(4096).split()[1] == status
+
+            def cut_off():
+                try:
+                    slow.sendall(b"X")
+                except OSError:
+                    return True
+                return False
+
+            wait_for(cut_off)
+        assert server.service.admission.count == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/ready", "/metrics", "/v1/model", "/v1/segment"])
+def test_head_is_answered_as_get_is(server, path):
+    import requests
+
+    head, get = (requests.request(method, server.address + path, timeout=60) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
 def test_a_client_that_leaves_holds_nothing(server):
     place = ("127.0.0.1", int(server.address.rpartition(":")[2]))
     with socket.create_connection(place) as leaving:

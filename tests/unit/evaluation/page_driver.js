@@ -29,6 +29,7 @@ try {
   found.theme = [before, getComputedStyle(document.body).backgroundColor];
   found.labelled = [...document.querySelectorAll('button, select, input')].every((e) => e.textContent.trim() || e.ariaLabel || e.closest('label'));
   const width = document.documentElement.clientWidth;
+  found.cards = [...document.querySelectorAll('.case')].map((e) => { const id = e.querySelector('.id'); return [e.title === id.textContent, getComputedStyle(id).display]; });
   found.wide = [...document.querySelectorAll('main *, header *')].filter((e) => !e.closest('.scroll, nav, .skip, .hidden') && e.getBoundingClientRect().right > width + 1)
     .map((e) => `${e.tagName}.${e.className} ${e.getBoundingClientRect().right} of ${width}`);
   found.requests = performance.getEntriesByType('resource').filter((e) => !e.name.startsWith('data:')).map((e) => e.name);

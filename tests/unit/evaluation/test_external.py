@@ -145,7 +145,7 @@ def test_one_image_and_no_lesion_anywhere_are_a_test_like_any_other(files, model
     assert record["test"]["images"] == 1
     assert dice["low"] == dice["mean"] == dice["high"] > 0
     assert len(record["shifts"]) == 16
-    assert "1 images are few" in (files / "out/report.html").read_text()
+    assert "1 image is few" in (files / "out/report.html").read_text()
     (mask,) = files.glob("masks/*")
     cv2.imwrite(str(mask), cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) * 0)
     assert command(model, *FOLDERS) == 0

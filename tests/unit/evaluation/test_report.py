@@ -44,8 +44,8 @@ def drawn(count, side=32):
     return rows, pictures
 
 
-def rendered(count):
-    rows, pictures = drawn(count)
+def rendered(count, cases=None):
+    rows, pictures = cases or drawn(count)
     members = slices.members(rows)
     rng = np.random.default_rng(1)
     pixels = summary(histogram(rng.random(1000).astype(np.float32), rng.integers(0, 2, 1000)))
@@ -133,6 +133,27 @@ def luminance(colour):
     parts = [int(colour.lstrip("#")[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_name_too_long_for_its_card_ends_in_dots_and_is_told_whole(used):
+    found, _ = used
+    assert found["cards"]
+    assert {tuple(card) for card in found["cards"]} == {(True, "block")}, "text-overflow works in blocks alone"
+
+
+@pytest.mark.parametrize(
+    ("truth", "mask", "finds", "missed"),
+    [(False, True, "something where the mask is empty", 0), (True, False, "nothing of the mask", 1)],
+)
+def test_what_was_found_where_nothing_is_is_no_missed_lesion(truth, mask, finds, missed):
+    rows, pictures = drawn(6)
+    disc = np.hypot(*np.mgrid[-16:16, -16:16]) < 8
+    corner = np.zeros_like(disc)
+    corner[:4, :4] = True
+    rows[3].update(image_scores(corner if truth else disc & mask, disc & truth), suspicion=0.9)
+    text = rendered(6, (rows, pictures))[0]
+    assert f"<td>{finds}</td>" in text
+    assert f"; {missed} missed altogether" in text
 
 
 def test_text_has_the_contrast_that_wcag_asks_for_in_both_themes():

@@ -189,6 +189,21 @@ def test_what_cannot_be_a_source_is_refused_before_any_work(place, case):
         entries(sources, place / "out")
 
 
+@pytest.mark.parametrize("target", ["nowhere.png", "self.png"])
+def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(place, target):
+    os.symlink(target, place / "self.png")
+    (found,) = entries(["self.png"], place / "out")
+    with pytest.raises(OSError, match="self"):
+        found.read()
+
+
+@pytest.mark.parametrize("way", ["named", "in a list"])
+def test_a_device_is_named_and_not_read(place, way):
+    (place / "list.csv").write_text("image\n/dev/zero\n")
+    (found,) = entries(["/dev/zero" if way == "named" else "list.csv"], place / "out")
+    assert found.problem == "/dev/zero is a device and no file; name a file"
+
+
 def test_a_link_in_a_folder_is_no_way_round(place):
     os.symlink(place, place / "scans/loop")
     assert names("scans") == ["a", "b", "sub/c", "sub/deep/d"]

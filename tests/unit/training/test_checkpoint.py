@@ -4,12 +4,13 @@ import json
 import os
 import pickle
 import random
+import re
 
 import pytest
 import torch
 
 from hymunet.training.checkpoint import Checkpoint, Checkpoints, _seal, _unseal
-from hymunet.training.checkpoint_store import Folder, open_storage
+from hymunet.training.checkpoint_store import Folder, keys, open_storage
 
 CONFIGURATION = {"model": {"name": "hymunet"}, "train": {"learning_rate": 0.001}, "data_sha256": "d"}
 
@@ -140,6 +141,16 @@ def test_a_manifest_of_nonsense_is_passed_over(checkpoints, folder):
     assert_is(checkpoints.newest(), 5)
 
 
+@pytest.mark.parametrize("place", ["https://user:secret@host/path", "gs://bucket/prefix", "S3://bucket", "file:///x"])
+def test_an_address_that_is_no_store_makes_no_folder(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for look in (lambda: open_storage(place, "key"), lambda: keys(place)):
+        with pytest.raises(ValueError, match=r"checkpoints are kept in a folder or at s3://bucket/prefix") as refused:
+            look()
+        assert "secret" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="checkpoints cannot be written here"):
@@ -170,7 +181,7 @@ def test_a_full_disk_leaves_the_older_checkpoints_and_no_litter(checkpoints, fol
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{folder / '000000009.safetensors'}'")):
         checkpoints.save(checkpoint(9))
     assert_is(checkpoints.newest(), 5)
     assert len(list(folder.iterdir())) == 2

@@ -18,7 +18,7 @@ from hymunet.training.distributed import Ranks
 from hymunet.training.learner import MAX_BAD_STEPS, Learner
 from hymunet.training.progress import Readout
 from hymunet.training.state import parameter_groups
-from hymunet.training.validation import image_dice
+from hymunet.training.validation import Validation, image_dice
 from tests.support.training_data import drawn, sections, write_inputs
 
 
@@ -302,6 +302,13 @@ def test_validation_is_the_mean_over_images_whatever_the_batches(inputs):
         total = prediction.sum() + mask.sum()
         one_by_one.append(2 * (prediction & (mask > 0)).sum() / total if total else 1.0)
     assert whole == pytest.approx(np.mean(one_by_one), abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 7, 9])
+def test_every_validation_image_is_one_ranks_however_many_there_are(inputs, count):
+    subset = build(inputs).data.subset("validation")
+    shares = [Validation(subset, 4, torch.device("cpu"), Ranks(rank, count)).rows.tolist() for rank in range(count)]
+    assert sorted(row for share in shares for row in share) == list(range(6))
 
 
 def test_precision_follows_the_hardware():
