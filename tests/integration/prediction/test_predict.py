@@ -103,7 +103,7 @@ def test_every_kind_of_result_is_of_the_mask_at_the_image_s_own_size(folders, sc
 def test_an_image_alone_is_enough(scans, capsys):
     """The package's own model, where none was trained, into a folder of a fixed name."""
     assert cli.main(["predict", "scans/a.png"]) == 0
-    assert "1 images segmented: predictions/predictions.csv" in capsys.readouterr().out
+    assert "1 image segmented: predictions/predictions.csv" in capsys.readouterr().out
     assert sorted(path.name for path in Path("predictions").iterdir()) == [
         "a_mask.png",
         "a_overlay.png",
