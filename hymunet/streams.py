@@ -53,7 +53,7 @@ def _open_the_closed() -> None:
     os.close(descriptor)
     for attribute, mode in {"stdin": "r", **dict.fromkeys(NAMES, "w")}.items():
         if getattr(sys, attribute) is None:
-            setattr(sys, attribute, Path(os.devnull).open(mode, encoding="utf-8"))
+            setattr(sys, attribute, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def hand_over(text: str, place: Path) -> None:
