@@ -221,7 +221,7 @@ def test_an_image_unlike_those_of_the_training_is_named_by_what_it_is_beyond(fol
         pack(segmenter, Path("packed"), "", "", "")
     assert predict("dark.png", "like.png", *model[form]) == 0
     dark, like = (rows()[name]["out_of_distribution"] for name in ("dark", "like"))
-    said = "1 are unlike the images that the model was trained on: column out_of_distribution"
+    said = "1 is unlike the images that the model was trained on: column out_of_distribution"
     if form == "neither":
         assert (dark, like) == ("unknown", "unknown")
     else:
