@@ -63,7 +63,8 @@ def sentence(found: dict[str, Any], dice: float) -> str:
     part += f"{sent['dice_of_rest']:.4f} instead of {dice:.4f}"
     if not sent["failures"]:
         return f"{part}. No image failed (IoU under {FAILED})."
-    return f"{part}; of the {sent['failures']} failures (IoU under {FAILED}), {sent['failures_sent']:g} are among them."
+    failures = f"{sent['failures']} failure{'s' if sent['failures'] != 1 else ''}"
+    return f"{part}; {sent['failures_sent']:g} of {failures} (IoU under {FAILED}) among them."
 
 
 def suspicious(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

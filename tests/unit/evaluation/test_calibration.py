@@ -102,7 +102,7 @@ def test_selective_by_hand():
     assert found["aurc_best"] == pytest.approx((0 + 0.05 + 0.1 + 0.3) / 4)
     assert found["aurc_random"] == pytest.approx(0.3)
     assert found["sent"] == {"images": 1, "dice_of_rest": pytest.approx(0.9), "failures": 1, "failures_sent": 1}
-    assert "Dice on the rest is 0.9000 instead of 0.7000; of the 1 failures" in sentence(found, 0.7)
+    assert "Dice on the rest is 0.9000 instead of 0.7000; 1 of 1 failure (" in sentence(found, 0.7)
 
 
 def test_images_of_equal_confidence_have_no_order():
