@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Widths = Annotated[list[Count], Field(min_length=2, max_length=6)]  # channels of the levels, the first the finest
-FourWidths = Annotated[list[Count], Field(min_length=4, max_length=4)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 IMAGENET = "imagenet"  # a trunk's published weights
 

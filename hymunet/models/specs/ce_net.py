@@ -1,10 +1,14 @@
 """CE-Net's parameters and sizes; the network is in hymunet/models/ce_net.py."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from hymunet.models.spec import FourWidths, ModelSection, Published, Spec, widths
+from pydantic import Field
+
+from hymunet.models.spec import ModelSection, Published, Spec, widths
 
 SIZES = {"small": (16, 32, 64, 128), "base": (32, 64, 128, 256), "published": (64, 128, 256, 512)}
+
+FourWidths = Annotated[list[Annotated[int, Field(ge=4)]], Field(min_length=4, max_length=4)]  # the decoder's quarter
 
 
 class CENetSection(ModelSection):

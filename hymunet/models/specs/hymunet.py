@@ -1,12 +1,13 @@
 """HyM-UNet's parameters and sizes; the network is in hymunet/models/hymunet.py."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from hymunet.models.spec import IMAGENET, FourWidths, ModelSection, Sha256, Spec, widths
+from hymunet.models.spec import IMAGENET, ModelSection, Sha256, Spec, widths
 from hymunet.section import Rate
 
+FourWidths = Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=4, max_length=4)]  # the first is halved
 TRUNKS = ("efficientnet_lite0", "efficientnet_lite2")
 
 

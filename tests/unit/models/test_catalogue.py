@@ -153,3 +153,22 @@ def test_what_a_newer_version_adds_beside_the_model_is_no_hindrance(tmp_path):
     model = models.build(models.section({"name": "unet"}), 32)
     models.save(model, {"model": {"name": "unet"}, "image_size": 32, "added": [1]}, tmp_path)
     assert models.load(tmp_path)[1]["added"] == [1]
+
+
+NARROW = {  # widths -> models that refuse them, by the section
+    (1, 1, 1, 1): {"ce_net", "hymunet"},
+    (1, 3, 7, 9): {"ce_net", "hymunet"},
+    (2, 3, 5, 7): {"ce_net"},
+    (4, 4, 4, 4): set(),
+}
+
+
+@pytest.mark.parametrize("size", NARROW, ids=str)
+@pytest.mark.parametrize("name", ["unet", "attention_unet", "ce_net", "hymunet", "resunet", "unet_mamba", "unetpp"])
+def test_widths_that_a_network_cannot_have_are_refused_by_its_section(name, size):
+    content = {"name": name, "size": list(size)}
+    if name in NARROW[size]:
+        with pytest.raises(ValueError, match=r"greater than or equal to \d"):
+            models.section(content)
+    else:
+        models.build(models.section(content), 64)(torch.zeros(2, 3, 64, 64)).sum().backward()
