@@ -10,6 +10,7 @@ from typing import Any
 
 from hymunet import atomic
 
+STANDARD_ERROR = 2  # its number; those below are output and input
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
 
@@ -33,6 +34,7 @@ class _Printed(io.FileIO):
 
 def by_line() -> None:
     """Through a pipe (`| tee log`, DVC's, a pod's log) as on a terminal: Python would keep some kilobytes back."""
+    _open_the_closed()
     for attribute, name in NAMES.items():
         stream = getattr(sys, attribute)
         if stream is getattr(sys, f"__{attribute}__") and isinstance(stream, io.TextIOWrapper):  # nobody replaced it
@@ -41,6 +43,17 @@ def by_line() -> None:
             text = io.TextIOWrapper(printed, stream.encoding, stream.errors, line_buffering=True)
             setattr(sys, attribute, text)
             atexit.register(_leave, text)
+
+
+def _open_the_closed() -> None:
+    """Streams that were closed before the start (`>&-`, some daemons) lead nowhere: Python has None for them, which
+    libraries do not look for, and a file that is opened would get their number and whatever is written there."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for attribute, mode in {"stdin": "r", **dict.fromkeys(NAMES, "w")}.items():
+        if getattr(sys, attribute) is None:
+            setattr(sys, attribute, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def hand_over(text: str, place: Path) -> None:

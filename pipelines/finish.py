@@ -20,6 +20,7 @@ STEPS = ["download", "prepare", "split", "validate", "train", "evaluate", "regis
 DATA = STEPS[:4]
 MISSING = "not begun"
 GOOD = ("computed", "restored")
+WELL = ("succeeded", "what is recorded ended well")  # by hand it is not known which parts there should be
 STYLE = (
     "body{font:15px/1.5 sans-serif;margin:2em}td,th{padding:.3em 1em;text-align:left}.bad{color:#a00;font-weight:600}"
 )
@@ -85,7 +86,7 @@ def outcome(records: list[Record], parts: list[str]) -> str:
         return f"stopped: {', '.join(begun[:5])} began and {'has' if len(begun) == 1 else 'have'} no end{rest}"
     if missing:
         return f"stopped before {missing[0]}{rest}"
-    return "succeeded" if parts else "what is recorded ended well"
+    return WELL[0] if parts else WELL[1]
 
 
 def in_order(records: list[Record], parts: list[str]) -> list[Record]:
@@ -120,7 +121,7 @@ def page(run: str, records: list[Record], parts: list[str], note: str) -> str:
         f"<td><code>{html.escape(r.commit[:12])}</code><td>{html.escape(r.reason)}</tr>"
         for r in rows(records, parts)
     ]
-    kind = "good" if note == "succeeded" else "bad"
+    kind = "good" if note in WELL else "bad"
     body = (
         f"<h1>Run {html.escape(run)}</h1><p class={kind}>{html.escape(note)}</p><table>{head}{''.join(lines)}</table>"
     )

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     launch.die_with_launcher()
     ranks, nodes = launch.ranks_wanted(), launch.Nodes.named()
     if ranks * nodes.count > 1:
+        launch.require_shares(sections.train.batch_size, sections.train.accumulate, ranks * nodes.count)
         return launch.launch("components.train", sys.argv[1:] if argv is None else argv, ranks, nodes)
 
     from hymunet.training import trainer

@@ -1,14 +1,16 @@
 """Whether a server answers, asked before MLflow does: its client is silent for two minutes about one that is down."""
 
+import re
 import sys
 import time
 from typing import Any
 
 from hymunet.addresses import without_secrets
 from hymunet.mlflow_store.address import DATABASES
-from hymunet.mlflow_store.errors import in_words, is_mlflow_s
+from hymunet.mlflow_store.errors import answered, in_words, is_mlflow_s
 
 PATIENCE, TIMEOUT, PAUSE = 8.0, 5, 0.5  # seconds: for one that starts, for one answer, between two tries
+HEALTHY, VERSION = "OK", re.compile(r"\d+\.\d+")  # what MLflow says at /health, and how it begins at /version
 STARTING = (502, 503, 504)  # what stands before a server says of one that is not up
 PASSING = ("refused", "reset", "starting up", "shutting down", "timed out", "timeout", "too many", "server answers")
 _told: set[str] = set()  # addresses that do not answer and of which that was said
@@ -41,13 +43,22 @@ def await_answer(uri: str) -> None:
 
 def _ask_server(uri: str) -> None:
     from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import INVALID_STATE
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    credentials = get_default_host_creds(uri)
-    answer = http_request(credentials, "/health", "GET", max_retries=0, timeout=TIMEOUT, raise_on_status=False)
+    def asked(path: str) -> Any:
+        credentials = get_default_host_creds(uri)
+        return http_request(credentials, path, "GET", max_retries=0, timeout=TIMEOUT, raise_on_status=False)
+
+    answer = asked("/health")
     if answer.status_code in STARTING:
         raise MlflowException(f"the server answers with {answer.status_code} {answer.reason}")
+    # What stands before MLflow may say in its own words that it is well; the version is MLflow's to tell.
+    if answer.status_code == 200 and answer.text.strip() != HEALTHY:
+        version = asked("/version")
+        if version.status_code == 200 and not VERSION.match(version.text):
+            raise MlflowException(answered("200", version.text), INVALID_STATE)
 
 
 def _ask_database(uri: str) -> None:

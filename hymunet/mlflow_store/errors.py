@@ -56,17 +56,16 @@ def in_words(error: Exception) -> str:
     if any(text in said for text in NO_STORE):
         return "no address of a server or a database; name one, as http://mlflow.example:5000 or sqlite:///mlflow.db"
     if found := _ANSWERED.search(said):
-        return _answered(found)
+        status = found["status"] or found["repeated"] or ("200" if found["page"] is not None else "")
+        return answered(status, found["body"] or found["page"] or found["other"] or "")
     if "Max retries exceeded" in said:
         return "no answer; is the address right, and are the server and its database up?"
     return said[:300] or type(error).__name__
 
 
-def _answered(found: re.Match[str]) -> str:
+def answered(status: str, said: str) -> str:
     """Who answered: the status, the first words without markup, the remedy."""
-    status = found["status"] or found["repeated"] or ("200" if found["page"] is not None else "")
-    said = (found["body"] or found["page"] or found["other"] or "")[:10_000]
-    text = html.unescape(_MARKUP.sub(" ", said))
+    text = html.unescape(_MARKUP.sub(" ", said[:10_000]))
     words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:100]
     remedy = "is this the address of an MLflow server?"
     if status in ("401", "403"):

@@ -45,9 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
     outcome = Run(model, arguments.output, wanted).over(entries)
     already = f", {outcome.skipped} were there already" if outcome.skipped else ""
     table = f": {arguments.output}/predictions.csv" if outcome.written or outcome.skipped else ""
-    print(f"{outcome.written} images segmented{already}{table}")
+    print(f"{outcome.written} image{'s' if outcome.written != 1 else ''} segmented{already}{table}")
     if outcome.unlike:
-        print(f"{outcome.unlike} are unlike the images that the model was trained on: column out_of_distribution")
+        are = "are" if outcome.unlike != 1 else "is"
+        print(f"{outcome.unlike} {are} unlike the images that the model was trained on: column out_of_distribution")
     flips = ", averaged over flips" if model.flips else ""
     print(f"lesion where the probability exceeds {model.threshold:g}{flips} ({model.decides})", flush=True)
     outcome.require_all()

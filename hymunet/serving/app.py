@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
@@ -208,6 +209,8 @@ def _guard(app: FastAPI, service: Service) -> None:
         response = await proceed(request)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
+        if moved := response.headers.get("location"):  # to an address here: what a proxy calls it, only that one knows
+            response.headers["location"] = urlsplit(moved)._replace(scheme="", netloc="").geturl()
         if service.draining:
             response.headers["Connection"] = "close"
         return response

@@ -11,9 +11,10 @@ import socket
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi.responses import JSONResponse
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from hymunet.serving.app import create_app
 from hymunet.serving.contract import HEADERS, SEGMENT
@@ -46,6 +47,17 @@ class Protocol(H11Protocol):
         super().on_response_complete()  # may begin a request that has come already
         self.silent.cancel()
         self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent, answered)
+
+    def send_400_response(self, msg: str) -> None:
+        """To what is no HTTP, the form of all refusals; nothing where an answer is begun or made already."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            refusal = JSONResponse(
+                {"error": f"{msg} http:// alone is spoken here"}, 400, {**HEADERS, "Connection": "close"}
+            )
+            head = h11.Response(status_code=400, headers=refusal.raw_headers, reason=STATUS_PHRASES[400])
+            for event in (head, h11.Data(data=bytes(refusal.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _close_if_silent(self, answered: Any) -> None:
         if self.cycle is answered:

@@ -74,7 +74,9 @@ class Board:
 
     def show(self, states: Mapping[Cell, State], progress: Mapping[Cell, float], seconds_left: float | None) -> None:
         if self.live:
-            text = f"{self._fitting(states, progress)}\n{totals(states, seconds_left)}\n"
+            columns = shutil.get_terminal_size().columns  # a line that went on below would count as one all the same
+            lines = f"{self._fitting(states, progress)}\n{totals(states, seconds_left)}".split("\n")
+            text = "".join(f"{line if len(line) <= columns else line[: columns - 1] + '…'}\n" for line in lines)
             back = HOME.format(self.drawn) if self.drawn else ""
             self.stream.write(f"{back}{CLEAR}{text}")
             self.drawn = text.count("\n")

@@ -27,6 +27,8 @@ def open_storage(location: str, key: str, what: str = "checkpoints") -> Storage:
     """
     if location.startswith("s3://"):
         bucket, _, prefix = location.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise ValueError(f"{location}: names no bucket; {what} are kept in a folder or at s3://bucket/prefix")
         return S3(bucket, "/".join(part for part in (prefix.strip("/"), key) if part), what)
     return Folder(_folder(location, what) / key, what)
 
@@ -97,7 +99,7 @@ class S3:
     def __init__(self, bucket: str, prefix: str, what: str = "checkpoints") -> None:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
         self.bucket, self.prefix = bucket, prefix
         self.errors = (BotoCoreError, ClientError)
@@ -109,8 +111,9 @@ class S3:
         except OSError as error:
             status = _answer(error.__cause__, "ResponseMetadata").get("HTTPStatusCode", 0)
             refused = 400 <= status < 500 and status not in (408, 429)  # else the store is away for a while
-            kind = ValueError if refused else ConnectionError
-            raise kind(f"s3://{bucket}/{prefix}: {what} cannot be written here ({error})") from None
+            kind = ValueError if refused or isinstance(error.__cause__, ParamValidationError) else ConnectionError
+            reason = " ".join(str(error).split())
+            raise kind(f"s3://{bucket}/{prefix}: {what} cannot be written here ({reason})") from None
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name

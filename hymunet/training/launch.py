@@ -74,6 +74,14 @@ def ranks_wanted(environment: Mapping[str, str] = os.environ) -> int:
     return wanted or max(1, seen)
 
 
+def require_shares(batch_size: int, accumulate: int, ranks: int) -> None:
+    """ValueError for a batch that so many ranks cannot share: said once, before any of them starts."""
+    if batch_size % (ranks * accumulate):
+        raise ValueError(
+            f"train.batch_size {batch_size} must be a multiple of ranks × train.accumulate = {ranks} × {accumulate}"
+        )
+
+
 def launch(module: str, arguments: Sequence[str], ranks: int, nodes: Nodes = Nodes()) -> int:
     """Runs `python -m module arguments` in `ranks` processes to their end; returns the exit code of the whole.
 

@@ -54,7 +54,7 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
         if saved:
             learner.restore(saved)
             if ranks.first:
-                say(f"goes on at step {saved.step} of {learner.schedule.steps}")
+                say(where(saved.step, learner.schedule.steps))
         unfinished = learner.progress.step < learner.schedule.steps
         code = compiled_code.shared(learner, identity, say) if unfinished and ranks.local == 0 else None
         if code:
@@ -74,6 +74,13 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
                 publish(learner, identity, tracker, paths)
             tracker.finish("FINISHED" if finished else "KILLED")
         return 0 if finished else interrupts.exit_code
+
+
+def where(step: int, steps: int) -> str:
+    """What a training is told that begins with a checkpoint."""
+    if step == steps:
+        return f"all {steps} steps are done already; writes the model and the reports of its checkpoint"
+    return f"goes on at step {step} of {steps}"
 
 
 def say(line: str) -> None:

@@ -19,9 +19,9 @@ def _chromium(page: Path, profile: Path, *options: str) -> str:
     return subprocess.run([*command, address], capture_output=True, text=True, check=True, timeout=120).stdout
 
 
-def dom(page: Path, profile: Path) -> str:
+def dom(page: Path, profile: Path, size: str = "800,600") -> str:
     """The page as the browser has it after loading."""
-    return _chromium(page, profile, "--dump-dom")
+    return _chromium(page, profile, "--dump-dom", f"--window-size={size}")
 
 
 def screenshot(page: Path, profile: Path, target: Path, size: str = "1100,2400") -> Path:

@@ -90,3 +90,34 @@ def test_work_is_done_to_its_end_and_says_its_own_code(left: int, tmp_path: Path
     )
     assert ended.returncode == 75
     assert (tmp_path / "saved").exists()
+
+
+CLOSED = ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+WORKS = """
+import os, sys
+from components.cli import guarded
+
+def main():
+    written = open(sys.argv[1], "w")
+    from tqdm import tqdm
+    with tqdm(total=2, disable=None) as bar:
+        bar.write("said")
+        print("said", file=sys.stderr, flush=True)
+        os.system("echo said; echo said >&2")
+        sys.stdin.read()
+    written.write(f"done, {written.fileno() > 2}")
+    return 3
+
+sys.exit(guarded("split", main))
+"""
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_a_stream_that_was_closed_at_the_start_costs_no_work_and_gets_no_files_number(
+    closed: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "written"
+    command = ["bash", "-c", f'"$0" "$@" {closed}', sys.executable, "-c", WORKS, str(file)]
+    ended = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert ended.returncode == 3, ended.stderr
+    assert file.read_text() == "done, True"

@@ -109,6 +109,9 @@ class DeliveredJournal(Journal):
             self.deliverer.wait()
 
 
+ON, OFF = ("", "on", "1", "true"), ("off", "0", "false")  # of HYMUNET_TRACKING
+
+
 def parse(lines: bytes) -> list[dict[str, Any]]:
     """The records of whole lines; a line that was damaged on the disk is left out."""
     records = []
@@ -121,9 +124,11 @@ def parse(lines: bytes) -> list[dict[str, Any]]:
 
 
 def open_tracker(folder: Path, key: str, description: dict[str, Any], storage: Storage | None = None) -> Tracker:
-    """description: `params` and `tags` of the run. storage: of its checkpoints."""
-    off = os.environ.get("HYMUNET_TRACKING", "").lower() in ("off", "0", "false")
-    tracker = Tracker() if off else DeliveredJournal(folder / key, {"key": key, **description}, storage)
+    """description: `params` and `tags` of the run. storage: of its checkpoints. ValueError for no switch."""
+    chosen = os.environ.get("HYMUNET_TRACKING", "").lower()
+    if chosen not in (*ON, *OFF):
+        raise ValueError(f"HYMUNET_TRACKING={chosen!r}: expected on or off")
+    tracker = Tracker() if chosen in OFF else DeliveredJournal(folder / key, {"key": key, **description}, storage)
     if os.environ.get(kubeflow_status.URL):
         return kubeflow_status.KubeflowStatus(tracker, int(description["params"]["train.epochs"]))
     return tracker

@@ -103,7 +103,7 @@ def test_every_kind_of_result_is_of_the_mask_at_the_image_s_own_size(folders, sc
 def test_an_image_alone_is_enough(scans, capsys):
     """The package's own model, where none was trained, into a folder of a fixed name."""
     assert cli.main(["predict", "scans/a.png"]) == 0
-    assert "1 images segmented: predictions/predictions.csv" in capsys.readouterr().out
+    assert "1 image segmented: predictions/predictions.csv" in capsys.readouterr().out
     assert sorted(path.name for path in Path("predictions").iterdir()) == [
         "a_mask.png",
         "a_overlay.png",
@@ -221,7 +221,7 @@ def test_an_image_unlike_those_of_the_training_is_named_by_what_it_is_beyond(fol
         pack(segmenter, Path("packed"), "", "", "")
     assert predict("dark.png", "like.png", *model[form]) == 0
     dark, like = (rows()[name]["out_of_distribution"] for name in ("dark", "like"))
-    said = "1 are unlike the images that the model was trained on: column out_of_distribution"
+    said = "1 is unlike the images that the model was trained on: column out_of_distribution"
     if form == "neither":
         assert (dark, like) == ("unknown", "unknown")
     else:

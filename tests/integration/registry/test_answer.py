@@ -29,7 +29,7 @@ def serving(codes, said=b"nothing of MLflow", healthy=False):
             well = healthy and self.path == "/health"
             self.send_response(200 if well else left.pop(0) if len(left) > 1 else left[0])
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(b"OK" if well else said)
 
         do_POST = do_GET
 
@@ -173,8 +173,26 @@ def test_a_server_whose_database_is_down_is_up(postgresql, tmp_path, monkeypatch
     assert str(refusal.value) == f"MLflow at {running.uri}: {f'answered with 503{FAILS}' if used else silent}"
 
 
+STRANGERS = {"an object": b"{}", "a list": b"[]", "a page": PAGE, "another program that is well": b'{"status": "ok"}'}
+
+
+@pytest.mark.parametrize("said", STRANGERS.values(), ids=STRANGERS)
+def test_what_answers_200_to_all_is_no_mlflow(said, monkeypatch):
+    with serving([200], said) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        told = pytest.raises(ValueError, match=r"answered with 200.*is this the address of an MLflow")
+        with told as refusal, client.registry() as opened:
+            opened.search_registered_models()
+    assert not isinstance(refusal.value, client.Unavailable), "another try finds the same"
+
+
+def test_what_stands_before_mlflow_may_say_in_its_own_words_that_it_is_well():
+    with serving([200], b"2.22.0") as uri:
+        answer.await_answer(uri)
+
+
 def test_one_that_is_starting_is_waited_for(capsys):
-    with serving([503, 503, 200]) as uri:
+    with serving([503, 503, 200], b"OK") as uri:
         answer.await_answer(uri)
         assert capsys.readouterr().err == (
             f"MLflow at {uri}: the server answers with 503 Service Unavailable; trying for 8 s\n"

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import socket
 import tempfile
 import threading
@@ -110,6 +111,41 @@ def test_other_requests(server, name):
     answer = requests.request(method, server.address + path, headers=encoded, data=body, timeout=60)
     assert answer.status_code == status, answer.text
     assert words in answer.json()["error"]
+
+
+NO_HTTP = {
+    "words": b"HELLO\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(60),
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "a length that is no number": b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+    "a part without its length": (
+        b"POST /v1/segment HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Type: image/png\r\n\r\nxyz\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_HTTP)
+def test_what_is_no_http_gets_the_form_of_all_refusals(server, case):
+    host, port = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(NO_HTTP[case])
+        received = b"".join(iter(lambda: connection.recv(4096), b""))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\ncontent-type: application/json\r\n" in head.lower() + b"\r\n"
+    assert "http" in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/segment/", "/v1/model/", "/health/", "/page"])
+@pytest.mark.parametrize("headers", [{}, {"X-Forwarded-Proto": "https"}, {"Host": "other.example"}])
+def test_a_redirect_leads_to_where_the_client_came_in(server, path, headers):
+    """Behind TLS an address with http:// would lead out of it, and one with another Host to somebody else."""
+    import requests
+
+    ask = requests.post if "segment" in path else requests.get
+    answer = ask(server.address + path, headers=headers, allow_redirects=False, timeout=60)
+    assert answer.status_code == 307
+    assert answer.headers["location"] == (path[:-1] if path.endswith("/") else f"{path}/")
 
 
 def parts(content, count):

@@ -196,3 +196,13 @@ def test_a_folder_that_cannot_be_written_is_forbidden_or_away_for_a_while(tmp_pa
     with pytest.raises(kind, match=f"{tmp_path}/key: checkpoints cannot be written here") as raised:
         open_storage(str(tmp_path), "key")
     assert isinstance(raised.value, OSError) is (kind is OSError)
+
+
+@pytest.mark.parametrize("place", ["s3://", "s3:///prefix", "s3://two words/prefix", "s3://a:b"])
+def test_a_name_that_no_bucket_has_is_refused_for_good_in_one_line(place, monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    with pytest.raises(ValueError, match=r"^s3://") as raised:
+        open_storage(place, "key")
+    assert "\n" not in str(raised.value)

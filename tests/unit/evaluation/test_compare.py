@@ -17,7 +17,7 @@ from hymunet.evaluation.statistics import paired_difference
 from hymunet.metrics import SCORES
 from tests.support.browser import dom
 from tests.support.two_evaluations import drawn, write
-from tests.unit.evaluation.test_report import BEFORE, EVIL
+from tests.unit.evaluation.test_report import BEFORE, EVIL, PAPER, laid_out
 
 COUNT = 60
 
@@ -65,6 +65,17 @@ def test_differences_flips_and_shares_are_those_worked_out_by_hand(tmp_path):
     assert found["scores"]["hd95"]["difference"] == {"mean": 0, "low": 0, "high": 0}
     assert found["scores"]["hd95"]["second_better"] == 0.5
     assert found["scores"]["hd95"]["effect"] == 0
+
+
+@pytest.mark.parametrize("size", ["500,900", "800,600", "1200,900"])
+def test_the_page_goes_up_and_down_alone(written, tmp_path, size):
+    assert laid_out((written[1] / "comparison.html").read_text(), tmp_path, size)["sideways"] == 0
+
+
+def test_on_paper_nothing_is_cut_and_the_ground_is_white(written, tmp_path):
+    found = laid_out((written[1] / "comparison.html").read_text(), tmp_path, PAPER, printed=True)
+    assert found["cut"] == []
+    assert found["ground"] == "rgb(255, 255, 255)"
 
 
 def test_where_low_is_good_the_lower_one_is_better(folders):

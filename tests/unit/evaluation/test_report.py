@@ -129,6 +129,40 @@ def test_names_that_look_like_markup_stay_text(used):
     assert EVIL not in text
 
 
+LAID = """<script>
+const root = document.documentElement, width = root.clientWidth, right = (e) => e.getBoundingClientRect().right;
+const cut = [...document.querySelectorAll('main *')].filter((e) => right(e) > width + 1 && !e.closest('.hidden'));
+const ground = getComputedStyle(document.body).backgroundColor, out = document.createElement('pre');
+const laid = { sideways: root.scrollWidth - width, cut: cut.map((e) => e.outerHTML.slice(0, 80)), ground };
+out.id = 'laid'; out.textContent = btoa(unescape(encodeURIComponent(JSON.stringify(laid)))); document.body.append(out);
+</script>"""
+MEDIA = {"screen": "speech", "print": "all"}
+PAPER = "733,1000"  # A4 within Chromium's margins, and a scroll bar
+
+
+def laid_out(text, folder, size, printed=False):
+    """How a browser lays a page out. printed: by the rules for paper, on a page that was made dark."""
+    if printed:
+        text = re.sub(r"@media (screen|print)", lambda found: f"@media {MEDIA[found[1]]}", text)
+        text = text.replace("<html ", '<html data-theme="dark" ', 1)
+    file = folder / "page.html"
+    file.write_text(text.replace("</body>", f"{LAID}</body>"))
+    encoded = re.search(r'<pre id="laid">([^<]+)</pre>', dom(file, folder / "profile", size))
+    assert encoded
+    return json.loads(base64.b64decode(encoded[1]))
+
+
+@pytest.mark.parametrize("size", ["500,900", "800,600", "1200,900"])
+def test_the_page_goes_up_and_down_alone(tmp_path, size):
+    assert laid_out(rendered(40)[0], tmp_path, size)["sideways"] == 0, "wide tables move within themselves"
+
+
+def test_on_paper_nothing_is_cut_and_the_ground_is_white(tmp_path):
+    found = laid_out(rendered(40)[0], tmp_path, PAPER, printed=True)
+    assert found["cut"] == []
+    assert found["ground"] == "rgb(255, 255, 255)"
+
+
 def luminance(colour):
     parts = [int(colour.lstrip("#")[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
@@ -154,6 +188,10 @@ def test_what_was_found_where_nothing_is_is_no_missed_lesion(truth, mask, finds,
     text = rendered(6, (rows, pictures))[0]
     assert f"<td>{finds}</td>" in text
     assert f"; {missed} missed altogether" in text
+
+
+def test_one_image_that_was_left_out_is_told_of_as_one():
+    assert "1 image was left out:" in rendered(6)[0]
 
 
 def test_text_has_the_contrast_that_wcag_asks_for_in_both_themes():

@@ -57,6 +57,22 @@ def test_a_runs_end_is_told_in_a_line(states: dict[str, str], parts: list[str], 
     assert outcome(records, parts) == expected
 
 
+@pytest.mark.parametrize(
+    ("states", "parts", "kind"),
+    [
+        ({"train": "computed"}, ["train"], "good"),
+        ({"train": "restored"}, [], "good"),
+        ({"train": "failed"}, ["train"], "bad"),
+        ({"train": "begun"}, [], "bad"),
+        ({}, ["train"], "bad"),
+    ],
+)
+def test_the_page_shows_a_good_end_as_one(states: dict[str, str], parts: list[str], kind: str) -> None:
+    records = [record(name, state) for name, state in states.items()]
+    note = outcome(records, parts)
+    assert f"<p class={kind}>{note}</p>" in finish.page("run", records, parts, note)
+
+
 @pytest.fixture
 def remote(tmp_path: Path) -> str:
     return str(tmp_path / "remote")

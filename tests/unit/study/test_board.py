@@ -88,6 +88,17 @@ def test_a_low_terminal_shows_what_is_at_work(monkeypatch):
     assert "attention" not in stream.getvalue()
 
 
+@pytest.mark.parametrize("columns", [12, 20, 29, 30])
+def test_a_narrow_terminal_gets_lines_that_fit(monkeypatch, columns):
+    monkeypatch.setenv("LINES", "30")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    board.Board(stream).show(STATES, {}, None)
+    lines = stream.getvalue().removeprefix(board.CLEAR).splitlines()
+    assert [len(line) <= columns for line in lines] == 4 * [True]
+    assert all(line.endswith("…") for line in lines if len(line) == columns), "it is seen where something is left out"
+
+
 def test_elsewhere_a_line_is_added_when_something_changed():
     stream = io.StringIO()
     plain = board.Board(stream)

@@ -5,7 +5,13 @@ import signal
 import pytest
 import torch
 
+from components.train import __main__ as train
+from hymunet import params
+from hymunet.data.feed.dataset import TrainingData
 from hymunet.training import launch
+from hymunet.training.distributed import Ranks
+from hymunet.training.learner import Learner
+from tests.support.training_data import write_params
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,33 @@ def test_gpus_that_are_not_there_are_refused(environment, gpus, expected, monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with pytest.raises(ValueError, match=expected):
         launch.ranks_wanted(environment)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "ranks", "fits"),
+    [(8, 1, 2, True), (8, 2, 4, True), (7, 1, 2, False), (8, 2, 8, False)],
+)
+def test_a_batch_that_ranks_cannot_share_is_refused_before_they_start(
+    inputs, tmp_path, monkeypatch, batch_size, accumulate, ranks, fits
+):
+    """In the words of a rank, which torchrun may have started."""
+    started = []
+    monkeypatch.setattr(launch, "launch", lambda *given: started.append(given) or 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv(launch.RANKS, str(ranks))
+    parameters = write_params(tmp_path / "params.yaml", batch_size=batch_size, accumulate=accumulate)
+    arguments = ["--params", str(parameters), *inputs.arguments()]
+    if fits:
+        assert train.main(arguments) == 0
+        assert started
+        return
+    with pytest.raises(ValueError, match="train.batch_size") as refusal:
+        train.main(arguments)
+    assert not started
+    content = params.load(parameters, "model", "train")
+    with pytest.raises(ValueError, match="train.batch_size") as of_rank:
+        Learner(content.model, content.train, TrainingData(inputs.prepared, inputs.split), Ranks(count=ranks))
+    assert str(refusal.value) == str(of_rank.value)
 
 
 @pytest.mark.parametrize(

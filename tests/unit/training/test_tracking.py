@@ -105,6 +105,13 @@ def steps(folder):
     return [record["step"] for record in parse((folder / JOURNAL).read_bytes()) if "metrics" in record]
 
 
+@pytest.mark.parametrize("chosen", ["no", "none", "of", " off", "2", "disabled"])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(tmp_path, monkeypatch, chosen):
+    monkeypatch.setenv("HYMUNET_TRACKING", chosen)
+    with pytest.raises(ValueError, match=f"HYMUNET_TRACKING='{chosen}': expected on or off"):
+        open_tracker(tmp_path, "key", {})
+
+
 def test_a_new_machine_begins_with_the_journal_that_lies_beside_the_checkpoints(tmp_path):
     """The first machine ends without delivery; nothing that was told before its last checkpoint is lost or doubled."""
     storage = open_storage(str(tmp_path / "checkpoints"), "key")
