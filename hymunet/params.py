@@ -128,8 +128,11 @@ class Evaluate(Section):
     seed: Seed
 
 
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"  # MLflow takes others, which its searches and addresses misread
+
+
 class Register(Section):
-    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+    model_name: Annotated[str, Field(pattern=rf"^{MODEL_NAME}$")]
 
 
 PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")]  # Ed25519, base64 of its 32 bytes

@@ -1,6 +1,7 @@
 """`hymunet models`: options, and what is printed. Everything heavy is imported by the action that needs it."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,9 @@ def add(models: Parser, with_params: Callable[[Parser], Parser]) -> None:
 
     def action(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Parser:
         added = with_params(actions.add_parser(name, help=text, description=text))
-        added.add_argument("--name", help="the registered model (default: register.model_name of the parameters)")
+        added.add_argument(
+            "--name", type=_model_name, help="the registered model (default: register.model_name of the parameters)"
+        )
         added.add_argument("--json", action="store_true", help="as JSON, for programs")
         added.set_defaults(run=run)
         return added
@@ -28,21 +31,21 @@ def add(models: Parser, with_params: Callable[[Parser], Parser]) -> None:
 
     action("list", run_list, "versions, test Dice with its interval, aliases")
     show = action("show", run_show, "all that a version says of itself, and what was decided about it")
-    show.add_argument("version", nargs="?", help="its number (the champion)")
+    show.add_argument("version", nargs="?", type=_given, help="its number (the champion)")
     compare = action("compare", run_compare, "what the gates say of one version against another; nothing is recorded")
-    compare.add_argument("version", nargs="?", help="its number (the challenger)")
-    compare.add_argument("--against", metavar="VERSION", help="the other's number (the champion)")
+    compare.add_argument("version", nargs="?", type=_given, help="its number (the challenger)")
+    compare.add_argument("--against", type=_given, metavar="VERSION", help="the other's number (the champion)")
     promote = dry(
         action("promote", run_promote, "make a version the champion, if it passes every gate of section promote")
     )
-    promote.add_argument("version", nargs="?", help="its number (the challenger)")
+    promote.add_argument("version", nargs="?", type=_given, help="its number (the challenger)")
     promote.add_argument("--regardless", action="store_true", help="whatever the gates say; needs --reason")
     promote.add_argument("--reason", metavar="WHY", help="of --regardless; it stays in the ledger")
     rollback = dry(action("rollback", run_rollback, "make an earlier champion the champion again"))
-    rollback.add_argument("--to", metavar="VERSION", help="its number (the last before the present one)")
+    rollback.add_argument("--to", type=_given, metavar="VERSION", help="its number (the last before the present one)")
     rollback.add_argument("--reason", metavar="WHY", default="", help="it stays in the ledger")
     approve = dry(action("approve", run_approve, "approve what somebody else asked for: the gates, then the champion"))
-    approve.add_argument("version", nargs="?", help="its number (that of the last open request)")
+    approve.add_argument("version", nargs="?", type=_given, help="its number (that of the last open request)")
     approve.add_argument("--reason", metavar="WHY", required=True, help="it stays in the ledger")
     for added in (compare, promote, approve):
         added.add_argument(
@@ -55,16 +58,18 @@ def add(models: Parser, with_params: Callable[[Parser], Parser]) -> None:
             "wrote for them (data/raw)",
         )
     for added in (promote, approve, rollback):
-        added.add_argument("--notify", metavar="URL", help="tell the decision to this address, signed with a secret")
+        added.add_argument(
+            "--notify", type=_given, metavar="URL", help="tell the decision to this address, signed with a secret"
+        )
     sign = dry(action("sign", run_sign, "sign a version's files with the key that HYMUNET_SIGNING_KEY names"))
-    sign.add_argument("version", nargs="?", help="its number (the challenger)")
+    sign.add_argument("version", nargs="?", type=_given, help="its number (the challenger)")
     copy = dry(
         action("copy", run_copy, "make a version the challenger of another model, as from staging to production")
     )
-    copy.add_argument("version", nargs="?", help="its number (the champion)")
-    copy.add_argument("--to", metavar="NAME", required=True, help="the other registered model")
+    copy.add_argument("version", nargs="?", type=_given, help="its number (the champion)")
+    copy.add_argument("--to", type=_model_name, metavar="NAME", required=True, help="the other registered model")
     card = action("card", run_card, "the model card of a version")
-    card.add_argument("version", nargs="?", help="its number (the champion)")
+    card.add_argument("version", nargs="?", type=_given, help="its number (the champion)")
     page = dry(action("page", run_page, "write one page with versions, intervals and decisions"))
     page.add_argument("--output", type=Path, default=Path("registry.html"), help="the HTML file (registry.html)")
     action("history", run_history, "every decision, the oldest first")
@@ -75,11 +80,31 @@ def add(models: Parser, with_params: Callable[[Parser], Parser]) -> None:
     )
 
 
+def _given(text: str) -> str:
+    """An empty one, as of a shell's variable that is not set, would mean the model or the version of the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; leave it out for the default, or give a value")
+    return text
+
+
+def _model_name(text: str) -> str:
+    from hymunet.params import MODEL_NAME
+    from hymunet.registry.ledger import SUFFIX
+
+    if not re.fullmatch(MODEL_NAME, _given(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no model's name; expected letters, digits, _ . -, at most 128")
+    if text.endswith(SUFFIX):
+        raise argparse.ArgumentTypeError(
+            f"{text} is a ledger; name its model, {text.removesuffix(SUFFIX)}, and read it with: hymunet models history"
+        )
+    return text
+
+
 def run_compare(arguments: argparse.Namespace) -> None:
     from hymunet.registry.promote import compare
 
     name, policy, rescore = _asked(arguments)
-    _say(arguments, compare(name, policy, arguments.version, arguments.against, rescore))
+    _say(arguments, compare(name, policy, arguments.version, arguments.against, rescore), carried_out=False)
 
 
 def run_promote(arguments: argparse.Namespace) -> None:
@@ -119,7 +144,8 @@ def run_rollback(arguments: argparse.Namespace) -> None:
     if arguments.json:
         return print_json({"model": name, "lost": lost, "champion": gained, "dry_run": arguments.dry_run})
     would = "would be" if arguments.dry_run else "is"
-    print(f"{name}: version {gained} {would} champion again, version {lost} no longer")
+    instead = f"version {lost} no longer" if lost != "none" else "the one after it was deleted"
+    print(f"{name}: version {gained} {would} champion again, {instead}")
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
@@ -166,7 +192,7 @@ def run_copy(arguments: argparse.Namespace) -> None:
 def _concluded(arguments: argparse.Namespace, decision: Any, tell: Callable[[Any], str | None]) -> None:
     from hymunet.registry.decision import record
 
-    _say(arguments, decision)
+    _say(arguments, decision, carried_out=not arguments.dry_run)
     if not arguments.dry_run and decision.kind != "none":
         _warn(tell({"event": decision.kind, **record(decision)}))
     if decision.kind == "refuse":
@@ -179,12 +205,12 @@ def _warn(problem: str | None) -> None:
         print(f"hymunet models: {problem}", file=sys.stderr)
 
 
-def _say(arguments: argparse.Namespace, decision: Any) -> None:
+def _say(arguments: argparse.Namespace, decision: Any, carried_out: bool) -> None:
     from hymunet.registry.decision import markdown, record
 
     if arguments.json:
         return print_json(record(decision))
-    print(markdown(decision))
+    print(markdown(decision, carried_out))
 
 
 def _asked(arguments: argparse.Namespace) -> tuple[str, Any, Any]:

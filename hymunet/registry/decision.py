@@ -14,6 +14,12 @@ HEADLINES = {
     "request": "version {version} waits for approval by a second person",
     "none": "version {version} is the champion already",
 }
+REHEARSED = {  # where nothing was changed
+    "promote": "version {version} would become champion",
+    "override": "version {version} would become champion without regard to the gates",
+    "refuse": "version {version} would not be promoted",
+    "request": "version {version} would wait for approval by a second person",
+}
 
 
 def record(decision: Decision) -> dict[str, Any]:
@@ -21,9 +27,10 @@ def record(decision: Decision) -> dict[str, Any]:
     return {"promoted": decision.promoted, **asdict(decision)}
 
 
-def markdown(decision: Decision) -> str:
-    """The headline, the gates as a table, and what failed with its remedy."""
-    lines = [f"# {decision.model}: {HEADLINES[decision.kind].format(version=decision.version)}", ""]
+def markdown(decision: Decision, carried_out: bool = True) -> str:
+    """The headline, the gates as a table, and what failed with its remedy. carried_out: no for a rehearsal."""
+    headlines = HEADLINES if carried_out else {**HEADLINES, **REHEARSED}
+    lines = [f"# {decision.model}: {headlines[decision.kind].format(version=decision.version)}", ""]
     if decision.gates:
         rows = [
             ("passed" if gate.passed else "**failed**", gate.name, gate.figure, gate.threshold)

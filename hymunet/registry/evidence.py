@@ -89,7 +89,8 @@ class Evidence:
     model, metrics, verdict: the records. images: id -> where it was. hashes: part -> SHA-256 of the file. test_images:
     recomputed from the files' hashes, as evaluate computes it: over the test images without those that it left out.
     cost: as measured beside the other version's; unmeasured: why it was not. rescored: metrics and scores are of the
-    other version's test images. seal: of all files, None where they were not looked at. broken: what it does not keep
+    other version's test images. seal: of all files, None where they were not looked at. changed:
+    of those read, which are not as they were registered, each with what happened to it. broken: what it does not keep
     of its contract, None where that was not tried; untried: why.
     """
 
@@ -108,6 +109,7 @@ class Evidence:
     unmeasured: str = ""
     rescored: bool = False
     seal: Seal | None = None
+    changed: tuple[str, ...] = ()
     broken: tuple[str, ...] | None = None
     untried: str = ""
 
@@ -145,12 +147,12 @@ def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
     test_images = ""
     try:
         scores = scores_of(content["scores"]) if "scores" in content else None
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # TypeError: of a row that ends too early
         missing.append(f"{PARTS['scores']} is damaged: {error}")
     try:
         if "split" in content and "files" in content:
             images, test_images = _images(content["split"], content["files"], _left_out(records["metrics"]))
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # TypeError: of a row that ends too early
         missing.append(f"{grounds.FOLDER}/ is damaged: {error}")
     return Evidence(
         version=version,

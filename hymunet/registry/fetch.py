@@ -1,14 +1,14 @@
 """A version's files, copied from where its artifacts are; nothing of them is run."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from hymunet.registry import evidence
-from hymunet.registry.seal import examined
+from hymunet.registry.seal import MANIFEST, MANIFEST_TAG, changed_since, examined
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +49,21 @@ def fetched(
                 target = folder / place.parent
                 target.mkdir(parents=True, exist_ok=True)
                 mlflow.artifacts.download_artifacts(f"{source}/{place}", dst_path=str(target))
-        yield replace(evidence.read(str(version.version), version.tags, folder), seal=seal), folder
+        changed = seal.problems or () if seal else ()
+        if not whole and MANIFEST_TAG in version.tags and listed[""]:
+            changed = _changed(source, version.tags, folder) if holds("", MANIFEST) else (f"{MANIFEST} is not there",)
+        read = evidence.read(str(version.version), version.tags, folder)
+        yield replace(read, seal=seal, changed=changed), folder
+
+
+def _changed(source: str, tags: Mapping[str, str], folder: Path) -> tuple[str, ...]:
+    """Which of the files that were fetched are not those that were registered."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as temporary:
+        content = Path(mlflow.artifacts.download_artifacts(f"{source}/{MANIFEST}", dst_path=temporary)).read_bytes()
+    files = {place: folder / place for place in evidence.PARTS.values() if (folder / place).is_file()}
+    return tuple(f"{name} was changed" for name in changed_since(content, tags, files))
 
 
 def text_of(client: "MlflowClient", version: "ModelVersion", name: str) -> str | None:
@@ -61,7 +75,13 @@ def text_of(client: "MlflowClient", version: "ModelVersion", name: str) -> str |
         return None
     with tempfile.TemporaryDirectory() as temporary:
         path = mlflow.artifacts.download_artifacts(f"{source}/{name}", dst_path=temporary)
-        return Path(path).read_text(encoding="utf-8")
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            where = f"{version.name} version {version.version}: {name}"
+            raise ValueError(
+                f"{where} is no UTF-8 text ({error.reason} at byte {error.start}); it was changed"
+            ) from None
 
 
 def _names(uri: str) -> set[str]:

@@ -15,7 +15,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +29,7 @@ SUFFIX = ".ledger"
 TAG = "hymunet.ledger"  # of an entry: its content, as JSON
 ONCE = "hymunet.ledger.once"  # of an entry: which append wrote it
 CHANGES = ("promote", "override", "rollback")  # the others say what was decided and change nothing
+KINDS = (*CHANGES, "refuse", "request")
 BUSY = (  # what two writers at once, or one more than a database takes, look like; none is for good
     "giving up after",
     "unique constraint",
@@ -195,13 +196,32 @@ class Ledger:
 
     def _entry(self, version: Any) -> Entry:
         try:
-            content = json.loads(version.tags[TAG])
-            content["before"] = tuple(content.get("before", ()))
-            return Entry(number=int(version.version), **content)
+            return _read(int(version.version), version.tags[TAG])
         except (KeyError, TypeError, ValueError):
             raise ValueError(
-                f"version {version.version} of {self.name} is no entry of a ledger; delete it if somebody put it there"
+                f"version {version.version} of {self.name} is no entry of a ledger: its tag {TAG} is missing or was "
+                "changed; put the tag back as it was, or delete that version, which verify reports from then on"
             ) from None
+
+
+def _read(number: int, text: str) -> Entry:
+    """KeyError, TypeError or ValueError for what `append` does not write."""
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise TypeError(text)
+    before = content.pop("before", [])
+    entry = Entry(number=number, **content)
+    texts: tuple[object, ...] = (entry.version, entry.against, entry.images, entry.reason, entry.by, entry.when)
+    texts += (*before, *entry.taken_back.keys(), *entry.taken_back.values()) if _mapping(entry.taken_back) else (None,)
+    gates = entry.decision.get("gates", []) if _mapping(entry.decision) else None
+    sound = isinstance(before, list) and isinstance(gates, list) and all(_mapping(gate) for gate in gates)
+    if not (sound and entry.kind in KINDS and type(entry.after) is int and all(isinstance(one, str) for one in texts)):
+        raise ValueError(text)
+    return replace(entry, before=tuple(before))
+
+
+def _mapping(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def who() -> str:

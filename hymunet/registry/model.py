@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hymunet.registry.client import CHALLENGER, CHAMPION, REGISTER, registry
+from hymunet.registry.client import CHALLENGER, CHAMPION, REGISTER, public_uri, registry
 from hymunet.registry.ledger import Ledger, State
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ class Model:
     def __init__(self, client: "MlflowClient", name: str) -> None:
         if not client.search_registered_models(f"name = '{name}'"):
             raise ValueError(
-                f"no model named {name} in the registry; register one ({REGISTER}), or name another: --name"
+                f"no model named {name} in the registry at {public_uri()}; register one ({REGISTER}), name another "
+                "(--name), or the registry where it is (MLFLOW_TRACKING_URI)"
             )
         self.client, self.name = client, name
         self.ledger = Ledger(client, name, self._without_a_ledger)

@@ -58,6 +58,11 @@ class Pair:
                 f"version {challenger.version} and version {champion.version} were tested on other images; with the "
                 "challenger's images at hand, have the champion scored on them: --rescore"
             )
+        if champion.changed:
+            raise Missing(
+                f"version {champion.version}, to compare with, is not as it was registered: "
+                f"{'; '.join(champion.changed[:3])}; hymunet models verify names all"
+            )
         if champion.metrics.get("per_image_sha256") != champion.hashes.get("scores"):
             raise Missing(f"version {champion.version}'s per_image.csv is not that of its metrics.json")
         if not set(ours.ids) <= challenger.images.keys():

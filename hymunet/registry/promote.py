@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from hymunet import params
-from hymunet.registry.client import CHAMPION, REGISTER
+from hymunet.mlflow_store import errors
+from hymunet.registry.client import CHAMPION, REGISTER, Unavailable, public_uri
 from hymunet.registry.decide import Decision, Rescore, decide, images_of
 from hymunet.registry.ledger import Entry, State, who
 from hymunet.registry.model import Model, challenger_of, last_left, opened
@@ -45,7 +46,7 @@ def promote(
         challenger = challenger_of(model, versions, version)
         state = model.ledger.state() if dry_run else model.in_order()
         if state.champion == challenger:
-            return Decision(name, "none", challenger, challenger, f"version {challenger} is the champion already")
+            return _already(name, challenger)
         better = state.taken_back.get(challenger)
         if better and regardless is None:
             raise TakenBack(
@@ -58,6 +59,10 @@ def promote(
             decision = replace(decision, kind=REQUEST)
         said = {} if regardless is None else {"regardless": regardless}
         return decision if dry_run else _carried_out(model, state, versions[challenger], decision, said)
+
+
+def _already(name: str, champion: str) -> Decision:
+    return Decision(name, "none", champion, champion, f"version {champion} is the champion already")
 
 
 def approve(
@@ -122,6 +127,12 @@ def compare(
         champion = other or last_left(model.ledger.state(), versions)
         if champion and champion not in versions:
             raise ValueError(f"{name} has no version {champion}; see: hymunet models list")
+        if other == challenger:
+            raise ValueError(
+                f"{name} version {other} would be compared with itself; name another one: --against VERSION"
+            )
+        if champion == challenger:
+            return _already(name, challenger)
         return decide(model, versions, challenger, champion, policy, None, rescore)
 
 
@@ -151,9 +162,23 @@ def rollback(name: str, to: str | None = None, reason: str = "", dry_run: bool =
                 f"{name} version {target} was no champion before; those left: {', '.join(before) or 'none'}"
             )
         if not dry_run:
-            model.ledger.append("rollback", target, state, reason=reason)
-            model.ledger.settle(model.exists)
+            entry = model.ledger.append("rollback", target, state, reason=reason)
+            _settled(model, entry)
         return present or "none", target
+
+
+def _settled(model: Model, entry: Entry) -> None:
+    """Where the alias cannot be set, what stands all the same is said as well."""
+    try:
+        model.ledger.settle(model.exists)
+    except Exception as error:
+        if not errors.is_mlflow_s(error) and not isinstance(error, Unavailable):
+            raise
+        raise Unavailable(
+            f"version {entry.version} of {model.name} is champion by entry {entry.number} of the ledger, but the alias "
+            f"{CHAMPION} was not set; set it with: hymunet models verify --name {model.name} "
+            f"(MLflow at {public_uri()}: {errors.in_words(error)})"
+        ) from error
 
 
 def _carried_out(
@@ -170,6 +195,6 @@ def _carried_out(
         decision={"gates": [asdict(gate) for gate in decision.gates], "difference": decision.difference, **said},
     )
     if decision.promoted:
-        model.ledger.settle(model.exists)
+        _settled(model, entry)
         model.client.set_model_version_tag(model.name, decision.version, REASON_TAG, decision.reason)
     return replace(decision, entry=entry.number)

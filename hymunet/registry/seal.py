@@ -98,15 +98,19 @@ def examined(folder: Path, tags: Mapping[str, str]) -> Seal:
     return Seal(tuple(sorted(problems)), signer(content, tags.get(SIGNATURE_TAG)))
 
 
+def changed_since(content: bytes, tags: Mapping[str, str], files: Mapping[str, Path]) -> list[str]:
+    """Names of those among `files` that are not as the manifest says, or the manifest's own; as in
+    `require_as_registered`."""
+    if hashlib.sha256(content).hexdigest() != tags[MANIFEST_TAG]:
+        return [MANIFEST]
+    said = json.loads(content)
+    return [name for name, path in files.items() if _sha256(path) != said.get(name)]
+
+
 def require_as_registered(where: str, content: bytes, tags: Mapping[str, str], files: Mapping[str, Path]) -> None:
     """content: of the manifest; files: some of the version's, by their names in it. Raises ValueError, calling the
     version `where`, for those that are not as they were registered."""
-    if hashlib.sha256(content).hexdigest() != tags[MANIFEST_TAG]:
-        changed = [MANIFEST]
-    else:
-        said = json.loads(content)
-        changed = [name for name, path in files.items() if _sha256(path) != said.get(name)]
-    if changed:
+    if changed := changed_since(content, tags, files):
         raise ValueError(
             f"{where}: {', '.join(changed)} changed since it was registered; register the model again, or take "
             "another version"

@@ -14,6 +14,9 @@ def one_making(version: Evidence) -> Gate:
     """The records name the weights, the split, the test images and the scores that lie there."""
     if version.missing:
         raise Missing("; ".join(version.missing))
+    if version.changed:
+        why = "files are not those that were registered; register it again"
+        return Gate("records", False, "; ".join(version.changed[:3]), "as registered", why)
     found = {
         "weights_sha256": version.hashes["weights"],
         "split_sha256": version.hashes["split"],
@@ -115,7 +118,11 @@ def few_missed(version: Evidence, most: float) -> Gate:
 
 def calibrated(version: Evidence, most: float) -> Gate:
     """The expected calibration error on the pixels in and around the lesions."""
-    error = float(recorded(version, "calibration", "band", "ece"))
+    error = recorded(version, "calibration", "band", "ece")
+    if isinstance(error, bool) or not isinstance(error, int | float) or not 0 <= error <= 1:
+        raise Missing(
+            f"version {version.version}'s metrics.json: calibration.band.ece = {error!r}: no share from 0 to 1"
+        )
     why = "its probabilities do not mean what they say; evaluate it with temperature: validation"
     return at_most("calibration", error, most, f"{error:.4f} (ECE around the lesions)", f"at most {most:g}", why)
 

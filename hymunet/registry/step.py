@@ -32,7 +32,8 @@ def conclude(name: str, version: str, policy: params.Promote, output: Path) -> s
     except TakenBack as error:
         decision = Decision(name, "refuse", *pair, reason=str(error))
     atomic.write(output / REPORTS[0], json.dumps(record(decision), indent=2) + "\n")
-    atomic.write(output / REPORTS[1], f"{markdown(decision)}\n")
+    carried_out = policy.step == "auto" and not (known and decision.promoted)
+    atomic.write(output / REPORTS[1], f"{markdown(decision, carried_out)}\n")
     if policy.step == "manual":
         passed = "passes every gate" if decision.promoted else "does not pass"
         return f"{name} version {version} {passed}; nothing is promoted (promote.step: manual): {output / REPORTS[1]}"

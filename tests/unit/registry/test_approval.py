@@ -36,7 +36,7 @@ def test_a_request_waits_until_a_second_person_approves_it(name, add, champion, 
     acting("ben")
     code, said, _ = command("approve", "--reason", "the report holds", "--dry-run")
     assert (code, champion()) == (0, "None")
-    assert "becomes champion" in said
+    assert "would become champion" in said
     assert "--reason is empty" in command("approve", "--reason", " ")[2]
     assert command("approve", "--reason", "the report holds")[0] == 0
     assert champion() == "1"
