@@ -141,7 +141,9 @@ def test_a_manifest_of_nonsense_is_passed_over(checkpoints, folder):
     assert_is(checkpoints.newest(), 5)
 
 
-@pytest.mark.parametrize("place", ["https://" + "user:secret@host/path", "gs://bucket/prefix", "S3://bucket", "file:///x"])
+@pytest.mark.parametrize(
+    "place", ["https://" + "user:secret@host/path", "gs://bucket/prefix", "S3://bucket", "file:///x"]
+)
 def test_an_address_that_is_no_store_makes_no_folder(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for look in (lambda: open_storage(place, "key"), lambda: keys(place)):
