@@ -14,7 +14,8 @@ from hymunet.models import catalogue
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
 # Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk, and what is said
-# of one that does not; how many work; how bytes travel whose hash is known beforehand.
+# of one that does not; how many work; how bytes travel whose hash is known beforehand;
+# how long a server may say nothing.
 PLUMBING = {
     "components/__init__.py",
     "components/cli.py",
@@ -41,6 +42,7 @@ PLUMBING = {
     "hymunet/places.py",
     "hymunet/processors.py",
     "hymunet/section.py",
+    "hymunet/silence.py",
 }
 TABLE = "hymunet/data/acquire/sources.py"  # imports every source's module; of them, the chosen one counts
 SOURCES = get_args(params.Data.model_fields["source"].annotation)
