@@ -54,4 +54,5 @@ def test_every_word_is_within_the_picture(case: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(pictures, "_svg", lambda figure, made_from: drawn.append(figure) or svg(figure, made_from))
     pictures.forest(compared([0.4, 1.2]), titles, reference)
     words, (width, height) = drawn[0].get_tightbbox(), drawn[0].get_size_inches()
-    assert words.x0 >= 0 and words.x1 <= width and words.y0 >= 0 and words.y1 <= height
+    hair = 0.02  # inches, of a letter's side bearing
+    assert words.x0 >= -hair and words.x1 <= width + hair and words.y0 >= -hair and words.y1 <= height + hair
