@@ -39,7 +39,10 @@ def test_no_difference_at_all_has_an_axis_too() -> None:
 
 NAMES = {
     "short": ("U-Net", ["HyM-UNet", "CE-Net"]),
-    "a long reference": ("HyM-UNet on a pretrained EfficientNet-Lite2", ["HyM-UNet", "convolutions alone, from scratch"]),
+    "a long reference": (
+        "HyM-UNet on a pretrained EfficientNet-Lite2",
+        ["CE-Net", "HyM-UNet, convolutions alone, from scratch"],
+    ),
     "both long": (
         "A network of a name that fills most of a line " * 2,
         ["convolutions alone (equal depth and size)"] * 2,
