@@ -21,6 +21,7 @@ from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run
 from hymunet.training.interrupts import Interrupts
 from hymunet.training.learner import EXAMPLES, Learner
 from hymunet.training.loading import WorkerLoader
+from hymunet.training.others import left_alone
 from hymunet.training.progress import Readout
 from hymunet.training.tracking.journal import Tracker, open_tracker
 
@@ -55,6 +56,8 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
             learner.restore(saved)
             if ranks.first:
                 say(where(saved.step, learner.schedule.steps))
+        elif ranks.first and (line := left_alone(paths.checkpoints, identity)):
+            say(line)
         unfinished = learner.progress.step < learner.schedule.steps
         code = compiled_code.shared(learner, identity, say) if unfinished and ranks.local == 0 else None
         if code:
