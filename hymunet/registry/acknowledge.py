@@ -19,7 +19,7 @@ def acknowledge(name: str, numbers: Sequence[int], reason: str, dry_run: bool = 
     """
     with opened(name) as model:
         reading = model.ledger.read()
-        still = reading.open()
+        still = reading.unaccepted()
         for number in numbers:
             if number not in still:
                 named = ", ".join(map(str, still)) or "none"

@@ -90,7 +90,7 @@ class Reading:
         became = self.faults[number]
         return next((entry for entry in self.entries if entry.accepted.get(str(number)) == became), None)
 
-    def open(self) -> dict[int, str]:
+    def unaccepted(self) -> dict[int, str]:
         """The faults that nobody has acknowledged."""
         return {number: state for number, state in sorted(self.faults.items()) if self.accepted(number) is None}
 
@@ -151,7 +151,7 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """All of them, in order. ValueError for one that was changed and is not acknowledged."""
         reading = self.read()
-        for number in reading.changed.keys() & reading.open().keys():
+        for number in reading.changed.keys() & reading.unaccepted().keys():
             raise ValueError(
                 f"version {number} of {self.name} is no entry of a ledger: its tag {TAG} is missing or was changed; "
                 f"put the tag back as it was, or {remedy(number)}"

@@ -40,12 +40,12 @@ def verify(name: str, dry_run: bool = False) -> Examined:
     """
     with opened(name) as model:
         reading, alias = model.ledger.read(), model.ledger.alias()
-        entries, state, still = reading.entries, model.ledger.state_of(reading.entries), reading.open()
+        entries, state, still = reading.entries, model.ledger.state_of(reading.entries), reading.unaccepted()
         versions, champion = model.versions(), state.champion
         dry_run = dry_run or any(number in reading.changed for number in still)
         findings = [Finding(f"{what_became(reading, number)}; {remedy(number)}", None) for number in still]
         accepted = [
-            f"{what_became(reading, number)}; accepted by {entry.by}, {entry.when} (entry {entry.number}): {entry.reason}"
+            f"{what_became(reading, number)}; accepted by {entry.by} in entry {entry.number}, {entry.when}: {entry.reason}"
             for number in sorted(reading.faults)
             if (entry := reading.accepted(number))
         ]
