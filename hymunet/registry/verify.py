@@ -45,7 +45,7 @@ def verify(name: str, dry_run: bool = False) -> Examined:
         dry_run = dry_run or any(number in reading.changed for number in still)
         findings = [Finding(f"{what_became(reading, number)}; {remedy(number)}", None) for number in still]
         accepted = [
-            f"{what_became(reading, number)}; accepted by {entry.by} in entry {entry.number}, {entry.when}: {entry.reason}"
+            f"{what_became(reading, number)}; {entry.by} in entry {entry.number}, {entry.when}: {entry.reason}"
             for number in sorted(reading.faults)
             if (entry := reading.accepted(number))
         ]
