@@ -10,7 +10,6 @@ from hymunet.training import trainer
 from hymunet.training.batch_norm import require_statistics
 from tests.support.training_data import sections
 
-
 SIZE = 32  # the smallest that params.yaml takes
 
 
