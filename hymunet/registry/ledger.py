@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hymunet import silence
 from hymunet.registry.client import CHAMPION, Unavailable
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ BUSY = (  # what two writers at once, or one more than a database takes, look li
     "database is locked",
     "deadlock",
     "could not serialize",
-    "too many 50",  # what a server made of one of these
 )
-PATIENCE = 120.0  # seconds
+FAILED = "too many 50"  # what a server made of one of these; or it fails for good
+PATIENCE = 120.0  # seconds; for a server that fails, as long as for one that says nothing
 
 
 @dataclass(frozen=True)
@@ -285,14 +286,17 @@ def who() -> str:
 
 
 def _again(action: Callable[[], T]) -> T:
-    """Repeats what failed because another one wrote at the same moment."""
+    """Repeats what failed because another one wrote at the same moment, or may have."""
     from mlflow.exceptions import MlflowException
 
+    begin = time.monotonic()
     for wait in _waits():
         try:
             return action()
         except MlflowException as error:
-            if not any(sign in str(error).lower() for sign in BUSY):
+            said = str(error).lower()
+            failed = FAILED in said and time.monotonic() - begin < silence.READ
+            if not failed and not any(sign in said for sign in BUSY):
                 raise
             time.sleep(wait)
     return action()
