@@ -96,7 +96,9 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--model", action="append", help=f"{source}; again: the mean of several")
         else:
             added.add_argument("--model", default=bundled.TRAINED, help=source)
-        tested = f"whose threshold and flips are used; of this model (a version's own; {EVALUATION} where it is)"
+        tested = (
+            f"whose threshold, flips and regions are used; of this model (a version's own; {EVALUATION} where it is)"
+        )
         added.add_argument("--evaluation", type=Path, help=tested)
         return added
 

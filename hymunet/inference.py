@@ -14,12 +14,18 @@ from torch import Tensor, nn
 
 from hymunet import evidence, models
 from hymunet.images import check, normalise, resize
+from hymunet.masks import cut
 from hymunet.precision import Precision, autocast_dtype
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 BATCH_SIZE = 16
 METRICS = "metrics.json"  # an evaluation's record
-DECIDES = ("threshold", "flips", "temperature")  # what an evaluation settles and all that follows it repeats
+DECIDES = (
+    "threshold",
+    "flips",
+    "largest_region",
+    "temperature",
+)  # what an evaluation settles and all that follows it repeats
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Segmenter:
     `threshold`; flips: averaged over the image, its mirror images and its half-turn. info: model.json. temperature: the
     logits of the probabilities are divided by it, so that they mean what they say. precision: float32, as evaluations
     are made; bf16, or auto, which takes it where the hardware has it: faster on GPUs and with AMX, and pixels next to
-    the threshold may fall on its other side.
+    the threshold may fall on its other side. largest_region: a mask is its largest region alone.
     """
 
     model: nn.Module
@@ -40,6 +46,7 @@ class Segmenter:
     info: Mapping[str, Any]
     temperature: float = 1.0
     precision: Precision = "float32"
+    largest_region: bool = False
 
     @classmethod
     def load(
@@ -48,11 +55,12 @@ class Segmenter:
         *,
         threshold: float | None = None,
         flips: bool | None = None,
+        largest_region: bool | None = None,
         temperature: float | None = None,
         device: str | torch.device | None = None,
     ) -> Segmenter:
-        """From a trained model's folder. How it decides: None takes what its description says, else no flips and a
-        temperature of 1.
+        """From a trained model's folder. How it decides: None takes what its description says, else no flips, every
+        region and a temperature of 1.
 
         Raises ValueError naming the file when it is missing or damaged.
         """
@@ -64,6 +72,7 @@ class Segmenter:
             info.get("flips", False) if flips is None else flips,
             info,
             info.get("temperature", 1.0) if temperature is None else temperature,
+            largest_region=info.get("largest_region", False) if largest_region is None else largest_region,
         )
 
     @classmethod
@@ -98,7 +107,7 @@ class Segmenter:
         """Probabilities (S, S) -> the mask at a size (H, W), uint8 of 0 and 1."""
         if probability.shape != shape:
             probability = cv2.resize(probability, shape[::-1], interpolation=cv2.INTER_LINEAR)
-        return (probability > np.float32(self.threshold)).astype(np.uint8)
+        return cut(probability, self.threshold, self.largest_region)
 
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:

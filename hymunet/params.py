@@ -123,6 +123,7 @@ class Evaluate(Section):
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["validation"]
     temperature: Annotated[float, Field(ge=0.05, le=20)] | Literal["validation"]
     flips: bool
+    largest_region: bool = False
     shifts: bool
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
     seed: Seed

@@ -29,6 +29,8 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
     verb.add_argument("--on-bad-pair", choices=("stop", "drop"), default="stop", help=bad)
     flips = "average over the mirror images and the half-turn, too: four times the work"
     verb.add_argument("--flips", action="store_true", help=flips)
+    region = "keep of each mask its largest region alone: for images of one object"
+    verb.add_argument("--largest-region", action="store_true", help=region)
     turned = "where EXIF turns images and masks fit both ways: drawn on the image as shown, or stored (the files tell)"
     verb.add_argument("--masks-on", choices=("shown", "stored"), help=turned)
     verb.add_argument("--shifts", action="store_true", help="also under other light, blur, JPEG, hair, turns")
@@ -61,9 +63,18 @@ def _opened(arguments: argparse.Namespace, opener: Opener) -> tuple[Any, str]:
         raise ValueError("--evaluation is of one model; an ensemble's members decide as their own evaluations did")
     opened = [opener(name, arguments.evaluation) for name in names]
     authority = "; ".join(dict.fromkeys(by for _, by in opened))
-    members = [replace(segmenter, flips=segmenter.flips or arguments.flips) for segmenter, _ in opened]
+    members = [
+        replace(
+            segmenter,
+            flips=segmenter.flips or arguments.flips,
+            largest_region=segmenter.largest_region or arguments.largest_region,
+        )
+        for segmenter, _ in opened
+    ]
     if arguments.flips:
         authority += ", over flips"
+    if arguments.largest_region:
+        authority += ", largest region alone"
     if len(members) == 1:
         return members[0], authority
 

@@ -133,6 +133,7 @@ def _facts(side: Side, basis: str) -> dict[str, Any]:
     return {
         "name": side.name,
         **{name: metrics[name] for name in ("weights_sha256", "threshold", "temperature", "flips", "image_size")},
+        "largest_region": metrics.get("largest_region", False),
         "failed": scores["failed"],
         "missed": scores["missed"],
         "ece": (calibration["band"] or calibration["whole"])["ece"],

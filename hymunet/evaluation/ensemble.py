@@ -22,6 +22,7 @@ class Ensemble(Segmenter):
     """members: each computes with its own flips and temperature; the mask is cut from the mean of their probabilities.
 
     model: all members' networks, in a list that computes nothing by itself. flips: whether any member has them.
+    largest_region: whether every member keeps that alone.
     """
 
     members: tuple[Segmenter, ...] = ()
@@ -49,6 +50,7 @@ class Ensemble(Segmenter):
             image_size=members[0].image_size,
             threshold=float(np.mean([member.threshold for member in members])),
             flips=any(member.flips for member in members),
+            largest_region=all(member.largest_region for member in members),
             info=_info(infos, sorted(weights)),
             members=tuple(members),
         )

@@ -56,7 +56,7 @@ def evaluate(
     that is scored.
     Raises ValueError when model, arrays and split do not belong together.
     """
-    segmenter = Segmenter.load(model_folder, flips=section.flips)
+    segmenter = Segmenter.load(model_folder, flips=section.flips, largest_region=section.largest_region)
     prepared = Prepared(prepared_folder)
     of_size(segmenter, prepared, model_folder)
     parts = prepared_cases(prepared, split_file)
@@ -105,6 +105,7 @@ def examine(
         "threshold": segmenter.threshold,
         "temperature": segmenter.temperature,
         "flips": segmenter.flips,
+        "largest_region": segmenter.largest_region,
         "image_size": segmenter.image_size,
         "source": cases.source,
         "left_out": found.problems,

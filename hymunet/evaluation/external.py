@@ -75,6 +75,7 @@ def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options)
         threshold=segmenter.threshold,
         temperature=segmenter.temperature,
         flips=segmenter.flips,
+        largest_region=segmenter.largest_region,
         shifts=options.shifts,
         bootstrap=RESAMPLES,
         seed=SEED,

@@ -162,6 +162,7 @@ def facts(segmenter: Segmenter) -> dict[str, str]:
         "image_size": str(segmenter.image_size),
         "threshold": repr(segmenter.threshold),
         "flips": f"{segmenter.flips}, averaged inside".lower(),
+        "largest_region": f"{segmenter.largest_region}, left to the reader: mask holds every region".lower(),
         "temperature": f"{segmenter.temperature!r}, applied",
         "run_key": str(segmenter.info.get("run_key", "unknown")),
         WEIGHTS_KEY: segmenter.info["weights_sha256"],

@@ -9,17 +9,22 @@ from typing import Any
 import numpy as np
 
 from hymunet.evaluation import familiar
+from hymunet.masks import cut
 from hymunet.prediction.model import Found, Model
 
 
 class Ensemble:
-    """One model or more. The threshold is the mean of the members'; each takes its own temperature and flips."""
+    """One model or more. The threshold is the mean of the members'; each takes its own temperature and flips.
+
+    Masks are their largest regions alone where every member keeps that alone.
+    """
 
     def __init__(self, members: Sequence[Model]) -> None:
         self.members = members
         self.threshold = float(np.mean([member.threshold for member in members]))
         self.facts: dict[str, Any] = {"members": [member.facts for member in members]}
         self.flips = any(member.flips for member in members)
+        self.largest_region = all(member.largest_region for member in members)
         self.trained_on = [member.trained_on for member in members]
         self.decides = "; ".join(dict.fromkeys(member.decides for member in members))
 
@@ -41,14 +46,14 @@ class Ensemble:
     def found(self, computed: Sequence[Any], shape: tuple[int, int]) -> Found:
         """One member's probabilities at a time are in memory, and all members' masks."""
         if len(self.members) == 1:
-            return Found(self.members[0].finish(computed[0], shape), self.threshold)
+            return Found(self.members[0].finish(computed[0], shape), self.threshold, None, self.largest_region)
         total, masks = np.zeros(shape, np.float32), []
         for member, one in zip(self.members, computed, strict=True):
             probability = member.finish(one, shape)
             total += probability
-            masks.append(probability > np.float32(member.threshold))
+            masks.append(cut(probability, member.threshold, member.largest_region))
         total /= np.float32(len(self.members))
-        return Found(total, self.threshold, _agreement(masks))
+        return Found(total, self.threshold, _agreement(masks), self.largest_region)
 
 
 def mask_dice(one: np.ndarray, other: np.ndarray) -> float:

@@ -16,17 +16,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from hymunet.evaluation.confidence import soft_dice
+from hymunet.masks import cut
 
 
 class Model(Protocol):
     """threshold: a pixel is lesion where its probability exceeds it. facts: all that decides its masks, for JSON.
 
-    flips: whether they are averaged over mirror images. decides: by whose authority, in words. trained_on: what
-    `familiar.ends` says of its training images, None where that is not known.
+    flips: whether they are averaged over mirror images. largest_region: a mask is its largest region alone. decides: by
+    whose authority, in words. trained_on: what `familiar.ends` says of its training images, None where that is not
+    known.
     """
 
     threshold: float
     flips: bool
+    largest_region: bool
     facts: dict[str, Any]
     decides: str
     trained_on: dict[str, Any] | None
@@ -53,11 +56,12 @@ class Found:
     probability: np.ndarray
     threshold: float
     agreement: float | None = None
+    largest_region: bool = False
 
     @cached_property
     def mask(self) -> np.ndarray:
         """uint8 (H, W) of 0 and 1."""
-        return (self.probability > np.float32(self.threshold)).astype(np.uint8)
+        return cut(self.probability, self.threshold, self.largest_region)
 
     @cached_property
     def confidence(self) -> float:

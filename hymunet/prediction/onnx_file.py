@@ -56,9 +56,11 @@ class OnnxModel:
         if WEIGHTS_KEY not in told or names != [_INPUT, *_OUTPUTS]:
             raise ValueError(f"{path}: was not written by hymunet export, or by an earlier one; export the model again")
         self.threshold, self.flips = float(told["threshold"]), told["flips"].startswith("true")
+        self.largest_region = told.get("largest_region", "").startswith("true")
         self.trained_on = json.loads(told.get(familiar.KEY, "null"))
         self.decides = decides or f"as {path} says"
-        self.facts = {key: told.get(key, "") for key in (WEIGHTS_KEY, "threshold", "flips", "temperature", "format")}
+        keys = (WEIGHTS_KEY, "threshold", "flips", "largest_region", "temperature", "format")
+        self.facts = {key: told.get(key, "") for key in keys}
         self.facts["runtime"] = "onnx"
 
     def run(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -39,6 +39,7 @@ def pack(segmenter: Segmenter, target: Path, training: str, licence: str, scores
         **segmenter.info,
         "threshold": segmenter.threshold,
         "flips": segmenter.flips,
+        "largest_region": segmenter.largest_region,
         "temperature": segmenter.temperature,
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         "packed_from_sha256": segmenter.info["weights_sha256"],

@@ -18,6 +18,7 @@ class TorchModel:
     def __init__(self, segmenter: Segmenter, decides: str) -> None:
         self.segmenter, self.decides = segmenter, decides
         self.threshold, self.flips = segmenter.threshold, segmenter.flips
+        self.largest_region = segmenter.largest_region
         self.trained_on = segmenter.info.get(familiar.KEY)
         self.facts = {
             "weights_sha256": segmenter.info["weights_sha256"],

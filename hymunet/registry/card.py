@@ -47,6 +47,7 @@ def card(
     sizes = ", ".join(f"{count} {split_name}" for split_name, count in split["sizes"].items())
     left_out = len(evaluation.get("left_out") or ())
     flips = ", averaged over flips" if evaluation["flips"] else ""
+    flips += "; of these the largest region alone" if evaluation.get("largest_region") else ""
     images, target = SOURCES.get(evaluation["source"], (f"images of {evaluation['source']}", "outlined region"))
     return f"""# {name}
 

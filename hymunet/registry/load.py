@@ -27,8 +27,8 @@ def open_segmenter(where: str, evaluation: Path | None = None, device: str | Non
     """The segmenter, and in words by whose authority it decides.
 
     where: a trained model's folder, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `bundled`. evaluation: a folder
-    whose threshold and flips count; it must be of this model. Without one, a version decides as it was tested; a folder
-    as the evaluation in reports/evaluation did, where that is of this model, else as it was trained.
+    whose threshold, flips and regions count; it must be of this model. Without one, a version decides as it was tested;
+    a folder as the evaluation in reports/evaluation did, where that is of this model, else as it was trained.
     Raises ValueError when something is missing, damaged, or of another model.
     """
     if where.startswith("models:"):
@@ -98,10 +98,12 @@ def _require_decides(path: Path, remedy: str) -> None:
     record = evidence.read(path, remedy)
     threshold = evidence.field(record, path, remedy, "threshold")
     temperature, flips = record.get("temperature", 1.0), record.get("flips", False)
+    largest_region = record.get("largest_region", False)
     for name, value, sound, expected in (
         ("threshold", threshold, _number(threshold) and 0 <= threshold <= 1, "a number from 0 to 1"),
         ("temperature", temperature, _number(temperature) and 0 < temperature < math.inf, "a number above 0"),
         ("flips", flips, isinstance(flips, bool), "true or false"),
+        ("largest_region", largest_region, isinstance(largest_region, bool), "true or false"),
     ):
         if not sound:
             raise ValueError(f"{path}: {name} = {value!r}: expected {expected}; {remedy}")

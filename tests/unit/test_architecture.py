@@ -19,7 +19,7 @@ FLOORS = [
     {"hymunet/training"},
     {"hymunet/inference"},
     {f"hymunet/data/{step}" for step in ("acquire", "prepare", "divide", "check", "feed")} | {"hymunet/models"},
-    {f"hymunet/{name}" for name in ("images", "formats", "losses", "metrics", "counter", "mlflow_store")},
+    {f"hymunet/{name}" for name in ("images", "formats", "losses", "masks", "metrics", "counter", "mlflow_store")},
     {"hymunet/ops"},
 ]
 

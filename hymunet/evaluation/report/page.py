@@ -133,6 +133,7 @@ def _facts(result: dict[str, Any], info: dict[str, Any], parameters: int, datase
         + (f", validation Dice {info['validation_dice']:.4f}" if "validation_dice" in info else ""),
         "Decides": f"lesion where the probability exceeds {result['threshold']:g}"
         + (", averaged over flips" if result["flips"] else "")
+        + (", the largest region alone" if result.get("largest_region") else "")
         + f"; temperature {result['temperature']:g}",
         "Weights": result["weights_sha256"],
         "Test images": result["test_images_sha256"],

@@ -102,6 +102,17 @@ def test_the_threshold_can_come_from_the_validation_images(finished_training, tm
     assert run(finished_training, tmp_path, section.model_copy(update=settled)) == result
 
 
+def test_the_largest_region_alone_is_scored_where_it_is_asked_for(finished_training, tmp_path):
+    every = SECTION.model_copy(update={"threshold": 0.3})  # where this model's masks have several regions
+    results = [
+        run(finished_training, tmp_path, every.model_copy(update={"largest_region": one})) for one in (False, True)
+    ]
+    assert [result["largest_region"] for result in results] == [False, True]
+    assert "the largest region alone" in (tmp_path / "report.html").read_text()
+    wrong = [result["test"]["wrong_objects"]["mean"] for result in results]
+    assert wrong[1] <= 1 < wrong[0]
+
+
 def test_the_hash_of_the_test_images_names_files_not_the_grid():
     facts = [{"id": id, "sha256_image": f"i{id}", "sha256_mask": f"m{id}", "width": 9} for id in "abc"]
     reference = hash_of_images(facts)

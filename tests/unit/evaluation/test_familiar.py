@@ -63,7 +63,7 @@ def test_of_few_images_nothing_is_known(images):
 
 
 class Member:
-    threshold, flips, facts, decides = 0.5, False, {}, ""
+    threshold, flips, largest_region, facts, decides = 0.5, False, False, {}, ""
 
     def __init__(self, trained_on):
         self.trained_on = trained_on

@@ -136,7 +136,7 @@ def test_benchmark_measures_every_form_on_the_test_images(project, tmp_path, cap
 class Shifted:
     """A model whose mask is the image's red channel, moved by so many columns."""
 
-    threshold, flips, facts, decides, trained_on = 0.5, False, {}, "", None
+    threshold, flips, largest_region, facts, decides, trained_on = 0.5, False, False, {}, "", None
 
     def __init__(self, columns):
         self.columns = columns

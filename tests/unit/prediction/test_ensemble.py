@@ -12,7 +12,7 @@ EMPTY, LEFT, WHOLE = np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8), np.o
 class Fixed:
     """A model whose probabilities are given."""
 
-    threshold, flips, facts, decides, trained_on = 0.5, False, {}, "", None
+    threshold, flips, largest_region, facts, decides, trained_on = 0.5, False, False, {}, "", None
 
     def __init__(self, mask):
         self.mask = mask.astype(np.float32)

@@ -85,6 +85,25 @@ def test_flips_and_temperature_are_inside(unet, tmp_path):
     assert told["weights_sha256"] == json.loads((unet / "model.json").read_text())["weights_sha256"]
 
 
+def test_the_largest_region_is_left_to_predict_and_the_file_says_so(unet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = json.loads((unet / "model.json").read_text())
+    tested = {name: known[name] for name in ("threshold", "weights_sha256")} | {"largest_region": True}
+    (tmp_path / "metrics.json").write_text(json.dumps(tested))
+    cv2.imwrite("a.png", next(pictures(32)))
+    assert cli.main(["export", "--model", str(unet), "--evaluation", ".", "--output", "model.onnx"]) == 0
+    told = session("model.onnx").get_modelmeta().custom_metadata_map
+    assert told["largest_region"] == "true, left to the reader: mask holds every region"
+
+    def regions(name, *options):
+        assert cli.main(["predict", "a.png", *options, "--output", name]) == 0
+        return cv2.connectedComponents(cv2.imread(f"{name}/a_mask.png", 0))[0] - 1
+
+    model = ("--model", str(unet))
+    assert regions("torch", *model, "--evaluation", ".") == regions("onnx", "--model", "model.onnx") == 1
+    assert regions("every", *model) > 1
+
+
 def test_predict_takes_the_file_and_gives_the_model_s_masks(unet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module.export(Segmenter.load(unet, device="cpu"), tmp_path / "model.onnx")

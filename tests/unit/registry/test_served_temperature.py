@@ -1,5 +1,7 @@
 """What an evaluation settled is what the served model does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mlflow.pyfunc import PythonModelContext
@@ -26,3 +28,20 @@ def test_the_served_model_decides_with_the_temperature_that_it_was_tested_with(f
     )
     assert np.array_equal(masks, same)
     assert not np.array_equal(masks, other)
+
+
+@pytest.mark.parametrize("tested", [{"largest_region": True}, {"largest_region": False}, {}])
+def test_the_served_model_keeps_the_regions_that_it_was_tested_with(finished_training, tested):
+    """Versions from before there was a choice keep all."""
+    folder = finished_training / "artifacts/model"
+    image = draw(0, 48, seed=7)[0]
+    probability = Segmenter.load(folder).probabilities(image[None])[0]
+    decides = {"threshold": float(np.quantile(probability, 0.5)), "flips": False, "temperature": 1.0}
+    served = Served()
+    served.load_context(PythonModelContext(artifacts={"model": str(folder)}, model_config={**decides, **tested}))
+    segmenter = Segmenter.load(folder, **decides)
+    kept = tested.get("largest_region", False)
+    expected, other = (replace(segmenter, largest_region=which).masks([image])[0] for which in (kept, not kept))
+    (found,) = served.predict(None, image[None])
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(found, other)
