@@ -5,6 +5,7 @@ client nor its commands change one afterwards. So the addresses are changed in i
 that the installed MLflow has, in one transaction, with a copy of the file as it was beside it.
 """
 
+import os
 import re
 import sqlite3
 import sys
@@ -21,13 +22,18 @@ COLUMNS = (  # where MLflow keeps addresses of artifacts
     ("model_versions", "storage_location"),
     ("logged_models", "artifact_location"),
 )
+MOVED_FOR_ANOTHER = (
+    "the project has moved, and this user may not write the file: artifacts are looked for where they were until a "
+    "command of its owner, as hymunet models list, has changed their addresses"
+)
 ARTIFACTS = re.compile(r"(?P<scheme>file://)?(?P<root>/.*?)/(?P<inside>mlruns/.+)")
 
 
 def follow(uri: str) -> int:
     """Artifacts that lie in `mlruns/` beside the database are looked for there, wherever both were before.
 
-    uri: of the registry; one that is no SQLite file, or not a whole one, is left alone. Returns how many addresses
+    uri: of the registry; one that is no SQLite file, or not a whole one, is left alone, as is one that this user may
+    not write, which is said. Returns how many addresses
     changed, all at once.
     """
     path = path_of(uri)
@@ -35,6 +41,9 @@ def follow(uri: str) -> int:
         return 0
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         if not _moved(connection, database.parent):
+            return 0
+        if not all(os.access(place, os.W_OK) for place in (database, database.parent)):
+            print(f"{path}: {MOVED_FOR_ANOTHER}", file=sys.stderr)
             return 0
         copy = _copied(connection, database)
         with connection:
@@ -71,7 +80,15 @@ def _moved(connection: sqlite3.Connection, home: Path) -> list[tuple[str, str, s
             part = ARTIFACTS.fullmatch(old)
             if not part or Path(part["root"]) == home:
                 continue
-            left = not Path(part["root"]).exists() and (home / "mlruns").is_dir()
+            left = not _may_be_there(Path(part["root"])) and (home / "mlruns").is_dir()
             if left or (home / part["inside"]).exists():
                 result.append((table, column, old, f"{part['scheme'] or ''}{home}/{part['inside']}"))
     return result
+
+
+def _may_be_there(folder: Path) -> bool:
+    """Also where this user may not look."""
+    try:
+        return folder.exists()
+    except PermissionError:
+        return True

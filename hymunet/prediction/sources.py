@@ -20,6 +20,7 @@ from typing import IO
 from hymunet.data.acquire.pairs import LEFT_BEHIND, leftover, say_left_out
 from hymunet.formats import spreadsheet
 from hymunet.formats.kinds import HEAD, NAMED, WORDS, kind, stem, told
+from hymunet.places import in_words
 from hymunet.prediction.ours import written_by_us
 
 COLUMNS = ("image", "path", "file", "filename")
@@ -43,9 +44,9 @@ def entries(sources: Sequence[str], output: Path) -> list[Entry]:
     """In the order of the sources, folders sorted. output: what lies in it is no image.
 
     Raises ValueError, before anything is read, for a source that is not there or holds no image, and for two entries
-    whose results would be one file.
+    whose results would be one file; PermissionError for one in a folder that may not be entered.
     """
-    missing = [source for source in sources if not (source == STDIN or os.path.lexists(source) or _matches(source))]
+    missing = [source for source in sources if not (source == STDIN or _is_there(source) or _matches(source))]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise ValueError(f"{', '.join(missing[:SHOWN])}{more}: not there, and no pattern that fits a file")
@@ -57,6 +58,16 @@ def entries(sources: Sequence[str], output: Path) -> list[Entry]:
             raise ValueError(f"{source}: no image in it; read are {WORDS}")
     _require_names_apart(found)
     return found
+
+
+def _is_there(source: str) -> bool:
+    try:
+        os.lstat(source)
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _of(source: str, output: Path) -> Iterator[Entry]:
@@ -97,7 +108,8 @@ def _file(path: Path, name: str) -> Entry:
 def _folder(folder: Path, output: Path) -> Iterator[Entry]:
     """Every image below it; our own results are left out, and what else is left out is said."""
     systems, others, linked = [], [], []
-    for place, folders, files in os.walk(folder):
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
         paths = {name: Path(place) / name for name in sorted(folders)}
         linked += [path.relative_to(folder).as_posix() for path in paths.values() if path.is_symlink()]
         folders[:] = [name for name, path in paths.items() if path.resolve() != output]
@@ -112,6 +124,8 @@ def _folder(folder: Path, output: Path) -> Iterator[Entry]:
                 others.append(below)
             else:
                 yield _file(path, below)
+    for error in closed:
+        yield Entry("", str(error.filename), folder.read_bytes, in_words(error))
     _say(folder, systems, others)
     if linked:
         shown = f"{len(linked):,} linked folders are not entered ({', '.join(linked[:3])})"

@@ -189,8 +189,8 @@ def test_a_client_opens_the_store_that_was_made_ready_whatever_another_thread_se
     mine, other = (f"sqlite:///{tmp_path}/{name}.db" for name in ("mine", "other"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mine)
 
-    def prepared_while_another_looks(uri):
-        prepare(uri)
+    def prepared_while_another_looks(uri, make):
+        prepare(uri, make)
         os.environ["MLFLOW_TRACKING_URI"] = other
         mlflow.set_tracking_uri(other)
 

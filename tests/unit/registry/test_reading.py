@@ -1,12 +1,16 @@
 """Who reads a registry makes none: not where an address is mistyped, not in a file that holds something else."""
 
+import os
+import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hymunet import cli
+from hymunet.mlflow_store.relocation import COLUMNS, follow
 from hymunet.registry import client
 from pipelines import resolve
 
@@ -92,6 +96,33 @@ def test_a_registry_apart_is_read_without_a_store_of_runs(registry_home, registr
     with client.registry(make=False) as opened:
         assert [model.name for model in opened.search_registered_models(f"name = '{name}'")] == [name]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("there", "said"), [(False, ""), (True, "the project has moved, and this user may not write the file")]
+)
+def test_a_registry_of_another_user_is_left_as_it_is(registry, registry_home, there, said, capsys):
+    """there: whether artifacts lie beside the copied file as well."""
+    root = Path(tempfile.mkdtemp())
+    (root / "closed/project").mkdir(parents=True)
+    inside = root / "mlruns/0/run/artifacts"
+    inside.mkdir(parents=True) if there else (root / "mlruns").mkdir()
+    database = Path(shutil.copy(registry_home / "mlflow.db", root))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in COLUMNS:
+            connection.execute(f"UPDATE {table} SET {column} = '{root}/closed/project/mlruns/0/run/artifacts'")
+    before = database.read_bytes()
+    for path, mode in ((root, 0o755), (root / "closed", 0o700), (database, 0o644)):
+        path.chmod(mode)
+    try:
+        os.setresuid(65534, 65534, 0)
+        assert follow(f"sqlite:///{database}") == 0
+    finally:
+        os.setresuid(0, 0, 0)
+        assert database.read_bytes() == before
+        shutil.rmtree(root)
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.integration
