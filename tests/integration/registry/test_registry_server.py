@@ -65,6 +65,8 @@ def test_versions_are_registered_promoted_and_rolled_back(mlflow_server, project
     assert "version 2 becomes champion" in promoted
     assert f"| {second - first:+.4f} (95 % interval" in promoted
 
+    cheaper = (project / "params.yaml").read_text().replace("contract: true", "contract: false")
+    (project / "params.yaml").write_text(cheaper.replace("max_slower: 10", "max_slower: null"))
     third = score(0.98001)
     said_by(register)
     assert f"Dice {third - second:+.4f}" in said_by(cli.main, "models", "promote", code=1)
