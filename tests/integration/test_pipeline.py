@@ -129,7 +129,7 @@ def test_another_registry_or_an_emptied_one_gets_the_model(finished, tmp_path, m
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
-        ("validate.min_images=11", ["validate", "register"]),  # the verdict is as before, and the training rests on that
+        ("validate.min_images=11", ["validate", "register"]),  # the verdict stays as it was
         pytest.param("train.epochs=2", ["train", "evaluate", "register"], marks=pytest.mark.slow),
     ],
 )
