@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def version_of(model: str) -> str:
     found = batch.require_version(model)
-    with registry() as client:
+    with registry(make=False) as client:
         version = resolve(client, found)
     return f"models:/{version.name}/{version.version}"
 

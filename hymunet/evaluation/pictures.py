@@ -9,6 +9,7 @@ import numpy as np
 
 TRUTH, PREDICTION = "#00c2ff", "#ffb000"  # told apart by every kind of colour vision, and by solid against dashed
 
+BAND = 256  # rows
 SHOWN = 36  # letters of a name above its picture
 
 
@@ -64,14 +65,18 @@ def histogram(dice: np.ndarray) -> bytes:
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image (H, W, 3) with the mask's (H, W) contour drawn in and its inside lightly tinted; uint8, same size."""
+    """The RGB image (H, W, 3) with the mask's (H, W) contour drawn in and its inside lightly tinted; uint8 BGR, same
+    size. Beside the result a band of it is in memory at a time.
+    """
     import cv2
 
-    colour = tuple(int(PREDICTION[i : i + 2], 16) for i in (1, 3, 5))
-    inside = mask > 0
-    result = image.copy()
-    result[inside] = np.round(0.8 * result[inside] + 0.2 * np.array(colour)).astype(np.uint8)
-    contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    colour = tuple(int(PREDICTION[i : i + 2], 16) for i in (5, 3, 1))
+    tints = np.round(0.8 * np.arange(256)[:, None] + 0.2 * np.array(colour)).astype(np.uint8)
+    result = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    for start in range(0, len(result), BAND):
+        band = result[start : start + BAND]
+        cv2.copyTo(cv2.LUT(band, tints[None]), mask[start : start + BAND], band)
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     width = max(1, round(min(image.shape[:2]) / 200))
     return cv2.drawContours(result, contours, -1, colour, width, cv2.LINE_AA)
 

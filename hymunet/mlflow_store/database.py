@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+
+from hymunet.addresses import without_secrets
+from hymunet.mlflow_store.address import DATABASES
 
 _ADDRESS = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>[^?]+)(\?.*)?")
 _CONTENT = ("experiments", "runs", "registered_models")  # tables with anything of a user's; MLflow fills them last
@@ -41,6 +44,12 @@ def path_of(uri: str) -> Path | None:
     return Path(found["path"]) if found and found["path"] != ":memory:" else None
 
 
+def is_there(uri: str) -> bool:
+    """No for a SQLite address that names no file."""
+    path = path_of(uri)
+    return path is None or path.exists()
+
+
 def ready(uri: str) -> None:
     """Makes the SQLite file of this address where there is none; other addresses are left alone.
 
@@ -63,6 +72,31 @@ def ready(uri: str) -> None:
             print(f"{path}: was begun and never finished, and holds no run and no model: now {aside}", file=sys.stderr)
         with _MIGRATING:
             _make(path)
+
+
+def require(uri: str) -> None:
+    """Raises ValueError where the database of this address is not there or holds no MLflow; makes and changes nothing.
+
+    MLflow's own client would make its tables in whatever it is told to read. Servers are left alone.
+    """
+    if (path := path_of(uri)) is not None:
+        found = judge(path)
+        if found.kind != "whole":
+            raise ValueError(f"{path.absolute()}: {found.reason or _NOTHING_TO_READ[found.kind]}")
+    elif urlsplit(uri).scheme.partition("+")[0] in DATABASES[1:]:
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        if not sqlalchemy.inspect(engine).has_table("experiments"):
+            raise ValueError(f"{without_secrets(uri)}: has no tables of MLflow; {_ELSEWHERE}")
+
+
+_ELSEWHERE = "register a model first, or name the registry where it is (MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI)"
+_NOTHING_TO_READ = {
+    "none": f"there is no registry at this path; {_ELSEWHERE}",
+    "unfinished": f"was begun and holds no model; if a program is at work on it, wait, else {_ELSEWHERE}",
+    "foreign": f"holds another program's tables and none of MLflow; {_ELSEWHERE}",
+}
 
 
 def judge(path: Path) -> Judgement:

@@ -27,22 +27,26 @@ def add(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--save", default="mask,overlay", metavar="KIND,...", help=kinds)
     faster = "bf16: faster on GPUs and with AMX (auto: where hardware has bf16); pixels at the threshold may differ"
     predict.add_argument("--precision", choices=("float32", "auto", "bf16"), default="float32", help=faster)
+    most = "of an image (250,000,000); each takes up to 20 bytes of memory"
+    predict.add_argument("--max-pixels", type=int, metavar="N", help=most)
     predict.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     from hymunet.prediction import results, sources
 
+    if arguments.max_pixels is not None and arguments.max_pixels < 1:
+        raise ValueError(f"--max-pixels {arguments.max_pixels} must be at least 1")
     wanted = results.kinds(arguments.save)
     entries = results.nameable(sources.entries(arguments.sources, arguments.output), arguments.output, wanted)
     results.require_free(entries, arguments.output, wanted)
 
     from hymunet.prediction.open import open_models
-    from hymunet.prediction.run import Run
+    from hymunet.prediction.run import MOST, Run
 
     places = arguments.model or [bundled.default()]
     model = open_models(places, arguments.evaluation, arguments.precision, len(entries))
-    outcome = Run(model, arguments.output, wanted).over(entries)
+    outcome = Run(model, arguments.output, wanted, arguments.max_pixels or MOST).over(entries)
     already = f", {outcome.skipped} were there already" if outcome.skipped else ""
     table = f": {arguments.output}/predictions.csv" if outcome.written or outcome.skipped else ""
     print(f"{outcome.written} image{'s' if outcome.written != 1 else ''} segmented{already}{table}")

@@ -40,14 +40,15 @@ class Ensemble:
 
     def found(self, computed: Sequence[Any], shape: tuple[int, int]) -> Found:
         """One member's probabilities at a time are in memory, and all members' masks."""
+        if len(self.members) == 1:
+            return Found(self.members[0].finish(computed[0], shape), self.threshold)
         total, masks = np.zeros(shape, np.float32), []
         for member, one in zip(self.members, computed, strict=True):
             probability = member.finish(one, shape)
             total += probability
-            if len(self.members) > 1:
-                masks.append(probability > np.float32(member.threshold))
-        mean = total if len(self.members) == 1 else total / np.float32(len(self.members))
-        return Found(mean, self.threshold, _agreement(masks) if masks else None)
+            masks.append(probability > np.float32(member.threshold))
+        total /= np.float32(len(self.members))
+        return Found(total, self.threshold, _agreement(masks))
 
 
 def mask_dice(one: np.ndarray, other: np.ndarray) -> float:

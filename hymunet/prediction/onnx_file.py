@@ -17,6 +17,7 @@ from hymunet.processors import threads_wanted
 
 WEIGHTS_KEY = "weights_sha256"
 ENDING = ".onnx"
+LARGE = 10_000_000  # pixels
 _INPUT, _OUTPUTS = "images", ["mask", "probability", "confidence"]
 
 
@@ -70,7 +71,14 @@ class OnnxModel:
         return np.ascontiguousarray(image)
 
     def compute(self, prepared: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [self.session.run(["probability"], {_INPUT: image[None]})[0][0] for image in prepared]
+        return [self._probability(image) for image in prepared]
+
+    def _probability(self, image: np.ndarray) -> np.ndarray:
+        """Of a large image the memory is given back at once: what comes after it needs as much again."""
+        options = runtime().RunOptions()
+        if image.size > 3 * LARGE:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return self.session.run(["probability"], {_INPUT: image[None]}, options)[0][0]
 
     def finish(self, computed: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         return computed

@@ -18,9 +18,9 @@ _OPENS = f'{{"writer": "{WRITER}", '
 
 def png(pixels: np.ndarray) -> bytes:
     """Grey (H, W) or BGR (H, W, 3) -> a PNG with our mark behind its head; compressed as far as costs no time."""
-    content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].data
     remark = struct.pack(">I", len(MARK) - 4) + MARK + struct.pack(">I", zlib.crc32(MARK))
-    return content[:HEAD] + remark + content[HEAD:]
+    return b"".join((content[:HEAD], remark, content[HEAD:]))
 
 
 def document(facts: dict[str, Any]) -> str:

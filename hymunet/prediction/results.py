@@ -103,7 +103,7 @@ def write(
         if kind == "mask":
             content: bytes | str = png(255 * found.mask)
         elif kind == "overlay":
-            content = png(cv2.cvtColor(overlay(image, found.mask), cv2.COLOR_RGB2BGR))
+            content = png(overlay(image, found.mask))
         elif kind == "probability":
             content = png(np.rint(255 * found.probability).astype(np.uint8))
         else:

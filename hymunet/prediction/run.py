@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from hymunet import images
 from hymunet.evaluation import familiar
+from hymunet.formats.size import declared
 from hymunet.prediction import results
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.model import identity
@@ -32,6 +33,8 @@ from hymunet.processors import processors
 
 BATCH = 4  # on processors larger ones leave the cache: 8 take a seventh longer for each image
 PIXELS = 60_000_000  # of the images in memory, about; one may be larger
+MOST = 250_000_000  # pixels of one image, unless said otherwise
+BYTES = 20  # of memory that one pixel takes, at most
 
 
 @dataclass
@@ -65,10 +68,10 @@ class Read:
 
 
 class Run:
-    """One call of the command. wanted: kinds of files, as results.kinds gives them."""
+    """One call of the command. wanted: kinds of files, as results.kinds gives them; most: pixels of one image."""
 
-    def __init__(self, model: Ensemble, output: Path, wanted: Sequence[str]) -> None:
-        self.model, self.output, self.wanted = model, output, wanted
+    def __init__(self, model: Ensemble, output: Path, wanted: Sequence[str], most: int = MOST) -> None:
+        self.model, self.output, self.wanted, self.most = model, output, wanted, most
         self.identity = identity(model.facts)
         self.outcome = Outcome()
         self._largest = 1
@@ -141,13 +144,25 @@ class Run:
             digest = hashlib.sha256(content).hexdigest()
             if self._done(entry.name, digest):
                 return None
+            self._require_room(entry.shown, declared(content))
             image = images.rgb(content, entry.shown)
+            self._require_room(entry.shown, image.shape[:2])
         except OSError as error:
             return f"{entry.shown}: {os.strerror(error.errno) if error.errno else error}"
         except (ValueError, MemoryError) as error:
             return str(error) or f"{entry.shown}: does not fit into memory"
         prepared = self.model.prepare(image)
         return Read(entry, image, prepared, digest, time.perf_counter() - start)
+
+    def _require_room(self, shown: str, size: tuple[int, ...] | None) -> None:
+        """Raises ValueError for an image of more pixels than are taken."""
+        if size is not None and size[0] * size[1] > self.most:
+            gigabytes = BYTES * size[0] * size[1] / 1e9
+            raise ValueError(
+                f"{shown}: {size[1]}×{size[0]} pixels are more than {self.most:,}, and would take {gigabytes:.0f} GB "
+                "of memory; make it smaller, which costs little, as the model sees images at its own size, or raise "
+                "--max-pixels"
+            )
 
     def _done(self, name: str, digest: str) -> bool:
         row = self.table[name]

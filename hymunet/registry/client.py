@@ -1,6 +1,7 @@
 """The MLflow server, or the SQLite file, that holds the registry (hymunet/mlflow_store/address.py says which)."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from hymunet.addresses import without_secrets
 from hymunet.mlflow_store import errors
 from hymunet.mlflow_store.address import registry_uri, tracking_uri, without_a_home
 from hymunet.mlflow_store.answer import await_answer
+from hymunet.mlflow_store.database import is_there
 from hymunet.mlflow_store.environment import adopt
 from hymunet.mlflow_store.store import prepare
 
@@ -29,8 +31,11 @@ def public_uri() -> str:
 
 
 @contextmanager
-def registry() -> Iterator["MlflowClient"]:
-    """A client; what it refuses or does not answer becomes a ValueError of one line, within two minutes."""
+def registry(make: bool = True) -> Iterator["MlflowClient"]:
+    """A client; what it refuses or does not answer becomes a ValueError of one line, within two minutes.
+
+    make: whether a SQLite file that is not there is made; no for whoever does not register.
+    """
     adopt(retries=2, seconds=30)
     without_a_home()
 
@@ -39,9 +44,11 @@ def registry() -> Iterator["MlflowClient"]:
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     tracking, holds_versions = tracking_uri(), registry_uri()
+    if not (make or os.environ.get("MLFLOW_TRACKING_URI") or is_there(tracking)):
+        tracking = holds_versions  # nobody named where runs are, and none are needed
     mlflow.set_tracking_uri(tracking)
     try:
-        yield _opened(tracking, holds_versions)
+        yield _opened(tracking, holds_versions, make)
     except ModuleNotFoundError as error:
         raise ValueError(f"MLflow at {public_uri()} {errors.in_words(error)}") from None
     except Exception as error:
@@ -51,14 +58,14 @@ def registry() -> Iterator["MlflowClient"]:
         raise kind(f"MLflow at {public_uri()}: {errors.in_words(error)}") from None
 
 
-def _opened(tracking: str, holds_versions: str) -> "MlflowClient":
+def _opened(tracking: str, holds_versions: str, make: bool) -> "MlflowClient":
     """A client of the stores that were made ready, whatever another thread sets for the process meanwhile."""
     import mlflow
 
     try:
         for uri in dict.fromkeys((tracking, holds_versions)):
             await_answer(uri)
-            prepare(uri)
+            prepare(uri, make)
         return mlflow.MlflowClient(tracking, holds_versions)
     except OSError as error:
         raise ValueError(f"MLflow at {without_secrets(holds_versions)}: {error}") from None

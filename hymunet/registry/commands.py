@@ -72,6 +72,11 @@ def add(models: Parser, with_params: Callable[[Parser], Parser]) -> None:
     card.add_argument("version", nargs="?", type=_given, help="its number (the champion)")
     page = dry(action("page", run_page, "write one page with versions, intervals and decisions"))
     page.add_argument("--output", type=Path, default=Path("registry.html"), help="the HTML file (registry.html)")
+    accept = dry(
+        action("acknowledge", run_acknowledge, "accept that entries of the ledger were deleted or changed, and go on")
+    )
+    accept.add_argument("entry", nargs="+", type=_entry_number, help="the numbers that verify names")
+    accept.add_argument("--reason", metavar="WHY", required=True, help="what was found out; it stays in the ledger")
     action("history", run_history, "every decision, the oldest first")
     dry(
         action(
@@ -85,6 +90,12 @@ def _given(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave it out for the default, or give a value")
     return text
+
+
+def _entry_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no entry's number; see: hymunet models verify")
+    return int(text)
 
 
 def _model_name(text: str) -> str:
@@ -160,10 +171,27 @@ def run_verify(arguments: argparse.Namespace) -> None:
     else:
         champion = f"version {found.champion} is champion" if found.champion else "no champion"
         print(f"{found.model}: {champion}, {counted(found.entries, 'entry', 'entries')} in the ledger")
+        for text in found.accepted:
+            print(f"accepted: {text}")
         for finding in found.findings:
             print(f"{'mended' if finding.mended else 'not in order'}: {finding.text}")
     if any(not finding.mended for finding in found.findings):
         raise ValueError("the registry is not in order")
+
+
+def run_acknowledge(arguments: argparse.Namespace) -> None:
+    from hymunet.registry.acknowledge import acknowledge
+
+    if not (reason := arguments.reason.strip()):
+        raise ValueError("--reason is empty; say what was found out, and why it may stay so")
+    name = name_of(arguments)
+    said, number = acknowledge(name, arguments.entry, reason, arguments.dry_run)
+    if arguments.json:
+        return print_json({"model": name, "accepted": said, "entry": number, "dry_run": arguments.dry_run})
+    for text in said:
+        print(f"{'would be ' * arguments.dry_run}accepted: {text}")
+    if number is not None:
+        print(f"Entry {number} of the ledger says so.")
 
 
 def run_sign(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hymunet import params
 from hymunet.registry import gates, single
-from hymunet.registry.evidence import Evidence
+from hymunet.registry.evidence import TESTED, Evidence
 from hymunet.registry.fetch import fetched
 from hymunet.registry.gate import Gate
 from hymunet.registry.ledger import Entry
@@ -67,7 +67,8 @@ def decide(
             pair[0] = _run(*found[0], policy)
         if champion:
             pair = _measured(pair, [folder for _, folder in found], policy)
-            if rescore and pair[0].metrics.get("test_images_sha256") != pair[1].metrics.get("test_images_sha256"):
+            tested = [one.metrics.get(TESTED) for one in pair]
+            if rescore and None not in tested and tested[0] != tested[1]:
                 pair[1] = rescore(pair[1], found[1][1], pair[0])
         verdict = gates.judge(pair[0], pair[1] if champion else None, policy, decided)
     failed = "; ".join(f"{gate.name} {gate.figure}, {gate.threshold}" for gate in verdict.failed)

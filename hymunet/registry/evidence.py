@@ -24,6 +24,7 @@ PARTS = {  # of a version's folder, and where each lies in it
     "files": f"{grounds.FOLDER}/{grounds.FILES}",
     "verdict": f"{grounds.FOLDER}/{grounds.VERDICT}",
 }
+TESTED = "test_images_sha256"  # of metrics.json
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,11 @@ def read(version: str, tags: Mapping[str, str], folder: Path) -> Evidence:
         if part in content:
             try:
                 found = json.loads(content[part])
-                records[part] = found if isinstance(found, dict) else {}
-            except ValueError:
-                missing.append(f"{PARTS[part]} is no JSON")
+                if not isinstance(found, dict):
+                    raise TypeError
+                records[part] = found
+            except (ValueError, TypeError, RecursionError):
+                missing.append(f"{PARTS[part]} is no JSON record")
     scores: Scores | None = None
     images: dict[str, Image] = {}
     test_images = ""

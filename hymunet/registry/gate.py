@@ -8,6 +8,7 @@ from hymunet.registry.evidence import Evidence, Scores
 
 UNKNOWN = "not known"
 NOT_ASKED = "not asked for"
+AGAIN = "register it again"
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ def at_most(name: str, value: float, bound: float, figure: str, threshold: str, 
     return Gate(name, passed, figure, threshold, "" if passed else why)
 
 
-def scores_of(version: Evidence) -> Scores:
+def scores_of(version: Evidence, remedy: str = AGAIN) -> Scores:
     if version.scores is None:
-        raise Missing(lacks(version, "the scores of its test images"))
+        raise Missing(lacks(version, "the scores of its test images", remedy))
     return version.scores
 
 
@@ -55,6 +56,6 @@ def recorded(version: Evidence, *keys: str) -> Any:
     return found
 
 
-def lacks(version: Evidence, what: str) -> str:
+def lacks(version: Evidence, what: str, remedy: str = AGAIN) -> str:
     reasons = f" ({'; '.join(version.missing)})" if version.missing else ""
-    return f"version {version.version} does not hold {what}{reasons}; register it again"
+    return f"version {version.version} does not hold {what}{reasons}; {remedy}"

@@ -9,6 +9,7 @@ champion, which the next one, or `verify`, sets right.
 """
 
 import getpass
+import hashlib
 import json
 import os
 import random
@@ -19,17 +20,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hymunet import silence
 from hymunet.registry.client import CHAMPION, Unavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 T = TypeVar("T")
 SUFFIX = ".ledger"
 TAG = "hymunet.ledger"  # of an entry: its content, as JSON
 ONCE = "hymunet.ledger.once"  # of an entry: which append wrote it
 CHANGES = ("promote", "override", "rollback")  # the others say what was decided and change nothing
-KINDS = (*CHANGES, "refuse", "request")
+ACKNOWLEDGE = "acknowledge"
+KINDS = (*CHANGES, "refuse", "request", ACKNOWLEDGE)
+DELETED = "deleted"  # what became of an entry, as an acknowledgement states it; else the hash of what its tag says now
 BUSY = (  # what two writers at once, or one more than a database takes, look like; none is for good
     "giving up after",
     "unique constraint",
@@ -38,17 +43,18 @@ BUSY = (  # what two writers at once, or one more than a database takes, look li
     "database is locked",
     "deadlock",
     "could not serialize",
-    "too many 50",  # what a server made of one of these
 )
-PATIENCE = 120.0  # seconds
+FAILED = "too many 50"  # what a server made of one of these; or it fails for good
+PATIENCE = 120.0  # seconds; for a server that fails, as long as for one that says nothing
 
 
 @dataclass(frozen=True)
 class Entry:
-    """kind: promote, override, rollback or refuse. after: the number of the entry whose champion it replaces, or 0.
+    """kind: one of KINDS. after: the number of the entry whose champion it replaces, or 0.
 
     images: hash of the test images that decided. against: the champion then. before: of the first entry alone, the
-    champions that there were without a ledger. decision: gates with figures. by, reason: as was said.
+    champions that there were without a ledger. decision: gates with figures. by, reason: as was said. accepted: of an
+    acknowledgement, the numbers of entries that were deleted or changed -> what became of each.
     """
 
     number: int
@@ -63,6 +69,31 @@ class Entry:
     before: tuple[str, ...] = ()
     taken_back: Mapping[str, str] = field(default_factory=dict)
     decision: Mapping[str, Any] = field(default_factory=dict)
+    accepted: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """entries: in order of their numbers. changed: numbers of those that do not read as one -> what the tag says."""
+
+    entries: list[Entry]
+    changed: Mapping[int, str]
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """Numbers of entries that were deleted or changed -> what became of each, as an acknowledgement states it."""
+        numbers = {entry.number for entry in self.entries} | self.changed.keys()
+        gone = {number: DELETED for number in range(1, max(numbers, default=0)) if number not in numbers}
+        return gone | {number: hashlib.sha256(text.encode()).hexdigest() for number, text in self.changed.items()}
+
+    def accepted(self, number: int) -> Entry | None:
+        """The acknowledgement of a fault as it is now."""
+        became = self.faults[number]
+        return next((entry for entry in self.entries if entry.accepted.get(str(number)) == became), None)
+
+    def unaccepted(self) -> dict[int, str]:
+        """The faults that nobody has acknowledged."""
+        return {number: state for number, state in sorted(self.faults.items()) if self.accepted(number) is None}
 
 
 @dataclass(frozen=True)
@@ -119,24 +150,47 @@ class Ledger:
         self.client, self.model, self.name, self.legacy = client, model, model + SUFFIX, legacy
 
     def entries(self) -> list[Entry]:
-        """All of them, in order. ValueError for one that is not the ledger's own."""
-        found, token = [], None
+        """All of them, in order. ValueError for one that was changed and is not acknowledged."""
+        reading = self.read()
+        for number in reading.changed.keys() & reading.unaccepted().keys():
+            raise ValueError(
+                f"version {number} of {self.name} is no entry of a ledger: its tag {TAG} is missing or was changed; "
+                f"put the tag back as it was, or {remedy(number)}"
+            )
+        return reading.entries
+
+    def read(self) -> Reading:
+        """With what was changed by hand, which counts for nothing."""
+        found: list[ModelVersion] = []
+        token = None
         while True:
             page = self.client.search_model_versions(
                 f"name = '{self.name}'", 1000, order_by=["version_number ASC"], page_token=token
             )
-            found += [self._entry(version) for version in page]
+            found += page
             token = page.token
             if not token:
-                return sorted(found, key=lambda entry: entry.number)
+                break
+        entries, changed = [], {}
+        for version in sorted(found, key=lambda one: int(one.version)):
+            number, text = int(version.version), version.tags.get(TAG, "")
+            try:
+                entries.append(_read(number, text))
+            except (KeyError, TypeError, ValueError):
+                changed[number] = text
+        return Reading(entries, changed)
 
     def state(self) -> State:
-        entries = self.entries()
+        return self.state_of(self.entries())
+
+    def state_of(self, entries: list[Entry]) -> State:
         changed = any(entry.kind in CHANGES for entry in entries)
         return fold(entries, State(0, (), {}) if changed else self.legacy())
 
     def append(self, kind: str, version: str, state: State, **said: Any) -> Entry:
         """An entry that follows `state`; for `Entry`'s other fields see there. Returns it with its number.
+
+        version: may be empty for what changes nothing.
 
         Raises Outrun when it changes the champion and another entry came first: then it is void.
         """
@@ -150,12 +204,13 @@ class Ledger:
 
         def write() -> None:
             if not self.client.search_model_versions(f"name = '{self.name}' and tags.`{ONCE}` = '{once}'"):
-                self.client.create_model_version(self.name, f"models:/{self.model}/{version}", tags=tags)
+                source = f"models:/{self.model}/{version}" if version else f"ledger:/{self.model}"
+                self.client.create_model_version(self.name, source, tags=tags)
 
         _again(write)
         written = self.client.search_model_versions(f"name = '{self.name}' and tags.`{ONCE}` = '{once}'")
         own = {int(found.version) for found in written}  # two, where an answer was lost and the request repeated
-        entries = {entry.number: entry for entry in self.entries()}
+        entries = {entry.number: entry for entry in self.read().entries}
         after = fold(list(entries.values()), State(0, (), {}))
         standing = sorted(own - set(after.void))
         if not standing:
@@ -194,14 +249,10 @@ class Ledger:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _entry(self, version: Any) -> Entry:
-        try:
-            return _read(int(version.version), version.tags[TAG])
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(
-                f"version {version.version} of {self.name} is no entry of a ledger: its tag {TAG} is missing or was "
-                "changed; put the tag back as it was, or delete that version, which verify reports from then on"
-            ) from None
+
+def remedy(number: int) -> str:
+    """Of an entry that was deleted or changed, and stays so."""
+    return f"find out who did it and accept it: hymunet models acknowledge {number} --reason WHY"
 
 
 def _read(number: int, text: str) -> Entry:
@@ -212,7 +263,9 @@ def _read(number: int, text: str) -> Entry:
     before = content.pop("before", [])
     entry = Entry(number=number, **content)
     texts: tuple[object, ...] = (entry.version, entry.against, entry.images, entry.reason, entry.by, entry.when)
-    texts += (*before, *entry.taken_back.keys(), *entry.taken_back.values()) if _mapping(entry.taken_back) else (None,)
+    for more in (entry.taken_back, entry.accepted):
+        texts += (*more.keys(), *more.values()) if _mapping(more) else (None,)
+    texts += tuple(before)
     gates = entry.decision.get("gates", []) if _mapping(entry.decision) else None
     sound = isinstance(before, list) and isinstance(gates, list) and all(_mapping(gate) for gate in gates)
     if not (sound and entry.kind in KINDS and type(entry.after) is int and all(isinstance(one, str) for one in texts)):
@@ -233,14 +286,17 @@ def who() -> str:
 
 
 def _again(action: Callable[[], T]) -> T:
-    """Repeats what failed because another one wrote at the same moment."""
+    """Repeats what failed because another one wrote at the same moment, or may have."""
     from mlflow.exceptions import MlflowException
 
+    begin = time.monotonic()
     for wait in _waits():
         try:
             return action()
         except MlflowException as error:
-            if not any(sign in str(error).lower() for sign in BUSY):
+            said = str(error).lower()
+            failed = FAILED in said and time.monotonic() - begin < silence.READ
+            if not failed and not any(sign in said for sign in BUSY):
                 raise
             time.sleep(wait)
     return action()

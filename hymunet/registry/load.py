@@ -57,7 +57,7 @@ def fetch(address: str, target: Path) -> tuple[Path, Path]:
     found = ADDRESS.fullmatch(address)
     if not found:
         raise ValueError(f"{address}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
-    with registry() as client:
+    with registry(make=False) as client:
         import mlflow
 
         version = resolve(client, found)

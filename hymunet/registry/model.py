@@ -67,7 +67,7 @@ class Model:
 
 @contextmanager
 def opened(name: str) -> Iterator[Model]:
-    with registry() as client:
+    with registry(make=False) as client:
         yield Model(client, name)
 
 

@@ -29,6 +29,7 @@ WORDS = {
     "rollback": "version {0} is champion again",
     "refuse": "version {0} was refused",
     "request": "version {0} waits for a second person",
+    "acknowledge": "it was accepted that earlier entries were deleted or changed",
 }
 SHOWN = 160  # characters of a reason before the entry is opened
 WIDTH, HEIGHT = 240, 16  # of an interval's picture, in pixels

@@ -13,8 +13,8 @@ import numpy as np
 from hymunet import params
 from hymunet.evaluation.slices import COLUMNS, SMALL, members
 from hymunet.evaluation.statistics import paired_difference
-from hymunet.registry.evidence import Evidence, Scores
-from hymunet.registry.gate import NOT_ASKED, Gate, Missing, at_most, lacks, scores_of
+from hymunet.registry.evidence import TESTED, Evidence, Scores
+from hymunet.registry.gate import AGAIN, NOT_ASKED, Gate, Missing, at_most, lacks, scores_of
 from hymunet.registry.likeness import alike
 from hymunet.registry.words import counted
 
@@ -22,6 +22,7 @@ ERROR = 0.025  # of the first decision: the lower end of a 95 % interval
 RESAMPLES, IN_TAIL, SEED = 10_000, 20, 0  # draws, or as many as put IN_TAIL of them beyond the interval's end
 SLICE = SMALL  # images from which on a slice counts
 SIZES = ("small", "medium", "large")
+RESTORE = "put that file back where its artifacts are, or promote without a comparison: --regardless --reason WHY"
 
 
 def share(decided: int) -> float:
@@ -51,17 +52,19 @@ class Pair:
     @classmethod
     def of(cls, challenger: Evidence, champion: Evidence, decided: int) -> "Pair":
         """Raises Missing unless both were tested on the same files, and the near-duplicates among them are known."""
-        ours, theirs = scores_of(challenger), scores_of(champion)
-        named = [version.metrics.get("test_images_sha256") for version in (challenger, champion)]
-        if named[0] is None or named[0] != named[1] or set(ours.ids) != set(theirs.ids):
-            raise Missing(
-                f"version {challenger.version} and version {champion.version} were tested on other images; with the "
-                "challenger's images at hand, have the champion scored on them: --rescore"
-            )
+        for version, remedy in ((challenger, AGAIN), (champion, RESTORE)):
+            if TESTED not in version.metrics:
+                raise Missing(lacks(version, f"the record of its test images, {TESTED} of metrics.json", remedy))
+        ours, theirs = scores_of(challenger), scores_of(champion, RESTORE)
         if champion.changed:
             raise Missing(
                 f"version {champion.version}, to compare with, is not as it was registered: "
                 f"{'; '.join(champion.changed[:3])}; hymunet models verify names all"
+            )
+        if challenger.metrics[TESTED] != champion.metrics[TESTED] or set(ours.ids) != set(theirs.ids):
+            raise Missing(
+                f"version {challenger.version} and version {champion.version} were tested on other images; with the "
+                "challenger's images at hand, have the champion scored on them: --rescore"
             )
         if champion.metrics.get("per_image_sha256") != champion.hashes.get("scores"):
             raise Missing(f"version {champion.version}'s per_image.csv is not that of its metrics.json")

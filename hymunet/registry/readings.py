@@ -66,7 +66,7 @@ def run_history(arguments: argparse.Namespace) -> None:
             row["when"],
             row["by"],
             row["kind"] if row["holds"] else f"{row['kind']} (void: came second)",
-            row["version"],
+            row["version"] or "-",
             row["against"] or "-",
             row["reason"] or "no reason given",
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hymunet import atomic, params
 from hymunet.registry.decide import Decision
-from hymunet.registry.decision import markdown, record
+from hymunet.registry.decision import REHEARSED, markdown, record
 from hymunet.registry.model import last_left, opened
 from hymunet.registry.promote import TakenBack, compare, promote
 
@@ -17,7 +17,7 @@ def conclude(name: str, version: str, policy: params.Promote, output: Path) -> s
 
     off: nothing, and what an earlier run wrote goes. manual: the gates' figures alone. auto: promotion, or a request
     where approval is asked for. A version that is refused fails no pipeline. What was decided on the same two versions
-    before is not recorded again.
+    before is not recorded again: the gates are rehearsed, which the line says.
     """
     if policy.step == "off":
         for report in REPORTS:
@@ -32,11 +32,18 @@ def conclude(name: str, version: str, policy: params.Promote, output: Path) -> s
     except TakenBack as error:
         decision = Decision(name, "refuse", *pair, reason=str(error))
     atomic.write(output / REPORTS[0], json.dumps(record(decision), indent=2) + "\n")
-    carried_out = policy.step == "auto" and not (known and decision.promoted)
+    rehearsed = known and decision.kind in ("promote", "request")
+    carried_out = policy.step == "auto" and not rehearsed
     atomic.write(output / REPORTS[1], f"{markdown(decision, carried_out)}\n")
     if policy.step == "manual":
         passed = "passes every gate" if decision.promoted else "does not pass"
         return f"{name} version {version} {passed}; nothing is promoted (promote.step: manual): {output / REPORTS[1]}"
+    if rehearsed:
+        would = REHEARSED[decision.kind].format(version=version)
+        return (
+            f"it was decided before, and nothing was changed now; by a rehearsal {would} ({decision.reason}): "
+            f"hymunet models promote {version} --name {name}"
+        )
     return f"{decision.kind}: {decision.reason}"
 
 

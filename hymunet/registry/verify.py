@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from hymunet.registry import single
+from hymunet.registry.acknowledge import what_became
 from hymunet.registry.client import CHAMPION
 from hymunet.registry.fetch import fetched
 from hymunet.registry.gate import Missing
+from hymunet.registry.ledger import remedy
 from hymunet.registry.model import by_hand, opened
 
 
@@ -19,25 +21,33 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examined:
-    """champion: by the ledger, which has so many entries; findings: all that is not as it should be."""
+    """champion: by the ledger, which has so many entries; findings: all that is not as it should be.
+
+    accepted: what is not as it should be in the ledger and was acknowledged, with who, when and why.
+    """
 
     model: str
     champion: str | None
     entries: int
     findings: tuple[Finding, ...]
+    accepted: tuple[str, ...] = ()
 
 
 def verify(name: str, dry_run: bool = False) -> Examined:
     """Sets the alias `champion` to the ledger's champion; checks the champion's records and weights against each other.
 
-    dry_run: only says.
+    dry_run: only says, as where an entry of the ledger was changed and nobody has acknowledged it.
     """
     with opened(name) as model:
-        entries, state, alias = model.ledger.entries(), model.ledger.state(), model.ledger.alias()
+        reading, alias = model.ledger.read(), model.ledger.alias()
+        entries, state, still = reading.entries, model.ledger.state_of(reading.entries), reading.unaccepted()
         versions, champion = model.versions(), state.champion
-        findings = [
-            Finding(f"entry {number} of the ledger was deleted; who was champion by it is not known any more", None)
-            for number in state.lost
+        dry_run = dry_run or any(number in reading.changed for number in still)
+        findings = [Finding(f"{what_became(reading, number)}; {remedy(number)}", None) for number in still]
+        accepted = [
+            f"{what_became(reading, number)}; {entry.by} in entry {entry.number}, {entry.when}: {entry.reason}"
+            for number in sorted(reading.faults)
+            if (entry := reading.accepted(number))
         ]
         if champion is not None and champion not in versions:
             advice = "hymunet models rollback" if len(state.champions) > 1 else "promote another"
@@ -51,7 +61,7 @@ def verify(name: str, dry_run: bool = False) -> Examined:
             findings.append(Finding(text, not dry_run))
         if champion in versions:
             findings += _records(model, versions[champion])
-        return Examined(name, champion, len(entries), tuple(findings))
+        return Examined(name, champion, len(entries), tuple(findings), tuple(accepted))
 
 
 def _records(model, version) -> list[Finding]:  # type: ignore[no-untyped-def]

@@ -49,7 +49,7 @@ def current(where: str) -> str:
     found = ADDRESS.fullmatch(where)
     if not found or not found["alias"]:
         return where
-    with registry() as client:
+    with registry(make=False) as client:
         version = resolve(client, found)
         return f"models:/{version.name}/{version.version}"
 

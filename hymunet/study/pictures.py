@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from hymunet.evaluation.statistics import Comparison, Ranking
 
 OURS, LINE = "#4c78a8", "#666666"
+WIDE = 90  # letters on a line below the picture
 FAR = 4  # times the median reach of the intervals: a difference beyond it is an arrow at the edge
 STAMP = re.compile(r"<!-- drawn from [0-9a-f]{64} -->\n\Z")
 
@@ -34,8 +36,9 @@ def forest(found: Sequence[Comparison], titles: Sequence[str], reference: str) -
         axis.annotate(text, (1.04, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axis.axvline(0, color=LINE, linewidth=0.8)
     axis.set(yticks=places, yticklabels=titles, ylim=(-0.6, len(found) - 0.4), xlim=(left, right))
-    axis.set_xlabel(f"{reference} leads by, points of Dice (95 %; dotted: over images alone)")
-    return _svg(figure, [[*titles], reference, [vars(one.difference) for one in found], left, right])
+    below = textwrap.fill(f"{reference} leads by, points of Dice (95 %; dotted: over images alone)", WIDE)
+    figure.supxlabel(below, fontsize="medium")
+    return _svg(figure, [[*titles], below, [vars(one.difference) for one in found], left, right])
 
 
 def limits(found: Sequence[Comparison]) -> tuple[float, float]:

@@ -8,7 +8,9 @@ the one with the highest step whose manifest holds true; times of files mean not
 import hashlib
 import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -117,6 +119,14 @@ class Checkpoints:
             if step not in whole[-(KEPT - 1) :]:
                 self.storage.delete(f"{step}.json")
                 self.storage.delete(f"{step}.safetensors")
+
+
+def newest_manifest(folder: Path) -> dict[str, Any] | None:
+    """Of one run's folder, without its tensors; None where none is as it was written. Nothing is changed or said."""
+    for path in sorted(folder.glob("*.json"), reverse=True):
+        with suppress(OSError, _Damaged):
+            return _unseal(path.read_bytes())
+    return None
 
 
 class _Damaged(Exception):

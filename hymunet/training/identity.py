@@ -19,6 +19,7 @@ from hymunet.ops.selective_scan import choose_backend
 if TYPE_CHECKING:
     from hymunet.training.learner import Learner
 
+HASH = 8  # digits of one in a message
 # Parameters that change when and where work is done, not its result; and `precision`, which counts as what it came to.
 IMMATERIAL = {"workers", "checkpoint_minutes", "example_every", "precision"}
 # Imported by the code that computes, without a say in what comes out: how parameters are read, models found by name and
@@ -80,7 +81,8 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}: {a} here, {b} there")
+            short = HASH if key.endswith("_sha256") else None
+            found.append(f"{prefix}{key}: {str(a)[:short]} here, {str(b)[:short]} there")
     return found
 
 

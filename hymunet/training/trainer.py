@@ -15,12 +15,14 @@ from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared, TrainingData
 from hymunet.training import compiled_code, distributed, reports, shared_memory
 from hymunet.training import device as devices
+from hymunet.training.batch_norm import require_statistics
 from hymunet.training.checkpoint import Checkpoints
 from hymunet.training.checkpoint_store import open_storage
 from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run_key
 from hymunet.training.interrupts import Interrupts
 from hymunet.training.learner import EXAMPLES, Learner
 from hymunet.training.loading import WorkerLoader
+from hymunet.training.others import left_alone
 from hymunet.training.progress import Readout
 from hymunet.training.tracking.journal import Tracker, open_tracker
 
@@ -48,6 +50,7 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
     devices.prepare()
     with distributed.ranks() as ranks, Interrupts() as interrupts:
         learner = Learner(model_params, train_params, TrainingData(paths.prepared, paths.split), ranks)
+        require_statistics(learner.model, learner.data.image_size, model_params, train_params, ranks.count)
         identity = identity_of(learner, paths)
         checkpoints = Checkpoints(open_storage(paths.checkpoints, run_key(identity)), identity) if ranks.first else None
         saved = ranks.from_first(checkpoints.newest() if checkpoints else None)
@@ -55,6 +58,8 @@ def train(model_params: params.Model, train_params: params.Train, paths: Paths) 
             learner.restore(saved)
             if ranks.first:
                 say(where(saved.step, learner.schedule.steps))
+        elif ranks.first and (line := left_alone(paths.checkpoints, identity)):
+            say(line)
         unfinished = learner.progress.step < learner.schedule.steps
         code = compiled_code.shared(learner, identity, say) if unfinished and ranks.local == 0 else None
         if code:

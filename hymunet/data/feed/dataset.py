@@ -15,7 +15,8 @@ OPEN_TO_TRAINING = ("train", "validation")
 class Prepared:
     """`images.npy` (N, S, S, 3) and `masks.npy` (N, S, S), uint8, memory-mapped; masks hold 0 and 1.
 
-    Raises ValueError naming the file when one is missing, truncated or of another shape or type.
+    Raises ValueError naming the file when one is missing, truncated or of another shape or type: preparing again mends
+    it. A file that may not be read, or a folder in its place, stays an OSError.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -98,10 +99,13 @@ def _open(path: Path, dimensions: int) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the prepare step first, or name its folder") from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a readable .npy array ({error}); run the prepare step again") from None
-    if array.dtype != np.uint8 or array.ndim != dimensions:
-        raise ValueError(f"{path}: expected uint8 in {dimensions} dimensions, found {array.dtype} {array.shape}")
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != dimensions:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive of arrays"
+        raise ValueError(
+            f"{path}: expected uint8 in {dimensions} dimensions, found {found}; run the prepare step again"
+        )
     return array
 
 

@@ -97,13 +97,21 @@ def _schema() -> Any:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """An array that prepare wrote, memory-mapped. ValueError when it is missing or not whole."""
+    """An array that prepare wrote, memory-mapped.
+
+    ValueError, naming the file, when preparing again mends it: it is missing or not whole. A file that may not be read,
+    or a folder in its place, stays an OSError.
+    """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the prepare step first") from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a readable .npy array ({error}); run the prepare step again") from None
+    if getattr(array, "dtype", None) != np.uint8:
+        found = getattr(array, "dtype", "an archive of arrays")
+        raise ValueError(f"{path}: expected an array of uint8, found {found}; run the prepare step again")
+    return array
 
 
 def _dark_corners(pixels: np.ndarray) -> int:

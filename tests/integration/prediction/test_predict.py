@@ -255,6 +255,8 @@ REFUSED = {  # sources, what is in the way, what is said
         f"1 of 6 images cannot be read: {LONG}: a result's name would be 256 bytes",
     ),
     "absent in a list": (["list.csv"], {"list.csv": b"image\nscans/a.png\ngone.png\n"}, "gone.png: No such file"),
+    "more pixels than are taken": (["scans", "--max-pixels", "2799"], {}, "a.png: 70×40 pixels are more than 2,799"),
+    "no pixels": (["scans", "--max-pixels", "0"], {}, "--max-pixels 0 must be at least 1"),
     "no address": (["scans", "--model", "models:/hymunet"], {}, "expected models:/NAME@ALIAS"),
 }
 

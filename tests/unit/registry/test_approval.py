@@ -12,6 +12,8 @@ from tests.support.scored_versions import POLICY
 BASE = np.random.default_rng(0).uniform(0.7, 0.9, 30)
 ASKING = POLICY.model_copy(update={"approval": True})
 AUTO, MANUAL = (POLICY.model_copy(update={"step": step}) for step in ("auto", "manual"))
+STRICT = POLICY.model_copy(update={"step": "auto", "min_dice": 0.99})
+ASKED = POLICY.model_copy(update={"step": "auto", "approval": True})
 
 
 @pytest.fixture
@@ -110,3 +112,23 @@ def test_the_same_step_again_writes_no_second_entry(name, add, command, tmp_path
         for _ in range(3):
             conclude(name, version, AUTO, tmp_path)
     assert [entry["kind"] for entry in history(command)] == ["promote", "refuse"]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "words"),
+    [
+        (STRICT, AUTO, "by a rehearsal version 2 would become champion (version 2 against version 1: passed all"),
+        (STRICT, ASKED, "by a rehearsal version 2 would wait for approval by a second person ("),
+        (ASKED, AUTO, "by a rehearsal version 2 would become champion ("),
+    ],
+    ids=["refused, then good", "refused, then asked for", "asked for, then without approval"],
+)
+def test_a_rehearsal_of_the_step_does_not_read_like_an_act(name, add, champion, command, tmp_path, first, then, words):
+    conclude(name, add(BASE), AUTO, tmp_path)
+    add(BASE + 0.02)
+    conclude(name, "2", first, tmp_path)
+    said = conclude(name, "2", then, tmp_path)
+    assert said.startswith(f"it was decided before, and nothing was changed now; {words}")
+    assert said.endswith(f"hymunet models promote 2 --name {name}")
+    assert "would" in (tmp_path / REPORTS[1]).read_text().splitlines()[0]
+    assert (champion(), len(history(command))) == ("1", 2)

@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import re
 
 import pytest
 
-from hymunet.registry.ledger import SUFFIX, TAG, Entry, Ledger, Outrun, State, fold
+from hymunet import silence
+from hymunet.registry.ledger import PATIENCE, SUFFIX, TAG, Entry, Ledger, Outrun, State, _again, fold
 
 NOTHING = State(0, (), {})
 names = (f"ledger-{number}" for number in itertools.count())
@@ -159,3 +161,28 @@ def test_pages_of_the_ledger_are_read_to_the_end(ledger, monkeypatch):
 
     monkeypatch.setattr(type(ledger.client), "search_model_versions", two_at_a_time)
     assert [one.number for one in ledger.entries()] == [1, 2, 3, 4, 5]
+
+
+REPEATED = {  # what is raised each time -> seconds after which it is given up
+    "(sqlite3.OperationalError) database is locked": PATIENCE,
+    "API request failed: too many 500 error responses": silence.READ,
+    "API request failed: too many 503 error responses": silence.READ,
+    "RESOURCE_DOES_NOT_EXIST": 0,
+}
+
+
+@pytest.mark.parametrize("said", REPEATED)
+def test_a_call_that_fails_for_good_is_given_up_after_as_long_as_a_server_s_silence(said, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    clock = [0.0]
+    monkeypatch.setattr("hymunet.registry.ledger.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("hymunet.registry.ledger.time.sleep", lambda wait: clock.__setitem__(0, clock[0] + wait))
+
+    def fails():
+        clock[0] += 1
+        raise MlflowException(said)
+
+    with pytest.raises(MlflowException, match=re.escape(said)):
+        _again(fails)
+    assert REPEATED[said] <= clock[0] <= REPEATED[said] + 4

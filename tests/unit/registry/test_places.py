@@ -216,4 +216,4 @@ def test_a_user_without_a_home_can_ask_the_registry():
     done = subprocess.run([*options, *command], cwd="/", env=environment, capture_output=True, text=True)
     shutil.rmtree(folder)
     assert "Traceback" not in done.stderr, done.stderr
-    assert "no model named x in the registry" in done.stderr
+    assert "there is no registry at this path" in done.stderr

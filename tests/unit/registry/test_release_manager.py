@@ -126,11 +126,12 @@ EDITS = {
 def test_an_entry_changed_by_hand_is_named_by_every_action(registry, name, two, champion, command, edit):
     entry = json.loads(registry.get_model_version(name + SUFFIX, "1").tags[TAG])
     registry.set_model_version_tag(name + SUFFIX, "1", TAG, json.dumps(EDITS[edit](entry)))
-    for action in ("verify", "history", "page", "show", "promote", "rollback"):
+    for action in ("history", "page", "show", "promote", "rollback"):
         code, _, said = command(action, *(["--dry-run"] if action == "page" else []))
         assert (code, said.count("\n")) == (1, 1)
         assert f"version 1 of {name}{SUFFIX} is no entry of a ledger" in said, action
-        assert "put the tag back as it was, or delete that version" in said
+        assert "put the tag back as it was, or find out who did it and accept it: hymunet models acknowledge 1" in said
+    assert "not in order: entry 1 of the ledger was changed and does not count; it says" in command("verify")[1]
     assert champion() == "1"
 
 
@@ -201,6 +202,39 @@ def test_a_damaged_record_fails_its_gate_and_ends_nothing(registry, name, two, c
     code, said, refusal = command("promote")
     assert (code, champion(), refusal.count("\n")) == (1, "1", 1)
     assert named in said
+
+
+METRICS, TABLE = "evaluation/metrics.json", "evaluation/per_image.csv"
+LACKING = {  # what becomes of a file -> what is said to be missing, and why
+    "metrics.json is gone": (
+        METRICS,
+        None,
+        f"the record of its test images, test_images_sha256 of metrics.json (no {METRICS})",
+    ),
+    "metrics.json is empty": (METRICS, b"", f"of metrics.json ({METRICS} is no JSON record)"),
+    "metrics.json is cut off": (METRICS, b'{"test": {', f"of metrics.json ({METRICS} is no JSON record)"),
+    "metrics.json is a list": (METRICS, b"[]", f"of metrics.json ({METRICS} is no JSON record)"),
+    "metrics.json is no text": (METRICS, bytes(range(255)), f"of metrics.json ({METRICS} is no JSON record)"),
+    "metrics.json lacks it": (METRICS, b"{}", "the record of its test images, test_images_sha256 of metrics.json; "),
+    "per_image.csv is gone": (TABLE, None, f"the scores of its test images (no {TABLE})"),
+    "per_image.csv is damaged": (TABLE, b"id,dice\n", f"the scores of its test images ({TABLE} is damaged"),
+}
+REMEDIES = {"1": "put that file back where its artifacts are, or promote without", "2": "register it again"}
+
+
+@pytest.mark.parametrize("whose", REMEDIES)
+@pytest.mark.parametrize("lacking", LACKING)
+def test_what_a_version_lacks_to_be_compared_is_named_with_the_remedy(
+    registry, name, two, champion, command, lacking, whose
+):
+    file, content, words = LACKING[lacking]
+    path = Path(registry.get_model_version_download_uri(name, whose).removeprefix("file://")) / file
+    path.unlink() if content is None else path.write_bytes(content)
+    (same,) = (line for line in command("compare")[1].splitlines() if line.startswith("- same test images"))
+    assert same.startswith(f"- same test images: version {whose} does not hold ")
+    assert words in same
+    assert REMEDIES[whose] in same
+    assert "other images" not in same
 
 
 def test_a_card_that_is_no_text_is_named(registry, name, two, command):

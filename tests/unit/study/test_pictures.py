@@ -1,4 +1,4 @@
-"""The forest plot: one difference far from all others does not press these together."""
+"""The forest plot: one difference far from all others does not press these together, and no name is cut."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -35,3 +35,27 @@ def test_the_axis_holds_all_but_what_is_far_away(case: str) -> None:
 def test_no_difference_at_all_has_an_axis_too() -> None:
     nothing = Comparison("same", Interval(0.0, 0.0, 0.0, 0.0, 9, True), *[0.5] * 5)
     assert pictures.limits([nothing, nothing]) == (-1.0, 1.0)
+
+
+NAMES = {
+    "short": ("U-Net", ["HyM-UNet", "CE-Net"]),
+    "a long reference": (
+        "HyM-UNet on a pretrained EfficientNet-Lite2",
+        ["CE-Net", "HyM-UNet, convolutions alone, from scratch"],
+    ),
+    "both long": (
+        "A network of a name that fills most of a line " * 2,
+        ["convolutions alone (equal depth and size)"] * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_every_word_is_within_the_picture(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, titles = NAMES[case]
+    drawn, svg = [], pictures._svg
+    monkeypatch.setattr(pictures, "_svg", lambda figure, made_from: drawn.append(figure) or svg(figure, made_from))
+    pictures.forest(compared([0.4, 1.2]), titles, reference)
+    words, (width, height) = drawn[0].get_tightbbox(), drawn[0].get_size_inches()
+    hair = 0.02  # inches, of a letter's side bearing
+    assert min(words.x0, words.y0, width - words.x1, height - words.y1) >= -hair

@@ -92,9 +92,35 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
     "from scratch": (
         "docs/results.md",
         lambda: (
-            f"**Dice {mean('scratch', study='champion')}** (two seeds of five), "
+            f"**Dice {mean('scratch', study='champion')}** (five seeds), "
             f"over the paper's recipe {leads(runs(*SCRATCH), runs(*PAPER))}"
         ),
+    ),
+    "what CE-Net and the convolutions gain": (
+        "docs/results.md",
+        lambda: (
+            f"CE-Net gains {leads(runs('champion', 'ce_net'), runs('comparison', 'ce_net'))} from it, "
+            f"HyM-UNet without its scans {leads(runs('champion', 'no_scan'), runs(*SCANLESS))}, one seed each"
+        ),
+    ),
+    "the scans by the stronger recipe": (
+        "docs/results.md",
+        lambda: (
+            f"the scans are worth {leads(runs(*SCRATCH), runs('champion', 'no_scan'))}**, "
+            f"and HyM-UNet leads CE-Net by {leads(runs(*SCRATCH), runs('champion', 'ce_net'))}"
+        ),
+    ),
+    "far spots": (
+        "docs/results.md",
+        lambda: (
+            f"{mean('scratch', 'hd95', 'champion')} px in place of {mean('hymunet', 'hd95')} "
+            f"(by {leads(runs(*SCRATCH), runs(*PAPER), 'hd95')}), CE-Net's {mean('ce_net', 'hd95', 'champion')} "
+            f"and without scans {mean('no_scan', 'hd95', 'champion')}"
+        ),
+    ),
+    "the scans, in README": (
+        "README.md",
+        lambda: leads(runs(*SCRATCH), runs("champion", "no_scan"))[:-1] + "; one seed without them)",
     ),
     "what the trunk adds": ("docs/results.md", lambda: f"adds to the recipe, {leads(runs(*LITE2), runs(*SCRATCH))}"),
     "VM-UNet": ("docs/results.md", lambda: f"which leads by {leads(runs('comparison', 'vm_unet'), runs(*PAPER))}"),
@@ -110,6 +136,8 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
         for study, model, recipe in (
             (*LITE2, "strong"),
             (*SCRATCH, "strong"),
+            ("champion", "ce_net", "strong"),
+            ("champion", "no_scan", "strong"),
             (*SCANLESS, "the paper's"),
             (*PAPER, "the paper's"),
             ("comparison", "ce_net", "the paper's"),

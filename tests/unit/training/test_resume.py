@@ -93,8 +93,12 @@ def test_what_is_immaterial_may_change_on_the_way(inputs, whole, tmp_path):
     assert written(tmp_path) == written(whole)
 
 
-def test_another_seed_is_another_run(inputs, whole, tmp_path):
+def test_another_seed_is_another_run_which_is_said(inputs, whole, tmp_path, capsys):
+    shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints")
+    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*.*")}
     assert run(inputs, tmp_path, seed=1) == 0
+    assert "train.seed: 1 here, 0 there); it stays there, and is finished" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in before} == before
     assert written(tmp_path)["model/model.safetensors"] != written(whole)["model/model.safetensors"]
 
 

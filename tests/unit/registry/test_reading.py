@@ -1,0 +1,106 @@
+"""Who reads a registry makes none: not where an address is mistyped, not in a file that holds something else."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hymunet import cli
+from hymunet.registry import client
+from pipelines import resolve
+
+PARAMS = ["--params", str(Path(__file__).resolve().parents[3] / "profiles/paper.yaml")]
+VERSION = "models:/hymunet@champion"
+READING = {
+    "list": ["models", "list", *PARAMS],
+    "show": ["models", "show", *PARAMS],
+    "card": ["models", "card", *PARAMS],
+    "history": ["models", "history", *PARAMS],
+    "page": ["models", "page", *PARAMS],
+    "compare": ["models", "compare", *PARAMS],
+    "verify": ["models", "verify", *PARAMS],
+    "promote": ["models", "promote", *PARAMS],
+    "approve": ["models", "approve", "--reason", "x", *PARAMS],
+    "rollback": ["models", "rollback", *PARAMS],
+    "copy": ["models", "copy", "--to", "other", *PARAMS],
+    "predict": ["predict", "--model", VERSION, "--output", "masks", "image.png"],
+    "export": ["export", "--model", VERSION, "--output", "model.onnx"],
+    "serve": ["serve", "--model", VERSION],
+}
+
+
+def tables(*statements):
+    def make(path):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    return make
+
+
+STATES = {  # how the file comes to be -> what is said of it
+    "not there": (lambda path: None, "there is no registry at this path"),
+    "empty": (lambda path: path.touch(), "there is no registry at this path"),
+    "begun": (tables("CREATE TABLE experiments (x)"), "was begun and holds no model"),
+    "another program's": (tables("CREATE TABLE notes (x)"), "holds another program's tables"),
+    "no database": (lambda path: path.write_text("name,score\n" * 99), "no SQLite database"),
+}
+
+
+@pytest.fixture
+def mistyped(tmp_path, monkeypatch, png):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/mlflw.db")
+    (tmp_path / "image.png").write_bytes(png)
+    return tmp_path
+
+
+@pytest.fixture
+def png():
+    import cv2
+    import numpy as np
+
+    return cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize("action", READING)
+def test_a_command_that_reads_makes_no_registry_at_a_mistyped_address(action, mistyped, capsys):
+    assert cli.main(READING[action]) == 1
+    said = capsys.readouterr().err
+    assert f"{mistyped}/runs/mlflw.db: there is no registry at this path; register a model first, or name" in said
+    assert sorted(path.name for path in mistyped.iterdir()) == ["image.png"]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_file_that_is_no_registry_is_left_as_it_is_by_who_reads(state, mistyped):
+    make, words = STATES[state]
+    path = mistyped / "runs/mlflw.db"
+    path.parent.mkdir()
+    make(path)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.raises(ValueError, match=rf"^{path}: {words}"):
+        resolve.version_of(VERSION)
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_registry_apart_is_read_without_a_store_of_runs(registry_home, registry, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{registry_home}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path)
+    with client.registry(make=False) as opened:
+        assert [model.name for model in opened.search_registered_models(f"name = '{name}'")] == [name]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.integration
+def test_a_database_of_a_server_that_holds_no_registry_is_left_as_it_is(postgresql, monkeypatch):
+    import sqlalchemy
+
+    uri = postgresql.create_database("mistyped")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("postgresql:", "postgresql+psycopg:"))
+    with pytest.raises(ValueError, match=r"/mistyped: has no tables of MLflow; register a model first"):
+        resolve.version_of(VERSION)
+    engine = sqlalchemy.create_engine(uri.replace("postgresql:", "postgresql+psycopg:"))
+    assert sqlalchemy.inspect(engine).get_table_names() == []
