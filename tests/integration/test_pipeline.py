@@ -82,7 +82,7 @@ def test_the_demo_of_a_clone_takes_what_is_cached_and_leaves_the_clone_clean(fin
     assert "test Dice" in done.stdout
     assert subprocess.check_output(["git", "status", "--porcelain"], cwd=clone, text=True) == ""
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
-    query = "select distinct value from tags where key = 'mlflow.source.git.commit'"
+    query = "select value from model_version_tags where key = 'hymunet.git_commit'"
     with closing(sqlite3.connect(clone / "build/demo/mlflow.db")) as registry:
         assert registry.execute(query).fetchall() == [(head,)]
 
