@@ -1,16 +1,19 @@
 """The whole pipeline by `dvc repro` on a handful of drawn images, and what each step says to bad input."""
 
+import importlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import zipfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from components import cli
 from tests.support.checkout import ENVIRONMENT, TINY, make_checkout, run, stages_run, versions, write_params
 
 STEPS = ("download", "prepare", "split", "validate", "train", "evaluate", "register")
@@ -18,7 +21,11 @@ STEPS = ("download", "prepare", "split", "validate", "train", "evaluate", "regis
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    return make_checkout(tmp_path_factory.mktemp("checkout"))
+    """Whose profile of the demo is as small as its params.yaml."""
+    folder = make_checkout(tmp_path_factory.mktemp("checkout"))
+    (folder / "profiles/demo.yaml").write_text(json.dumps(TINY))  # JSON is YAML
+    subprocess.run(["git", "commit", "-qam", "a small demo"], cwd=folder, check=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +64,29 @@ def test_a_second_run_asks_the_registry_and_changes_nothing(finished):
     assert versions(finished) == ["1"]
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_the_demo_of_a_clone_takes_what_is_cached_and_leaves_the_clone_clean(finished, tmp_path):
+    """And registers it with the commit. tests/integration/test_demo.py computes all of it."""
+    clone, settings = tmp_path / "clone", tmp_path / "dvc"
+    subprocess.run(["git", "clone", "-q", str(finished), str(clone)], check=True)
+    for library in (finished / "hymunet").rglob("*.so"):
+        shutil.copy(library, clone / library.relative_to(finished))
+    settings.mkdir()
+    (settings / "config").write_text(f"[cache]\n    dir = {finished / '.dvc/cache'}\n")
+    venv = Path(sys.prefix)  # -o: the installation is this test's own; its sources are found in the folder of the demo
+    command = ["make", "demo", f"VENV={venv}", "-o", f"{venv}/.all"]
+    environment = ENVIRONMENT | {"PYTHONPATH": "", "DVC_GLOBAL_CONFIG_DIR": str(settings)}
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert stages_run(done) == ["register"]
+    assert "test Dice" in done.stdout
+    assert subprocess.check_output(["git", "status", "--porcelain"], cwd=clone, text=True) == ""
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
+    query = "select value from model_version_tags where key = 'hymunet.git_commit'"
+    with closing(sqlite3.connect(clone / "build/demo/mlflow.db")) as registry:
+        assert registry.execute(query).fetchall() == [(head,)]
+
+
 def emptied(folder: Path, monkeypatch) -> Path:
     (folder / "mlflow.db").unlink()
     return folder
@@ -85,9 +115,8 @@ def cloned(folder: Path, monkeypatch) -> Path:
     return clone
 
 
-@pytest.mark.parametrize(
-    "happens", [emptied, pytest.param(elsewhere, marks=pytest.mark.slow), pytest.param(cloned, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("happens", [emptied, elsewhere, cloned])
 def test_another_registry_or_an_emptied_one_gets_the_model(finished, tmp_path, monkeypatch, happens):
     project = happens(Path(shutil.copytree(finished, tmp_path / "project", symlinks=True)), monkeypatch)
     result = run(project, "dvc", "repro")
@@ -97,11 +126,19 @@ def test_another_registry_or_an_emptied_one_gets_the_model(finished, tmp_path, m
     assert versions(project / "other" if happens is elsewhere else project) == ["1"]
 
 
-def test_an_experiment_runs_the_stages_that_read_its_parameter(finished):
-    result = run(finished, "dvc", "exp", "run", "-S", "train.epochs=2")
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ("validate.min_images=11", ["validate", "register"]),  # the verdict stays as it was
+        pytest.param("train.epochs=2", ["train", "evaluate", "register"], marks=pytest.mark.slow),
+    ],
+)
+def test_an_experiment_runs_the_stages_that_read_its_parameter(finished, change, stages):
+    result = run(finished, "dvc", "exp", "run", "-S", change)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert stages_run(result) == ["train", "evaluate", "register"]
-    assert len(json.loads((finished / "reports/training/history.json").read_text())) == 2
+    assert stages_run(result) == stages
+    epochs = len(json.loads((finished / "reports/training/history.json").read_text()))
+    assert epochs == 1 + ("train" in stages)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -171,7 +208,8 @@ WRITES = {  # step -> what it reads of a finished project, and the options of wh
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a full disk is a small tmpfs, which needs root to mount")
 @pytest.mark.parametrize("step", WRITES)
-def test_a_full_disk_is_one_line_that_names_it_and_leaves_no_output(finished, tmp_path, step):
+def test_a_full_disk_is_one_line_that_names_it_and_leaves_no_output(finished, tmp_path, monkeypatch, capfd, step):
+    """In this process, since what the steps import takes seconds."""
     reads, written = WRITES[step]
     full = tmp_path / "full"
     full.mkdir()
@@ -185,17 +223,21 @@ def test_a_full_disk_is_one_line_that_names_it_and_leaves_no_output(finished, tm
         write_params(tmp_path / "params.yaml", TINY)
         places = {option: str(full / "there" / option.strip("-")) for option in written}
         options = {option: str(finished / place) for option, place in reads.items()} | places
-        result = run(tmp_path, sys.executable, "-m", f"components.{step}", *sum(options.items(), ()))
-        last = result.stderr.splitlines()[-1]
-        assert result.returncode in (1, 74), result.stderr
-        assert last.startswith(f"{step}: "), result.stderr
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HYMUNET_TRACKING", "off")
+        program = importlib.import_module(f"components.{step}.__main__")
+        code = cli.guarded(step, lambda: program.main([*sum(options.items(), ())]))
+        error = capfd.readouterr().err
+        last = error.splitlines()[-1]
+        assert code in (1, 74), error
+        assert last.startswith(f"{step}: "), error
         assert str(full / "there") in last
         assert "No space left on device" in last or "is the disk full?" in last
-        assert "Traceback" not in result.stderr or step == "validate"  # Great Expectations logs its own
+        assert "Traceback" not in error or step == "validate"  # Great Expectations logs its own
         left = [path for path in (full / "there").rglob("*") if path.is_file() and path.suffix != ".lock"]
         assert not [path for path in left if "data_docs" not in path.parts]
     finally:
-        subprocess.run(["umount", str(full)], check=True)
+        subprocess.run(["umount", "--lazy", str(full)], check=True)
 
 
 def refused(result: subprocess.CompletedProcess, step: str, expected: str) -> None:

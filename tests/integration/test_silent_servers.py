@@ -31,6 +31,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setattr(silence, name, value)
     monkeypatch.setattr(remotes, "TIMEOUT", (1, 0.3))
     monkeypatch.setattr(checkpoint_store, "ATTEMPTS", 2)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.3)
     s3fs.S3FileSystem.clear_instance_cache()
     with socket.create_server(("127.0.0.1", 0), backlog=100) as taking:

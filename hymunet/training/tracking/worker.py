@@ -114,7 +114,7 @@ def deliver_all(root: Path, checkpoints: str | None = None) -> int:
     for folder in folders:
         with alone(folder):
             delivery = Delivery(folder, lambda line, name=folder.name: print(f"{name}: {line}"))  # type: ignore[misc]
-            reason = drain(delivery, again=True)
+            reason = drain(delivery, GIVE_UP, again=True)
             left = delivery.waiting()
         print(f"{folder.name}: {delivery.sent} of {delivery.sent + left} records delivered to {public_uri()}")
         if reason:

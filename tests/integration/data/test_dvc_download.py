@@ -123,6 +123,7 @@ def test_a_changed_folder_is_noticed_and_an_old_one_does_not_return(project, tmp
         assert len(file.namelist()) == 4
 
 
+@pytest.mark.slow
 def test_another_source_and_back_fetches_nothing(project, mirror):
     folder, address, asked = mirror
     write_params(project, "isic2018", mirror=address, sums=sums(folder, ISIC.archives))

@@ -76,6 +76,7 @@ def test_the_publisher_s_split_is_kept_and_what_it_tears_is_said(mirror, tmp_pat
     assert "split (official)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_them_the_split_is_made_of_the_training_images(mirror, tmp_path):
     manifest, rows, record = run(mirror, tmp_path / "own", official=False)
     assert {row["official_split"] for row in manifest} == {""}

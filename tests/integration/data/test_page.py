@@ -48,7 +48,7 @@ def prepared(tmp_path_factory):
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("largest", [1.0, 0.99], ids=["passed", "refused"])
+@pytest.mark.parametrize("largest", [pytest.param(1.0, marks=pytest.mark.slow), 0.99], ids=["passed", "refused"])
 def test_people_see_the_verdict_the_checks_and_the_images(prepared, tmp_path, largest):
     content = params.read_yaml(ROOT / "profiles/paper.yaml")["validate"] | {"mask_area": [0.001, largest]}
     failures = validate(params.Validate.model_validate(content), prepared, prepared / "split", tmp_path)

@@ -56,9 +56,9 @@ def isic_2018(place):
 
 
 LAYOUTS = {  # how the set comes -> its maker, and whether `make test` has it too; the card's word for its images
-    "CVC-ClinicDB": (folder("CVC-ClinicDB"), True, "its maker's own folder"),
+    "CVC-ClinicDB": (folder("CVC-ClinicDB"), False, "its maker's own folder"),
     "PH2": (folder("PH2"), False, "its maker's own folder"),
-    "Kvasir-SEG, one folder deeper": (kvasir("one folder deeper"), True, "endoscopic"),
+    "Kvasir-SEG, one folder deeper": (kvasir("one folder deeper"), False, "endoscopic"),
     "what a camera, a Mac, a NAS and a notebook leave": (
         folder("what a camera, a Mac, a NAS and a notebook leave"),
         True,

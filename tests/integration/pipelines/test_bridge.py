@@ -5,6 +5,7 @@ a pod.
 import argparse
 import errno
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +28,29 @@ def toy(tmp_path: Path) -> Toy:
     """With a folder as the shared remote: to DVC a remote like any other, and quick."""
     (tmp_path / "remote").mkdir()
     return Toy(tmp_path, str(tmp_path / "remote"), {}).create()
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The toy after a run `first`: to be read, or copied."""
+    root = tmp_path_factory.mktemp("first")
+    (root / "remote").mkdir()
+    toy = Toy(root, str(root / "remote"), {}).create()
+    assert toy.run("first") == STAGES
+    return toy
+
+
+@pytest.fixture
+def after_first(first_run: Toy, tmp_path: Path) -> Toy:
+    shutil.copytree(first_run.root, tmp_path, dirs_exist_ok=True)
+    return Toy(tmp_path, str(tmp_path / "remote"), {})
+
+
+@pytest.fixture
+def before_fit(after_first: Toy) -> Toy:
+    """Its last stage is to be run by another step."""
+    shutil.rmtree(after_first.root / "runs/first/fit")
+    return after_first
 
 
 @pytest.fixture
@@ -58,8 +82,8 @@ def test_on_s3_a_second_run_computes_nothing_and_reports_the_same(toy_on_s3: Toy
     assert "dvc/pipeline-runs/second/dvc.lock" in keys
 
 
-def test_a_second_run_computes_nothing_and_moves_no_data(toy: Toy) -> None:
-    assert toy.run("first") == STAGES
+def test_a_second_run_computes_nothing_and_moves_no_data(after_first: Toy) -> None:
+    toy = after_first
     assert record(toy, "first", "prepare")["pulled_bytes"] >= 200_000
     assert toy.run("second") == []
     for stage in STAGES:
@@ -70,10 +94,9 @@ def test_a_second_run_computes_nothing_and_moves_no_data(toy: Toy) -> None:
     assert first.read_text() == second.read_text()
 
 
-def test_one_parameter_runs_the_stages_that_depend_on_it(toy: Toy) -> None:
-    toy.run("first")
-    assert toy.run("rate", PARAMS | {"fit": {"rate": 0.2}}) == ["fit"]
-    assert toy.run("scale", PARAMS | {"prepare": {"scale": 2}}) == ["prepare", "check", "fit"]
+def test_one_parameter_runs_the_stages_that_depend_on_it(after_first: Toy) -> None:
+    assert after_first.run("rate", PARAMS | {"fit": {"rate": 0.2}}) == ["fit"]
+    assert after_first.run("scale", PARAMS | {"prepare": {"scale": 2}}) == ["prepare", "check", "fit"]
 
 
 def test_what_a_workstation_computed_the_cluster_does_not(toy: Toy) -> None:
@@ -84,10 +107,10 @@ def test_what_a_workstation_computed_the_cluster_does_not(toy: Toy) -> None:
     assert toy.run("cluster") == []
 
 
-def test_what_the_cluster_computed_a_workstation_does_not(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
-    toy.run("cluster")
+def test_what_the_cluster_computed_a_workstation_does_not(after_first: Toy, capsys: pytest.CaptureFixture[str]) -> None:
+    toy = after_first
     clone = toy.clone("workstation")
-    (clone / "dvc.lock").write_bytes((toy.root / "runs/cluster/fit/lock").read_bytes())
+    (clone / "dvc.lock").write_bytes((toy.root / "runs/first/fit/lock").read_bytes())
     toy.dvc(clone, "pull")
     capsys.readouterr()
     toy.dvc(clone, "status")
@@ -96,16 +119,16 @@ def test_what_the_cluster_computed_a_workstation_does_not(toy: Toy, capsys: pyte
     assert toy.ran() == []
 
 
-def test_outputs_tell_kubeflow_what_was_made(toy: Toy) -> None:
-    toy.run("run")
-    fit = json.loads((toy.root / "runs/run/fit/executor_output.json").read_text())["artifacts"]
+def test_outputs_tell_kubeflow_what_was_made(first_run: Toy) -> None:
+    toy = first_run
+    fit = json.loads((toy.root / "runs/first/fit/executor_output.json").read_text())["artifacts"]
     metrics, model = (fit[name]["artifacts"][0]["metadata"] for name in ("metrics", "model"))
     assert metrics["test.dice.mean"] == 0.5
     assert metrics["step.seconds"] > 0
     assert model["md5"].endswith(".dir")
     assert model["remote"] == toy.remote
-    assert (toy.root / "runs/run/check/report").read_text() == "<h1>check</h1>"
-    assert (toy.root / "runs/run/check/passed").read_text() == "true"
+    assert (toy.root / "runs/first/check/report").read_text() == "<h1>check</h1>"
+    assert (toy.root / "runs/first/check/passed").read_text() == "true"
 
 
 def test_data_that_fail_the_check_are_a_verdict_with_a_report(toy: Toy) -> None:
@@ -118,22 +141,15 @@ def test_data_that_fail_the_check_are_a_verdict_with_a_report(toy: Toy) -> None:
     assert record(toy, "run", "check")["state"] == "rejected"
 
 
-def test_a_failing_command_fails_the_step_with_its_own_status(toy: Toy) -> None:
-    params = PARAMS | {"fit": {"exit": 75}}
-    for stage, upstream in zip(STAGES[:3], [None, *STAGES[:2]], strict=True):
-        toy.step("run", stage, upstream, params, *OPTIONS.get(stage, []))
-    command, outputs = toy.command("run", "fit", "check", params)
+def test_a_failing_command_fails_the_step_with_its_own_status(before_fit: Toy) -> None:
+    toy = before_fit
+    command, outputs = toy.command("first", "fit", "check", PARAMS | {"fit": {"exit": 75}})
     done = subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True, text=True)
     assert done.returncode == 75
     assert done.stderr.splitlines()[-1] == "step: stage fit: failed to run: python program.py fit, exited with 75"
     assert not (outputs / "executor_output.json").exists()
-    failed = record(toy, "run", "fit")
+    failed = record(toy, "first", "fit")
     assert (failed["state"], "exited with 75" in failed["reason"]) == ("failed", True)
-
-
-def upstream_of_fit(toy: Toy) -> None:
-    for stage, upstream in zip(STAGES[:3], [None, *STAGES[:2]], strict=True):
-        toy.step("run", stage, upstream, PARAMS, *OPTIONS.get(stage, []))
 
 
 @pytest.mark.parametrize("status", [1, 2])
@@ -160,21 +176,21 @@ def test_what_a_user_got_wrong_is_not_tried_again_and_stops_the_run(toy: Toy, st
     assert done.stderr.startswith("conclude: step check failed, and trying again would not help: stage check: ")
 
 
-@pytest.mark.parametrize("status", [70, 74, 75, 137, 143])
-def test_what_may_pass_ends_the_step_with_its_own_status(toy: Toy, status: int) -> None:
-    upstream_of_fit(toy)
-    command, outputs = toy.command("run", "fit", "check", PARAMS | {"fit": {"exit": status}})
-    done = subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True, text=True)
-    assert done.returncode == status
-    assert not (outputs / "executor_output.json").exists()
+def test_what_may_pass_ends_the_step_with_its_own_status(before_fit: Toy) -> None:
+    toy = before_fit
+    for status in (70, 74, 75, 137, 143):
+        with pytest.raises(StageFailed) as failure:
+            toy.step("first", "fit", "check", PARAMS | {"fit": {"exit": status}})
+        assert failure.value.status == status
+        assert not (toy.root / "runs/first/fit/executor_output.json").exists()
 
 
-def test_a_program_that_is_killed_is_no_fault_of_the_user(toy: Toy) -> None:
-    upstream_of_fit(toy)
-    command, _ = toy.command("run", "fit", "check", PARAMS | {"fit": {"kill": signal.SIGKILL.value}})
+def test_a_program_that_is_killed_is_no_fault_of_the_user(before_fit: Toy) -> None:
+    toy = before_fit
+    command, _ = toy.command("first", "fit", "check", PARAMS | {"fit": {"kill": signal.SIGKILL.value}})
     done = subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True, text=True)
     assert done.returncode == 137, done.stderr
-    assert record(toy, "run", "fit")["state"] == "failed"
+    assert record(toy, "first", "fit")["state"] == "failed"
 
 
 def test_a_checker_that_is_killed_has_not_refused_the_data(toy: Toy) -> None:
@@ -258,21 +274,21 @@ def test_a_bad_input_stops_the_step_before_its_program_runs(toy: Toy, fault: str
     assert toy.ran() == []
 
 
-def test_an_output_lost_from_the_remote_is_computed_again(toy: Toy) -> None:
-    toy.run("first")
+def test_an_output_lost_from_the_remote_is_computed_again(after_first: Toy) -> None:
+    toy = after_first
     stored(toy, 100).unlink()
     assert toy.run("second") == ["fit"]
     assert stored(toy, 100).exists()
 
 
-def test_a_stage_that_acts_on_the_outside_world_always_runs(toy: Toy) -> None:
-    toy.run("first")
+def test_a_stage_that_acts_on_the_outside_world_always_runs(after_first: Toy) -> None:
+    toy = after_first
     toy.step("first", "fit", "check", PARAMS, "--always")
     assert toy.ran() == ["fit"]
 
 
-def test_sigterm_reaches_the_program(toy: Toy) -> None:
-    toy.run("first")
+def test_sigterm_reaches_the_program(after_first: Toy) -> None:
+    toy = after_first
     command, _ = toy.command("first", "fit", "check", PARAMS | {"fit": {"sleep": 60}})
     step = subprocess.Popen(command, env=toy.environment(), cwd=toy.root)
     while toy.ran() != ["fit"]:

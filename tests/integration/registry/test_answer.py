@@ -150,7 +150,7 @@ def test_what_answers_and_is_no_mlflow_is_told_in_one_short_line(case, monkeypat
     assert isinstance(refusal.value, client.Unavailable) is passing
 
 
-@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("used", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_server_whose_database_is_down_is_up(postgresql, tmp_path, monkeypatch, used):
     """It says so where it had reached its database before; else it tries to for a long time, and says nothing."""
     running = start_mlflow(postgresql.create_database(f"going_{used}"), tmp_path)

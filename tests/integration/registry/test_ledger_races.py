@@ -202,6 +202,7 @@ def test_promoters_at_once_each_win_or_are_told(uri, tmp_path):
     race(uri, tmp_path, 3, 3)
 
 
+@pytest.mark.parametrize("uri", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_a_killed_promoter_leaves_the_old_champion_or_the_new_one(uri, tmp_path):
     kills(uri, tmp_path, 4)
 

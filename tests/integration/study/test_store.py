@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from hymunet import cli
+from hymunet.study import plan, state
+from hymunet.study.data import Places
+from hymunet.study.store import Store
 from tests.support import small_project, small_study
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -49,14 +52,21 @@ def test_a_second_machine_computes_nothing(tmp_path: Path, capsys: pytest.Captur
     assert "0 results taken, 1 given" in run(there, data, store, capsys, "--only", "*/seed-0")[0]
     [shared] = store.rglob("*.zip")
     kept = shared.read_bytes()
-    for number, damage in enumerate((_cut, _changed, _climbing)):
-        shutil.rmtree(here / "results")
+    shutil.rmtree(here / "results")
+    planned = plan.load(here)
+    [cell], places = planned.chosen(["*/seed-0"]), Places(tmp_path / "here-work", {"drawn": data})
+    for damage in (_cut, _climbing, _changed):
         shared.write_bytes(kept)
         damage(shared)
-        out = run(here, data, store, capsys, "--only", "*/seed-0")
-        assert "0 results taken" in out[0], damage.__name__
-        assert "to compute: 1" in out[1], damage.__name__
-        assert not (tmp_path / "outside.txt").exists(), number
+        states = {cell: state.state(planned, cell, places)}
+        assert Store(str(store)).exchange(planned, places, states, [cell]) == ([], []), damage.__name__
+        assert not (here / "results").exists(), damage.__name__
+        assert not (tmp_path / "outside.txt").exists(), damage.__name__
+    damaged = shared.read_bytes()
+    out = run(here, data, store, capsys, "--only", "*/seed-0")
+    assert "0 results taken" in out[0]
+    assert "to compute: 1" in out[1]
+    assert shared.read_bytes() != damaged, "a whole one is put in its place"
 
 
 def _cut(shared: Path) -> None:

@@ -1,4 +1,4 @@
-"""Three models and two seeds, as a user runs a study: stopped twice, one model crashing, nothing computed twice."""
+"""Two models and two seeds, as a user runs a study: stopped twice, one model crashing, nothing computed twice."""
 
 import csv
 import json
@@ -25,14 +25,16 @@ EPOCHS = small_study.SMALL["epochs"]
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("study")
     small_project.write_data(folder / "data")
-    return Study(folder, small_study.write_study(folder / "mini"), "--data", f"drawn={folder / 'data'}")
+    models = {name: small_study.definition()["models"][name] for name in ("unet", "ward")}
+    mini = small_study.write_study(folder / "mini", models=models, tables={})
+    return Study(folder, mini, "--data", f"drawn={folder / 'data'}")
 
 
 def in_the_middle(told: dict[str, list[int]]) -> bool:
     return any(told[name] and 2 <= max(told[name]) < EPOCHS - 2 for name in told)
 
 
-WHOLE = {f"{model}/seed-{seed}" for model in ("unet", "attention") for seed in (0, 1)}
+WHOLE = {f"unet/seed-{seed}" for seed in (0, 1)}
 FAILED = {f"ward/seed-{seed}" for seed in (0, 1)}
 
 
@@ -47,7 +49,7 @@ def test_stopped_twice_and_with_a_model_that_crashes_it_computes_the_rest_once(s
     assert study.results().keys() == WHOLE
     for name in FAILED:
         assert re.search(rf"drawn/{name}: failed: exit code 1: RuntimeError: the planted crash \(.*log.txt\)", error)
-    assert out.splitlines()[-1] == "4 done, 2 failed"
+    assert out.splitlines()[-1] == "2 done, 2 failed"
     epochs = study.epochs()
     assert {name: done for name, done in epochs.items() if name in WHOLE} == {
         name: list(range(1, EPOCHS + 1)) for name in WHOLE
@@ -61,7 +63,7 @@ def test_then_only_what_failed_is_tried_again_and_mended_it_is_done(study: Study
     code, out, error = study.run("run", "--workers", 2)
     assert code == 0, error
     assert "to compute: 2" in out
-    assert out.splitlines()[-1] == "6 done"
+    assert out.splitlines()[-1] == "4 done"
     after = study.results()
     assert after.keys() == WHOLE | FAILED
     assert {name: after[name] for name in WHOLE} == before
@@ -134,7 +136,7 @@ def inside(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_status_says_scores_by_seed_and_why_a_result_does_not_hold(study: Study, inside: Inside) -> None:
     code, out, _ = inside("status")
     lines = out.splitlines()
-    assert (code, lines[0].split(), lines[-1]) == (0, ["set", "model", "seed", "0", "seed", "1"], "6 done")
+    assert (code, lines[0].split(), lines[-1]) == (0, ["set", "model", "seed", "0", "seed", "1"], "4 done")
     dice = [json.loads((study.study / f"results/drawn/unet/seed-{n}/metrics.json").read_text()) for n in (0, 1)]
     assert lines[1].split() == ["drawn", "unet", *(f"{one['test']['dice']['mean']:.4f}" for one in dice)]
     table = study.study / "results/drawn/unet/seed-0/per_image.csv"
@@ -144,24 +146,24 @@ def test_status_says_scores_by_seed_and_why_a_result_does_not_hold(study: Study,
         code, out, _ = inside("status")
     finally:
         table.write_bytes(before)
-    assert "5 done, 1 damaged" in out
+    assert "3 done, 1 damaged" in out
     assert "cell.json: made with a per_image.csv" in out
 
 
 def test_results_of_another_machine_are_taken_in_checked(study: Study, inside: Inside, tmp_path: Path) -> None:
     elsewhere = tmp_path / "brought"
     shutil.copytree(study.study / "results", elsewhere)
-    shutil.rmtree(study.study / "results/drawn/attention/seed-0")
+    shutil.rmtree(study.study / "results/drawn/unet/seed-1")
     code, out, error = inside("import", elsewhere)
     assert code == 0, error
-    assert out.count("there already") == 5
-    assert "drawn/attention/seed-0: taken in" in out
-    table = elsewhere / "drawn/attention/seed-0/per_image.csv"
+    assert out.count("there already") == 3
+    assert "drawn/unet/seed-1: taken in" in out
+    table = elsewhere / "drawn/unet/seed-1/per_image.csv"
     table.write_text(table.read_text().replace("0.", "0.9", 1))
     code, _, error = inside("import", elsewhere)
     assert code == 1
     assert "made with a per_image.csv" in error
-    assert inside("status")[1].splitlines()[-1] == "6 done"
+    assert inside("status")[1].splitlines()[-1] == "4 done"
 
 
 @pytest.mark.parametrize(

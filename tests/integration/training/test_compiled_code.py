@@ -35,16 +35,13 @@ def compiled(folder: Path) -> set[str]:
     return {path.name for path in (folder / "cache").rglob("*.so")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "folder"),
     [
-        pytest.param({}, "cache/hymunet/inductor", marks=pytest.mark.slow),
+        ({}, "cache/hymunet/inductor"),
         ({"HYMUNET_COMPILE_CACHE": "{folder}/kept"}, "kept/inductor"),
-        pytest.param(
-            {"HYMUNET_COMPILE_CACHE": "{folder}/kept", "TORCHINDUCTOR_CACHE_DIR": "{folder}/own"},
-            "own",
-            marks=pytest.mark.slow,
-        ),
+        ({"HYMUNET_COMPILE_CACHE": "{folder}/kept", "TORCHINDUCTOR_CACHE_DIR": "{folder}/own"}, "own"),
     ],
     ids=["the user's cache", "a folder that is named", "torch's own variable"],
 )
@@ -56,6 +53,7 @@ def test_it_is_kept_in_the_folder_that_is_named(inputs, tmp_path, environment, f
     assert all(path.is_relative_to(tmp_path / folder) for path in tmp_path.rglob("*.so"))
 
 
+@pytest.mark.slow
 def test_the_second_machine_compiles_nothing(inputs, tmp_path, s3_server):
     """Whatever its epochs and its seed are."""
     bucket = s3_server.create_bucket("compiled-code")
@@ -75,7 +73,11 @@ def test_the_second_machine_compiles_nothing(inputs, tmp_path, s3_server):
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "HYMUNET_COMPILE_CACHE_KEY, which is not set; set it from a secret to at least 32 characters"),
+        pytest.param(
+            {},
+            "HYMUNET_COMPILE_CACHE_KEY, which is not set; set it from a secret to at least 32 characters",
+            marks=pytest.mark.slow,
+        ),
         ({"HYMUNET_COMPILE_CACHE_KEY": "short"}, "HYMUNET_COMPILE_CACHE_KEY, which has 5 characters"),
         ({"HYMUNET_COMPILE_CACHE_KEY": KEY}, "s3://no-such-bucket-here/code: compiled code cannot be written here"),
     ],

@@ -70,12 +70,13 @@ def test_a_killed_rank_ends_all_with_the_code_of_a_kill(inputs: Inputs, tmp_path
     assert not any(rank.is_running() for rank in ranks)
 
 
-def test_ranks_do_not_outlive_a_launcher_that_is_killed(inputs: Inputs, tmp_path: Path) -> None:
-    process = start(tmp_path, inputs, 2, own=True, epochs=200)
+def test_ranks_share_the_threads_and_do_not_outlive_a_launcher_that_is_killed(inputs: Inputs, tmp_path: Path) -> None:
+    """Each rank's environment is read where the kernel keeps it."""
+    process = start(tmp_path, inputs, 2, own=True, threads=4, epochs=200)
     assert process.stdout is not None
     process.stdout.readline()
     ranks = ranks_of(process)
-    assert len(ranks) == 2
+    assert [rank.environ()["OMP_NUM_THREADS"] for rank in ranks] == ["2", "2"]
     process.kill()
     process.wait(10)
     until = time.monotonic() + 10
@@ -91,15 +92,3 @@ def test_what_a_user_got_wrong_is_exit_code_1_without_a_traceback(inputs: Inputs
     lines = set(error.strip().splitlines())
     assert len(lines) == 1, error
     assert "train.batch_size 7 must be a multiple of ranks × train.accumulate = 2 × 1" in lines.pop()
-
-
-def test_threads_are_shared_among_the_ranks(inputs: Inputs, tmp_path: Path) -> None:
-    """Each rank's environment is read where the kernel keeps it."""
-    process = start(tmp_path, inputs, 2, own=True, threads=4, epochs=200)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        assert [rank.environ()["OMP_NUM_THREADS"] for rank in ranks_of(process)] == ["2", "2"]
-    finally:
-        process.kill()
-        process.communicate()

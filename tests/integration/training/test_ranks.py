@@ -62,7 +62,7 @@ def test_ranks_train_what_one_process_trains(inputs, one_rank, tmp_path, ranks):
     ("name", "sync_batch_norm", "ema_decay"),
     [
         ("unet", False, 0.9),
-        ("unet", True, 0.9),
+        pytest.param("unet", True, 0.9, marks=pytest.mark.slow),
         pytest.param("unet", False, 0.0, marks=pytest.mark.slow),
         pytest.param("unet", True, 0.0, marks=pytest.mark.slow),
         pytest.param("hymunet", False, 0.0, marks=pytest.mark.slow),
@@ -78,6 +78,7 @@ def test_the_score_is_that_of_the_model_that_is_published(inputs, tmp_path, name
     assert info["validation_dice"] == max(record["validation_dice"] for record in history(tmp_path))
 
 
+@pytest.mark.slow
 def test_ranks_train_the_same_in_bfloat16(inputs, tmp_path):
     """Which is what `auto` means on a CPU that computes in it."""
     for ranks in (1, 2):
@@ -103,7 +104,7 @@ def test_ranks_may_come_and_go(inputs, one_rank, tmp_path):
     assert_same_training(tmp_path, one_rank)
 
 
-@pytest.mark.parametrize("validation", [1, 7])
+@pytest.mark.parametrize("validation", [1, pytest.param(7, marks=pytest.mark.slow)])
 def test_pictures_show_the_same_images_whatever_the_number_of_ranks(tmp_path, validation):
     """A rank may have no validation image, and another number of ranks may publish what these have drawn."""
     inputs = write_inputs(tmp_path / "inputs", *drawn(16 + validation + 1, 32), validation=validation, test=1)
@@ -119,6 +120,7 @@ def test_pictures_show_the_same_images_whatever_the_number_of_ranks(tmp_path, va
     assert (pictures[0] == pictures[1]).all()
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_all_and_the_cause_is_shown(inputs, tmp_path):
     process = start(tmp_path, inputs, 2, epochs=200)
     assert process.stdout is not None

@@ -79,10 +79,10 @@ def gone(processes: list[psutil.Process]) -> bool:
 @pytest.mark.parametrize(
     ("ranks", "number"),
     [
-        (2, signal.SIGTERM),
+        (1, signal.SIGTERM),
         *(
             pytest.param(*row, marks=pytest.mark.slow)
-            for row in ((1, signal.SIGTERM), (1, signal.SIGINT), (2, signal.SIGINT))
+            for row in ((2, signal.SIGTERM), (1, signal.SIGINT), (2, signal.SIGINT))
         ),
     ],
 )

@@ -113,7 +113,10 @@ def test_bad_data_fail_by_name(tmp_path, rows, change_split, named, example):
         require_passed(folder / "report/verdict.json", folder, folder / "split/split.csv")
 
 
-@pytest.mark.parametrize("name", ["{:03}", "{}", "1e{}", "0x{:x}", "{}.0", "NA{}", "true{}", "2018-01-{:02}"])
+OFTEN, ELSE = ("{:03}", "1e{}", "2018-01-{:02}"), ("{}", "0x{:x}", "{}.0", "NA{}", "true{}")
+
+
+@pytest.mark.parametrize("name", [*OFTEN, *(pytest.param(name, marks=pytest.mark.slow) for name in ELSE)])
 def test_ids_are_text_whatever_they_look_like(tmp_path, name):
     """Names that a reader of tables takes for numbers, dates or nothing at all."""
     rows = [{**row(index), "id": name.format(index)} for index in range(119)] + [{**row(119), "id": "NA"}]

@@ -45,7 +45,7 @@ def test_random_scans_agree_with_the_reference(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     "case",
     [
-        Case(1, 64, 64, 3, 2, 1),
+        pytest.param(Case(1, 64, 64, 3, 2, 1), marks=pytest.mark.slow),
         Case(1, 1, 1000, 2, 16, 2, bias=-6.0),
         Case(1, 1000, 1, 2, 1, 1, bias=1.0),
         Case(1, 31, 33, 17, 5, 3),

@@ -88,7 +88,7 @@ class Scan(nn.Module):
 
 
 @needs_kernel
-@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiles_without_a_graph_break(compiler: str) -> None:
     module = Scan(12, "auto")
     compiled = torch.compile(module, fullgraph=True, backend=compiler, dynamic=True)
