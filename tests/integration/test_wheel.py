@@ -84,7 +84,7 @@ def test_what_needs_the_pipeline_says_so(installed: Path, tmp_path: Path) -> Non
     cases = {
         ("profile", "demo"): "no profile 'demo'",
         ("summary",): "run the pipeline first",
-        ("models", "list", "--name", "tiny"): "no model named tiny",
+        ("models", "list", "--name", "tiny"): "there is no registry at this path",
     }
     for arguments, message in cases.items():
         done = hymunet(installed, tmp_path, *arguments)
