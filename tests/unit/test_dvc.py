@@ -224,9 +224,14 @@ def changed(repo):
     return {stage for stage, reasons in repo.status().items() if reasons != ["always changed"]}
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pipeline, source):
-    """A source's own parameters are read when it is the chosen one; the model's name, where its file is named."""
+@pytest.mark.parametrize(
+    ("source", "every"), [*((name, False) for name in SOURCES), pytest.param(SOURCES[0], True, marks=pytest.mark.slow)]
+)
+def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pipeline, source, every):
+    """A source's own parameters are read when it is the chosen one; the model's name, where its file is named.
+
+    every: also those beside another that the same entries of dvc.yaml cover.
+    """
     from dvc.repo import Repo
 
     named = {name for name, stage in STAGES.items() if any("${model.name}" in dep for dep in stage["deps"])}
@@ -237,14 +242,21 @@ def test_each_parameter_makes_exactly_the_stages_stale_that_read_it(finished_pip
     assert stale(finished_pipeline, source) == set()
     listed = {key for stage in STAGES.values() for key in stage["params"]}
     assert {key.partition(".")[0] for key in listed} == set(paper())
+    met = set()
     for key, value in leaves(paper()):
         if key == "data.source" or (source != SOURCES[0] and not key.startswith("data.")):
             continue
-        readers = {
-            name
+        covers = {
+            (name, read)
             for name, stage in STAGES.items()
-            if any(f"{key}.".startswith(f"{resolved(read, source=source)}.") for read in stage["params"])
+            for read in stage["params"]
+            if f"{key}.".startswith(f"{resolved(read, source=source)}.")
         }
+        alike = (frozenset(covers), key.startswith("data."), key in ("model.name", "data.folder.path"))
+        if alike in met and not every:
+            continue
+        met.add(alike)
+        readers = {name for name, _ in covers}
         readers |= named if key == "model.name" else set()
         if key == "data.folder.path":  # a dependency for every source: it is there in any case
             (finished_pipeline / f"{value}x").mkdir(exist_ok=True)

@@ -100,6 +100,7 @@ def test_a_cell_that_was_stopped_killed_and_closed_has_the_bytes_of_one_that_was
         assert (published / file).read_bytes() == kept[file], file
 
 
+@pytest.mark.slow
 def test_a_study_of_validation_images_scores_those_and_leaves_the_test_images_alone(study: Study) -> None:
     """By weights that are there, too; a recipe is chosen so."""
     name = "unet/seed-0"

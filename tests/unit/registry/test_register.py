@@ -166,7 +166,7 @@ HAPPENED = {  # since the model was registered -> its version now, the challenge
 }
 
 
-OFTEN = ("nothing", "the version was deleted", "the record was lost")
+OFTEN = ("nothing", "the version was deleted")
 
 
 @pytest.mark.parametrize(
@@ -333,15 +333,16 @@ def test_a_folder_is_hashed_as_dvc_does(tmp_path, monkeypatch):
 READ = ("artifacts/model/model.safetensors", "artifacts/model/model.json", "evaluation/metrics.json", "manifest.json")
 
 
-@pytest.mark.parametrize("name", READ)
-def test_a_version_of_which_a_file_was_changed_is_not_opened(name, registry, project):
+def test_a_version_of_which_a_file_was_changed_is_not_opened(registry, project):
     version = run("changed", project).version
     folder = Path(registry.get_model_version_download_uri("changed", str(version)).removeprefix("file://"))
+    for name in READ:
+        path, whole = folder / name, (folder / name).read_bytes()
+        path.write_bytes(whole.replace(b"0.5", b"0.4") + b"\n")
+        with pytest.raises(ValueError, match=f"models:/changed/{version}: {name} changed since it was registered"):
+            open_segmenter(f"models:/changed/{version}")
+        path.write_bytes(whole)
     assert open_segmenter(f"models:/changed/{version}")
-    path = folder / name
-    path.write_bytes(path.read_bytes().replace(b"0.5", b"0.4") + b"\n")
-    with pytest.raises(ValueError, match=f"models:/changed/{version}: {name} changed since it was registered"):
-        open_segmenter(f"models:/changed/{version}")
 
 
 @pytest.mark.parametrize("gone", [("test",), ("test", "dice"), ("test", "hd95", "low")])
