@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     if outcome.unlike:
         are = "are" if outcome.unlike != 1 else "is"
         print(f"{outcome.unlike} {are} unlike the images that the model was trained on: column out_of_distribution")
-    flips = ", averaged over flips" if model.flips else ""
-    flips += ", the largest region alone" if model.largest_region else ""
-    print(f"lesion where the probability exceeds {model.threshold:g}{flips} ({model.decides})", flush=True)
+    how = ", averaged over flips" if model.flips else ""
+    how += ", the largest region alone" if model.largest_region else ""
+    print(f"lesion where the probability exceeds {model.threshold:g}{how} ({model.decides})", flush=True)
     outcome.require_all()

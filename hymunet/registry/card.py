@@ -46,8 +46,8 @@ def card(
     origin = "\n".join(f"| {key} | `{value}` |" for key, value in code.items())
     sizes = ", ".join(f"{count} {split_name}" for split_name, count in split["sizes"].items())
     left_out = len(evaluation.get("left_out") or ())
-    flips = ", averaged over flips" if evaluation["flips"] else ""
-    flips += "; of these the largest region alone" if evaluation.get("largest_region") else ""
+    how = ", averaged over flips" if evaluation["flips"] else ""
+    how += "; of these the largest region alone" if evaluation.get("largest_region") else ""
     images, target = SOURCES.get(evaluation["source"], (f"images of {evaluation['source']}", "outlined region"))
     return f"""# {name}
 
@@ -57,7 +57,7 @@ pixels.
 
 ## Input and output
 uint8 RGB images (N, H, W, 3) of any size; masks uint8 (N, H, W), 1 where the probability exceeds
-{evaluation["threshold"]:g}{flips}. Images are brought to {size}×{size} inside, probabilities back to the image's size.
+{evaluation["threshold"]:g}{how}. Images are brought to {size}×{size} inside, probabilities back to the image's size.
 
 ## Test
 {counted(test["images"], "image")} that neither training nor the choice of its weights has seen; {test["missed"]} missed
