@@ -134,7 +134,8 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
         lambda: (
             f"in {min(far(SCRATCH))} to {max(far(SCRATCH))} of 260 images by seed, "
             f"{far(('champion', 'ce_net'))[0]} with CE-Net, {far(('champion', 'no_scan'))[0]} without scans, "
-            f"{max(far(PAPER)) or 'none'} with HyM-UNet by the paper's recipe, and {min(far(LITE2))} to {max(far(LITE2))} on the pretrained trunk"
+            f"{max(far(PAPER)) or 'none'} with HyM-UNet by the paper's recipe, "
+            f"and {min(far(LITE2))} to {max(far(LITE2))} on the pretrained trunk"
         ),
     ),
     "the scans, in README": (
