@@ -2,11 +2,10 @@
 
 pipelines.graph walks it; here is how a container is run: as the YAML's pod settings say, kept until its exit code is
 read, and removed then. An engine told to remove it by itself may forget it first. A run that is told to stop takes its
-containers with it: they are the engine's, and would compute on.
+containers with it: they are the engine's, and would compute on, as they do after a run that was killed. Each bears its
+run's name, so that the next run in the same folder ends them before it computes beside them.
 """
 
-import contextlib
-import fcntl
 import os
 import random
 import signal
@@ -15,15 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from hymunet.processors import thread_variables, threads_wanted
 from pipelines.graph import Graph
 from pipelines.records import require_name
+from pipelines.run_folder import ended, goes_on, held, open_to_containers
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-MODE = ".mode"  # of the folder, while it is open to containers
+ROOT, RUN, STEP = "hymunet.root", "hymunet.run", "hymunet.step"  # a container's labels
 GRACE = 30  # seconds from SIGTERM to SIGKILL, as a pod has them: a training saves a checkpoint meanwhile
 
 
@@ -38,10 +39,10 @@ class Stopped(Exception):
 class Containers:
     """The engine, and what the pipeline's YAML says of each container. `root`: the folder that they all see."""
 
-    def __init__(self, root: Path, executors: dict[str, Any], kubernetes: dict[str, Any]) -> None:
+    def __init__(self, root: Path, run: str, executors: dict[str, Any], kubernetes: dict[str, Any]) -> None:
         import docker
 
-        self.root, self.executors, self.kubernetes = str(root), executors, kubernetes
+        self.root, self.run_id, self.executors, self.kubernetes = str(root), run, executors, kubernetes
         self.live: dict[str, Any] = {}
         self.stopped: Stopped | None = None
         try:
@@ -53,8 +54,10 @@ class Containers:
     def run(self, label: str, image: str, command: list[str], environment: dict[str, str]) -> int:
         """Runs one container to its end, its log on our standard output; returns its exit code."""
         options, started = self.options(label, environment), time.monotonic()
+        labels = {ROOT: self.root, RUN: self.run_id, STEP: label.removeprefix("exec-")}
+        volumes = {self.root: {"bind": self.root, "mode": "rw"}}
         container = self.engine.containers.create(
-            image, command, volumes={self.root: {"bind": self.root, "mode": "rw"}}, network_mode="host", **options
+            image, command, volumes=volumes, network_mode="host", labels=labels, **options
         )
         self.live[container.id] = container
         try:
@@ -78,8 +81,24 @@ class Containers:
         self.stopped = why
         if live := list(self.live.values()):
             print(f"stopping; what runs has {GRACE} s to save what it has", file=sys.stderr, flush=True)
-            with ThreadPoolExecutor(len(live)) as at_once:
-                list(at_once.map(self._end, live))
+            self._end_all(live)
+
+    def end_those_left(self) -> None:
+        """Ends the containers of a run in this folder that was killed: nobody waits for them."""
+        there = self.engine.containers.list(all=True, filters={"label": f"{ROOT}={self.root}"}, ignore_removed=True)
+        left = [container for container in there if not goes_on(Path(self.root), _run_of(container))]
+        for run, own in groupby(sorted(left, key=_run_of), _run_of):
+            steps = ", ".join(f"{container.labels[STEP]} (container {container.short_id})" for container in own)
+            said = f"run {run} was killed, and {steps} went on; stopped now, with {GRACE} s to save what is there"
+            print(said, file=sys.stderr, flush=True)
+        if left:
+            self._end_all(left)
+        for run in {_run_of(container) for container in left}:
+            ended(Path(self.root), run)
+
+    def _end_all(self, containers: list[Any]) -> None:
+        with ThreadPoolExecutor(len(containers)) as at_once:
+            list(at_once.map(self._end, containers))
 
     def _end(self, container: Any) -> None:
         with _unless_gone():
@@ -140,6 +159,10 @@ class Containers:
         }
 
 
+def _run_of(container: Any) -> str:
+    return str(container.labels[RUN])
+
+
 @contextmanager
 def _unless_gone() -> Iterator[None]:
     """A container that is removed already, or is being removed, needs nothing more."""
@@ -150,39 +173,6 @@ def _unless_gone() -> Iterator[None]:
     except docker.errors.APIError as error:
         if error.status_code not in (404, 409):
             raise
-
-
-@contextmanager
-def open_to_containers(root: Path) -> Iterator[None]:
-    """Steps run as a user of their own, and write below `root`: only while they do may everyone.
-
-    The mode before lies in a file there: after a run that was killed the next one knows it, and of two at once the last
-    one gives it back.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / MODE).open("a+", encoding="ascii") as before:
-        mode = ""
-        while not mode:
-            with contextlib.suppress(BlockingIOError):  # another run is there, or is just leaving
-                fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not _noted(before):
-                    before.write(f"{root.stat().st_mode & 0o777:o}")
-                    before.flush()
-            fcntl.flock(before, fcntl.LOCK_SH)
-            mode = _noted(before)
-        root.chmod(0o777)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(BlockingIOError):  # another run goes on here
-                fcntl.flock(before, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                root.chmod(int(mode, 8) & 0o777)
-                before.truncate(0)
-
-
-def _noted(file: TextIO) -> str:
-    file.seek(0)
-    return file.read()
 
 
 @contextmanager
@@ -214,10 +204,20 @@ def run_local(package: Path, arguments: dict[str, Any], root: Path, run: str | N
     require_name(run)
     root = root.resolve()
     graph = Graph(package)
-    containers = Containers(root, graph.executors, graph.kubernetes)
+    containers = Containers(root, run, graph.executors, graph.kubernetes)
     containers.require_images()
+
+    def walk() -> bool:
+        containers.end_those_left()
+        return graph.run(arguments, root, run, containers.run)
+
     # In a thread, so that a signal finds this one waiting, and not amid a talk with the engine.
-    with open_to_containers(root), ThreadPoolExecutor(1) as walker, told_to_stop(containers.stop):
-        succeeded = walker.submit(graph.run, arguments, root, run, containers.run).result()
+    with (
+        open_to_containers(root),
+        held(root, run),
+        ThreadPoolExecutor(1) as walker,
+        told_to_stop(containers.stop),
+    ):
+        succeeded = walker.submit(walk).result()
     print(f"run {run}: {'succeeded' if succeeded else 'failed'}", file=sys.stdout if succeeded else sys.stderr)
     return succeeded

@@ -101,12 +101,8 @@ run_local(Path(sys.argv[1]), {}, Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-@pytest.mark.parametrize("items", [[1], [1, 2, 3]], ids=["one", "a loop"])
-def test_a_run_that_is_stopped_takes_its_containers_with_it(
-    items: list[int], number: signal.Signals, image: str, tmp_path: Path
-) -> None:
-    import docker
+def sleeper(image: str, items: list[int], folder: Path) -> subprocess.Popen[str]:
+    """A run of its own program whose containers, two at a time, have all begun and would sleep on."""
 
     @dsl.container_component
     def step(item: int) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def]
@@ -118,18 +114,32 @@ def test_a_run_that_is_stopped_takes_its_containers_with_it(
         with dsl.ParallelFor(items, parallelism=2) as item:
             kubernetes.set_security_context(step(item=item).set_retry(3), run_as_user=10001)
 
-    compiler.Compiler().compile(pipeline, str(tmp_path / "p.yaml"))
-    engine = docker.from_env()
-    before = {container.id for container in engine.containers.list(all=True)}
+    compiler.Compiler().compile(pipeline, str(folder / "p.yaml"))
     process = subprocess.Popen(
-        [sys.executable, "-c", LOCAL, str(tmp_path / "p.yaml"), str(tmp_path / "root")],
+        [sys.executable, "-c", LOCAL, str(folder / "p.yaml"), str(folder / "root")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
+    for _ in items[:2]:
+        if process.stdout.readline() != "began\n":
+            process.kill()
+            raise AssertionError(process.communicate())
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("items", [[1], [1, 2, 3]], ids=["one", "a loop"])
+def test_a_run_that_is_stopped_takes_its_containers_with_it(
+    items: list[int], number: signal.Signals, image: str, tmp_path: Path
+) -> None:
+    import docker
+
+    engine = docker.from_env()
+    before = {container.id for container in engine.containers.list(all=True)}
+    process = sleeper(image, items, tmp_path)
     try:
-        for _ in items[:2]:
-            assert process.stdout.readline() == "began\n"
         process.send_signal(number)
         log, said = process.communicate(timeout=60)
     finally:
@@ -138,6 +148,44 @@ def test_a_run_that_is_stopped_takes_its_containers_with_it(
     assert f"Stopped: {number.name}" in said
     assert {container.id for container in engine.containers.list(all=True)} <= before
     assert (tmp_path / "root").stat().st_mode & 0o002 == 0, "open to everyone only while steps run"
+
+
+def test_what_a_run_that_was_killed_left_is_ended_by_the_next_and_what_goes_on_is_not(
+    image: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import docker
+
+    engine = docker.from_env()
+
+    def ours() -> dict[str, list[str]]:
+        """The steps' containers of each run in the folder."""
+        found: dict[str, list[str]] = {}
+        filters = {"label": f"hymunet.root={tmp_path / 'root'}"}
+        for container in engine.containers.list(all=True, filters=filters):
+            found.setdefault(container.labels["hymunet.run"], []).append(container.labels["hymunet.step"])
+        return found
+
+    killed = sleeper(image, [1, 2], tmp_path)
+    [left] = ours()
+    killed.kill()
+    killed.communicate()
+    assert ours() == {left: ["step", "step"]}, "they compute on"
+    other = sleeper(image, [1], tmp_path)
+    try:
+        [going] = ours()
+        assert going != left
+        written = 'mkdir -p "$(dirname "$0")" && printf hello >"$0"'
+        assert run_local(package(tmp_path / "good.yaml", image, written), {}, tmp_path / "root", "third")
+        assert ours() == {going: ["step"]}
+        with pytest.raises(ValueError, match=f"run {going} goes on in "):
+            run_local(package(tmp_path / "good.yaml", image, written), {}, tmp_path / "root", going)
+    finally:
+        other.terminate()
+        _, said = other.communicate(timeout=60)
+    assert f"run {left} was killed, and step (container " in said
+    assert "was killed" not in capfd.readouterr().err
+    assert ours() == {}
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [".mode", "third"]
 
 
 def test_an_image_that_is_not_here_is_missed_before_the_first_step(

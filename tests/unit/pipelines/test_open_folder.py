@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.local import open_to_containers
+from pipelines.run_folder import open_to_containers
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from pipelines.local import open_to_containers
+from pipelines.run_folder import open_to_containers
 with open_to_containers(Path(sys.argv[1])):
     print("open", flush=True)
     time.sleep(600)
