@@ -43,7 +43,13 @@ def remote(repo: Any) -> Any:
 
 
 def stage(repo: Any, name: str) -> Any:
-    return repo.stage.collect(name)[0]
+    """ValueError where dvc.yaml cannot be read with the run's parameters."""
+    from dvc.exceptions import DvcException
+
+    try:
+        return repo.stage.collect(name)[0]
+    except DvcException as error:
+        raise ValueError(f"stage {name}: {error}; correct the run's parameters (params)") from error
 
 
 def output_paths(repo: Any) -> list[str]:

@@ -19,7 +19,11 @@ PARTS = ["resolve", "predict"]
 
 
 @dsl.container_component
-def resolve(model: str, version: dsl.OutputPath(str)) -> dsl.ContainerSpec:  # type: ignore[no-untyped-def, valid-type]
+def resolve(  # type: ignore[no-untyped-def]
+    model: str,
+    version: dsl.OutputPath(str),  # type: ignore[valid-type]
+    lock: dsl.Output[dsl.Artifact],
+) -> dsl.ContainerSpec:
     """The version that an alias names now."""
     named = ["--model", "{{$.inputs.parameters['model']}}"]
     return dsl.ContainerSpec(image="hymunet", command=["python", "-m", "pipelines.resolve"], args=[*named, *INPUTS])
@@ -32,6 +36,7 @@ def predict_images(  # type: ignore[no-untyped-def]
     target: str,
     save: str,
     reference: str,
+    lock_before: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     lock: dsl.Output[dsl.Artifact],
@@ -62,7 +67,12 @@ def define(settings: Settings, asked: dict[str, str]) -> Callable[..., Any]:
         with reported(settings, PARTS):
             found = place(resolve(model=model), LIGHT, settings)
             images = predict_images(
-                model=found.outputs["version"], source=source, target=target, save=save, reference=reference
+                model=found.outputs["version"],
+                source=source,
+                target=target,
+                save=save,
+                reference=reference,
+                lock_before=found.outputs["lock"],
             )
             place(images, WORK, settings.model_copy(update={"accelerator": one}))
             place(conclude(lock_before=images.outputs["lock"]), LIGHT, settings).set_retry(0)

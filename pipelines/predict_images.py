@@ -30,8 +30,7 @@ from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
 from pipelines.reference import of_run
-from pipelines.step import hand_on
-from pipelines.verdicts import NOTHING, FailedForGood, for_good
+from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED
 
 IMAGES_A_PART = 256
@@ -63,15 +62,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
+    if stopped_before("predict", outputs):
+        return 0
     try:
         with Part(args.remote, args.run, "predict").recorded():
             told = predict(args.model, Place(args.source), Place(args.target), args.save, args.reference, args.remote)
     except (ValueError, OSError) as error:
         if not for_good(error):
             raise
-        failed = FailedForGood("predict", " ".join(str(error).split()))
-        print(f"predict: {failed}", file=sys.stderr, flush=True)
-        hand_on(failed, Path("no lock"), outputs)
+        hand_on(FailedForGood.of("predict", error), Path("no lock"), outputs)
         return 0
     found = numbers({name: value for name, value in told.items() if name != "problems"})
     outputs.artifact("report", page(told))

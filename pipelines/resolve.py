@@ -3,12 +3,15 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
-from hymunet.registry.client import Unavailable, registry
+from hymunet.registry.client import registry
 from hymunet.registry.load import resolve
 from pipelines import batch
 from pipelines.outputs import Outputs
 from pipelines.part import Part
+from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on
+from pipelines.workspace import STORE_FAILED
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,9 +20,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--run", help="the run's id; without it, nothing is recorded")
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
     args = parser.parse_args(argv)
-    with Part(os.environ.get("HYMUNET_DVC_REMOTE"), args.run, "resolve").recorded():
-        address = version_of(args.model)
-    Outputs.parse(args.executor_input).parameter("version", address)
+    outputs = Outputs.parse(args.executor_input)
+    try:
+        with Part(os.environ.get("HYMUNET_DVC_REMOTE"), args.run, "resolve").recorded():
+            address = version_of(args.model)
+    except (ValueError, OSError) as error:
+        if not for_good(error):
+            raise
+        hand_on(FailedForGood.of("resolve", error), Path("no lock"), outputs)
+        return 0
+    outputs.parameter("version", address)
+    outputs.artifact("lock", NOTHING)
+    outputs.save()
     print(f"predict: {args.model} is {address}")
     return 0
 
@@ -34,6 +46,6 @@ def version_of(model: str) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (ValueError, OSError) as error:
+    except OSError as error:
         print(f"predict: {error}", file=sys.stderr)
-        sys.exit(74 if isinstance(error, Unavailable) else 1)
+        sys.exit(STORE_FAILED)

@@ -7,7 +7,6 @@ data goes through the remote alone.
 
 import argparse
 import contextlib
-import html
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from pipelines import dvc_compat as dvc
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
-from pipelines.verdicts import FINAL, FailedForGood, for_good
+from pipelines.verdicts import FINAL, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -57,11 +56,8 @@ def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) ->
     started = time.monotonic()
     args = arguments(argv)
     outputs = Outputs.parse(args.executor_input)
-    for lock in outputs.inputs("lock"):
-        if failed := FailedForGood.read(lock):
-            print(f"step: {args.stage} does not run: {failed}", flush=True)
-            hand_on(failed, lock, outputs)
-            return 0
+    if stopped_before(args.stage, outputs):
+        return 0
     workspace = Workspace(args.workspace or Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote)
     workspace.create(args.source, args.params, outputs.inputs("lock"))
     with workspace.repo() as repo:
@@ -78,11 +74,9 @@ def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) ->
             reason = " ".join(str(failure).split()) or type(failure).__name__
             with contextlib.suppress(Exception):  # where the store is what failed, the log alone tells
                 run.write(step.record("failed", started, reason, getattr(failure, "status", 0)))
-            if getattr(failure, "status", None) not in FINAL:
+            if not for_good(failure):
                 raise
-            failed = FailedForGood(args.stage, reason)
-            print(f"step: {failed}", file=sys.stderr, flush=True)
-            hand_on(failed, workspace.lock, outputs)
+            hand_on(FailedForGood.of(args.stage, failure), workspace.lock, outputs)
             return 0
         record = step.record(step.state, started)
         run.write(record)
@@ -104,20 +98,6 @@ def require_writable(args: argparse.Namespace, write: Callable[[], None]) -> Non
         remedy = "correct dvc_remote and the store's address in the settings, or the keys in the secret"
         said = f"the remote {args.remote} cannot be written, and nothing was run ({reason}); {remedy}"
         raise StageFailed(args.stage, 1 if for_good(error) else STORE_FAILED, said) from error
-
-
-def hand_on(failed: FailedForGood, lock: Path, outputs: Outputs) -> None:
-    """Every output that Kubeflow waits for, with the failure in it, so that the steps that follow do not run."""
-    for name in outputs.names():
-        if name == "lock":
-            outputs.artifact(name, failed.marked(lock) if FailedForGood.read(lock) is None else lock.read_bytes())
-        elif name == "report":
-            outputs.artifact(name, f"<!doctype html><meta charset=utf-8><p>{html.escape(str(failed))}</p>")
-        else:
-            outputs.artifact(name, json.dumps({"failed": str(failed)}))
-    for name in outputs.parameters():
-        outputs.parameter(name, "true")  # the gate after the data checks: it is the failure's reader that stops the run
-    outputs.save()
 
 
 class Step:

@@ -25,7 +25,7 @@ from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
 from pipelines.step import SOURCE, pass_on_termination
 from pipelines.study_text import unpacked
-from pipelines.verdicts import FINAL
+from pipelines.verdicts import FINAL, for_good
 from pipelines.workspace import STORE_FAILED, Workspace
 
 SMALL = ["data/prepared/prepare.json", "data/split/split.csv"]  # they name the images and the split
@@ -79,7 +79,9 @@ def judged(args: argparse.Namespace, told: dict[str, Any]) -> tuple[Verdict, dic
         found, result = perform(plan, cell, told["locks"][cell.images], args.remote, work)
         why = "" if result else last_line(state.workplace(Places(work, {}), cell) / state.LOG)
         metrics = numbers(result.metrics()["test"]) if result else {}
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        if not for_good(error):
+            raise
         found, why, metrics = "failed", " ".join(str(error).split()), {}
     return Verdict(args.cell, found, round(time.monotonic() - started, 1), why), metrics
 

@@ -12,11 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from hymunet.study.plan import Plan
 from pipelines import step
 from pipelines.outputs import Outputs
 from pipelines.study_text import unpacked
-from pipelines.verdicts import FailedForGood
-from pipelines.workspace import StageFailed
+from pipelines.verdicts import FailedForGood, for_good
+from pipelines.workspace import STORE_FAILED, StageFailed
 
 STAGES = {
     "download": [],
@@ -36,18 +37,29 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
     work = Path(WORKSPACE or tempfile.mkdtemp(prefix="hymunet-"))
-    plan = unpacked(args.study, work / "study")
-    told: dict[str, Any] = {"locks": {}, "failed": None}
-    for name in plan.study.sets:
-        lock, failed = made(name, json.dumps(plan.content(name)), f"{args.run}-{name}", work / name)
-        if failed:
-            told["failed"] = f"{name}: {failed}"
-            print(f"study: {told['failed']}", file=sys.stderr)
-            break
-        told["locks"][name] = lock
-    outputs.artifact("data", json.dumps(told, indent=1))
+    locks: dict[str, str] = {}
+    try:
+        plan = unpacked(args.study, work / "study")
+        failed = each_set(plan, args.run, work, locks)
+    except (ValueError, OSError) as error:
+        if not for_good(error):
+            raise
+        failed = " ".join(str(error).split())
+    if failed:
+        print(f"study: {failed}", file=sys.stderr)
+    outputs.artifact("data", json.dumps({"locks": locks, "failed": failed}, indent=1))
     outputs.save()
     return 0
+
+
+def each_set(plan: Plan, run: str, work: Path, locks: dict[str, str]) -> str | None:
+    """Puts each set's lock into `locks`, until one fails for good: then why."""
+    for name in plan.study.sets:
+        lock, failed = made(name, json.dumps(plan.content(name)), f"{run}-{name}", work / name)
+        if failed:
+            return f"{name}: {failed}"
+        locks[name] = lock
+    return None
 
 
 def made(name: str, params: str, run: str, work: Path) -> tuple[str, str | None]:
@@ -87,6 +99,6 @@ def step_input(place: Path, before: Path | None, options: list[str]) -> dict[str
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (StageFailed, ValueError, OSError) as error:
+    except (StageFailed, OSError) as error:
         print(f"study: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1))
+        sys.exit(getattr(error, "status", STORE_FAILED))

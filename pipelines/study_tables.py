@@ -24,7 +24,7 @@ from pipelines.part import Part
 from pipelines.step import SOURCE
 from pipelines.study_cell import SMALL, shared
 from pipelines.study_text import LAST, unpacked
-from pipelines.verdicts import NOTHING, FailedForGood
+from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on
 from pipelines.workspace import STORE_FAILED, Workspace
 
 STYLE = "body{font:15px/1.5 sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}.bad{color:#a00}"
@@ -40,8 +40,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
     verdicts = [json.loads(text) for text in json.loads(args.verdicts)]
-    with Part(args.remote, args.run, LAST).recorded():
-        compare(args, outputs, verdicts)
+    try:
+        with Part(args.remote, args.run, LAST).recorded():
+            compare(args, outputs, verdicts)
+    except (ValueError, OSError) as error:
+        if not for_good(error):
+            raise
+        hand_on(FailedForGood.of(LAST, error), Path("no lock"), outputs)
     print(table(verdicts))
     return 0
 
@@ -113,6 +118,6 @@ def _rows(rows: Any) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (dvc.PullFailed, ValueError, OSError) as error:
+    except (dvc.PullFailed, OSError) as error:
         print(f"study: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, ValueError) else STORE_FAILED)
+        sys.exit(STORE_FAILED)

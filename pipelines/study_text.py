@@ -21,9 +21,13 @@ def packed(path: Path, changes: list[str]) -> str:
 
 
 def unpacked(text: str, folder: Path) -> Plan:
-    """The study in a folder of its own; JSON is YAML."""
-    content = json.loads(text)
+    """The study in a folder of its own; JSON is YAML. ValueError for a text that `packed` did not make."""
+    try:
+        content = json.loads(text)
+        study, base, changes = content["study"], content["base"], content["changes"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"study = {text[:60]!r}: give what `compile --pipeline study` puts there") from None
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / definition.FILE).write_text(json.dumps(content["study"]), encoding="utf-8")
-    (folder / BASE).write_text(json.dumps(content["base"]), encoding="utf-8")
-    return load(folder, content["changes"])
+    (folder / definition.FILE).write_text(json.dumps(study), encoding="utf-8")
+    (folder / BASE).write_text(json.dumps(base), encoding="utf-8")
+    return load(folder, changes)

@@ -5,6 +5,9 @@ ends well and writes why into the lock that it hands on; every step after it han
 which has no retries, fails the run with it.
 """
 
+import html
+import json
+import sys
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any, Self
 from ruamel.yaml import YAML
 
 from hymunet.places import lasting
+from pipelines.outputs import Outputs
 
 FINAL = {1, 2}  # components.cli: what a user can get wrong; argparse: an option that the program does not have
 KEY = "failed"
@@ -20,7 +24,9 @@ NOTHING = b"schema: '2.0'\nstages: {}\n"  # a lock without a stage
 
 
 def for_good(error: Exception) -> bool:
-    """Whether another try would end the same: bad input, and what is not there or not allowed."""
+    """Whether another try would end the same: bad input, what is not there or not allowed, a program that said so."""
+    if (status := getattr(error, "status", None)) is not None:
+        return status in FINAL
     return lasting(error) if isinstance(error, OSError) else isinstance(error, ValueError)
 
 
@@ -30,6 +36,13 @@ class FailedForGood:
 
     stage: str
     reason: str
+
+    @classmethod
+    def of(cls, stage: str, error: Exception) -> Self:
+        """Said on standard error, too: the step's log is where people look first."""
+        failed = cls(stage, " ".join(str(error).split()) or type(error).__name__)
+        print(f"step: {failed}", file=sys.stderr, flush=True)
+        return failed
 
     @classmethod
     def read(cls, lock: Path) -> Self | None:
@@ -48,3 +61,27 @@ class FailedForGood:
 
     def __str__(self) -> str:
         return f"step {self.stage} failed, and trying again would not help: {self.reason}"
+
+
+def hand_on(failed: FailedForGood, lock: Path, outputs: Outputs) -> None:
+    """Every output that Kubeflow waits for, with the failure in it, so that the steps that follow do not run."""
+    for name in outputs.names():
+        if name == "lock":
+            outputs.artifact(name, failed.marked(lock) if FailedForGood.read(lock) is None else lock.read_bytes())
+        elif name == "report":
+            outputs.artifact(name, f"<!doctype html><meta charset=utf-8><p>{html.escape(str(failed))}</p>")
+        else:
+            outputs.artifact(name, json.dumps({"failed": str(failed)}))
+    for name in outputs.parameters():
+        outputs.parameter(name, "true")  # the gate after the data checks: it is the failure's reader that stops the run
+    outputs.save()
+
+
+def stopped_before(name: str, outputs: Outputs) -> bool:
+    """Whether a step before `name` failed for good; that is handed on then."""
+    for lock in outputs.inputs("lock"):
+        if failed := FailedForGood.read(lock):
+            print(f"step: {name} does not run: {failed}", flush=True)
+            hand_on(failed, lock, outputs)
+            return True
+    return False

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from hymunet.addresses import without_secrets
 from hymunet.mlflow_store.address import DATABASES
+from hymunet.mlflow_store.errors import Unavailable
 
 _ADDRESS = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>[^?]+)(\?.*)?")
 _CONTENT = ("experiments", "runs", "registered_models")  # tables with anything of a user's; MLflow fills them last
@@ -27,6 +28,7 @@ _MIGRATING = threading.Lock()  # Alembic keeps what it works on in globals of th
 _REMNANT = "_alembic_tmp_"  # how tables begin that a change of the schema leaves when it is broken off
 ASIDE = ("unfinished", "before-move")  # endings of what is put aside: here, and by a project that has moved
 QUIET = 5.0  # seconds without a change after which nobody is at work on a file
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 PATIENCE = 120.0  # seconds to wait for another program that makes or changes the file
 
 
@@ -109,7 +111,8 @@ def judge(path: Path) -> Judgement:
             content = any(_rows(connection, tables, table, "1") for table in _CONTENT)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # locked, not to be written, not to be read
-            raise ValueError(f"{path}: cannot be opened ({error})") from None
+            kind = Unavailable if error.sqlite_errorcode in BUSY else ValueError
+            raise kind(f"{path}: cannot be opened ({error})") from None
         return Judgement("unusable", f"no SQLite database, or a damaged one ({error}); {_ANOTHER}")
     if not tables:
         return Judgement("none")
@@ -174,7 +177,7 @@ def _settled(path: Path) -> Judgement:
         if time.monotonic() - since > QUIET:
             return found
         if time.monotonic() - begin > PATIENCE:
-            raise ValueError(f"{path}: another program has been making it for {PATIENCE:.0f} s; end it and try again")
+            raise Unavailable(f"{path}: another program has been making it for {PATIENCE:.0f} s; end it and try again")
         time.sleep(QUIET / 50)
         found = judge(path)
     return found
@@ -213,6 +216,6 @@ def _alone(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() - begin > 2 * PATIENCE:
-                    raise ValueError(f"{lock.name}: held by another program for {2 * PATIENCE:.0f} s") from None
+                    raise Unavailable(f"{lock.name}: held by another program for {2 * PATIENCE:.0f} s") from None
                 time.sleep(0.05)
         yield

@@ -35,6 +35,10 @@ _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>?", re.IGNORECASE)
 LASTING = (ImportError, ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
+class Unavailable(ValueError, ConnectionError):
+    """The registry did not answer, or failed, or is another program's for now: worth another try."""
+
+
 def is_mlflow_s(error: Exception) -> bool:
     """Of MLflow or of what it stands on; anything else is a fault of this program or of its input."""
     from mlflow.exceptions import MlflowException

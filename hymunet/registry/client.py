@@ -12,6 +12,7 @@ from hymunet.mlflow_store.address import registry_uri, tracking_uri, without_a_h
 from hymunet.mlflow_store.answer import await_answer
 from hymunet.mlflow_store.database import is_there
 from hymunet.mlflow_store.environment import adopt
+from hymunet.mlflow_store.errors import Unavailable as Unavailable
 from hymunet.mlflow_store.store import prepare
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 REGISTER = "dvc repro register"
-
-
-class Unavailable(ValueError, ConnectionError):
-    """The registry did not answer, or failed: worth another try."""
 
 
 def public_uri() -> str:
@@ -67,5 +64,7 @@ def _opened(tracking: str, holds_versions: str, make: bool) -> "MlflowClient":
             await_answer(uri)
             prepare(uri, make)
         return mlflow.MlflowClient(tracking, holds_versions)
+    except Unavailable:
+        raise
     except OSError as error:
         raise ValueError(f"MLflow at {without_secrets(holds_versions)}: {error}") from None

@@ -18,6 +18,7 @@ from hymunet.inference import Segmenter
 from hymunet.registry import client
 from pipelines import conclude, predict_images, resolve
 from pipelines.bucket import Place
+from pipelines.verdicts import FailedForGood
 from tests.support import versions
 from tests.support.servers import S3Server
 
@@ -165,9 +166,13 @@ def test_what_would_fail_again_ends_the_run_and_is_not_tried_again(
 
 
 def test_an_alias_becomes_the_version_that_it_names_now(tmp_path: Path) -> None:
-    told = {"outputs": {"parameters": {"version": {"outputFile": str(tmp_path / "version")}}, "outputFile": "x"}}
+    lock = {"artifacts": [{"name": "lock", "uri": str(tmp_path / "lock")}]}
+    outputs = {"parameters": {"version": {"outputFile": str(tmp_path / "version")}}, "artifacts": {"lock": lock}}
+    told = {"outputs": outputs | {"outputFile": str(tmp_path / "output.json")}}
     assert resolve.main(["--model", "models:/lesions@champion", "--executor-input", json.dumps(told)]) == 0
     assert (tmp_path / "version").read_text() == "models:/lesions/1"
     for model, message in (("models:/lesions@none", "none"), ("lesions", "expected models:/NAME@ALIAS")):
-        with pytest.raises(ValueError, match=message):
-            resolve.main(["--model", model, "--executor-input", json.dumps(told)])
+        assert resolve.main(["--model", model, "--executor-input", json.dumps(told)]) == 0
+        failed = FailedForGood.read(tmp_path / "lock")
+        assert failed is not None
+        assert message in failed.reason
