@@ -11,7 +11,7 @@ from hymunet.registry import gates, single
 from hymunet.registry.evidence import TESTED, Evidence
 from hymunet.registry.fetch import fetched
 from hymunet.registry.gate import Gate
-from hymunet.registry.ledger import Entry
+from hymunet.registry.ledger import Reading
 from hymunet.registry.model import Model
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def decide(
     rescore: Rescore | None = None,
 ) -> Decision:
     """Nothing is recorded. regardless: why it is to be champion whatever the gates say."""
-    decided = decided_before(model.ledger.entries(), images_of(versions[challenger]), challenger, champion or "")
+    decided = decided_before(model.ledger.sound(), images_of(versions[challenger]), challenger, champion or "")
     with ExitStack() as stack:
         found = [
             stack.enter_context(fetched(model.client, versions[one], bool(policy.signed_by) or wanted))
@@ -82,10 +82,13 @@ def decide(
     return Decision(model.name, kind, challenger, champion or "", reason, verdict.gates, verdict.difference, decided)
 
 
-def decided_before(entries: list[Entry], images: str, challenger: str, champion: str) -> int:
-    """How many other pairs of versions these test images have decided on."""
-    pairs = {(entry.version, entry.against) for entry in entries if entry.images and entry.images == images}
-    return len(pairs - {(challenger, champion)})
+def decided_before(ledger: Reading, images: str, challenger: str, champion: str) -> int:
+    """How many other pairs of versions these test images have decided on.
+
+    Each entry that was deleted or changed counts as one: what it decided is lost, and who deletes it gains no decision.
+    """
+    pairs = {(entry.version, entry.against) for entry in ledger.entries if entry.images and entry.images == images}
+    return len(pairs - {(challenger, champion)}) + len(ledger.faults)
 
 
 def images_of(version: "ModelVersion") -> str:

@@ -150,14 +150,18 @@ class Ledger:
         self.client, self.model, self.name, self.legacy = client, model, model + SUFFIX, legacy
 
     def entries(self) -> list[Entry]:
-        """All of them, in order. ValueError for one that was changed and is not acknowledged."""
+        """As `sound`."""
+        return self.sound().entries
+
+    def sound(self) -> Reading:
+        """All entries, in order. ValueError for one that was changed and is not acknowledged."""
         reading = self.read()
         for number in reading.changed.keys() & reading.unaccepted().keys():
             raise ValueError(
                 f"version {number} of {self.name} is no entry of a ledger: its tag {TAG} is missing or was changed; "
                 f"put the tag back as it was, or {remedy(number)}"
             )
-        return reading.entries
+        return reading
 
     def read(self) -> Reading:
         """With what was changed by hand, which counts for nothing."""

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from hymunet.registry.acknowledge import acknowledge
+from hymunet.registry.decide import decided_before
 from hymunet.registry.ledger import SUFFIX, TAG, Ledger, State
 
 
@@ -70,6 +71,20 @@ def test_a_fault_is_accepted_with_a_reason_and_stays_to_be_seen(registry, name, 
     assert "a slip in MLflow's pages; asked the team" in command("history")[1]
     assert command("page", "--dry-run")[0] == 0
     assert ledger.append("refuse", "1", ledger.state()).number == 5, "and it goes on"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_was_lost_stays_among_the_decisions_of_the_test_images(registry, name, ledger, command, fault):
+    for version in "12":
+        ledger.append("refuse", version, ledger.state(), against="3", images="these")
+    assert decided_before(ledger.sound(), "these", "9", "3") == 2
+    done, _ = FAULTS[fault]
+    for number, do in done.items():
+        do(registry, name + SUFFIX, number)
+    assert command("acknowledge", *done, "--reason", "a slip")[0] == 0
+    assert decided_before(ledger.sound(), "these", "9", "3") == 2 + len(done)
+    deleted(registry, name + SUFFIX, "5")
+    assert decided_before(ledger.sound(), "these", "9", "3") == 2 + len(done), "the decision that it was"
 
 
 @pytest.mark.parametrize(
