@@ -13,6 +13,7 @@ from hymunet.mlflow_store.answer import await_answer
 from hymunet.mlflow_store.database import is_there
 from hymunet.mlflow_store.environment import adopt
 from hymunet.mlflow_store.errors import Unavailable as Unavailable
+from hymunet.mlflow_store.patience import heed_silence
 from hymunet.mlflow_store.store import prepare
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def public_uri() -> str:
 
 @contextmanager
 def registry(make: bool = True) -> Iterator["MlflowClient"]:
-    """A client; what it refuses or does not answer becomes a ValueError of one line, within two minutes.
+    """A client; what it refuses or does not answer becomes a ValueError of one line; silence does after 30 s.
 
     make: whether a SQLite file that is not there is made; no for whoever does not register.
     """
@@ -38,6 +39,7 @@ def registry(make: bool = True) -> Iterator["MlflowClient"]:
 
     import mlflow
 
+    heed_silence()
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     tracking, holds_versions = tracking_uri(), registry_uri()

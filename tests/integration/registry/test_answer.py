@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hymunet.mlflow_store import answer
+from hymunet.mlflow_store import answer, patience
 from hymunet.registry import client
 from tests.support.servers import HOST, free_port, start_mlflow
 
@@ -108,6 +108,51 @@ def test_a_store_that_does_not_answer_is_one_line_in_bounded_time(case, postgres
     told = capsys.readouterr().err.splitlines()
     assert len(told) == waited_for, "once, and only of what is waited for"
     assert all(words in line and "secret" not in line and line.endswith("trying for 3 s") for line in told)
+
+
+CALLS = {
+    "a search": lambda opened: opened.search_registered_models(),
+    "an alias": lambda opened: opened.set_registered_model_alias("lesions", "champion", "1"),
+    "a tag": lambda opened: opened.set_model_version_tag("lesions", "1", "a", "b"),
+    "a version": lambda opened: opened.create_model_version("lesions", "/nowhere"),
+}
+SILENCE, FAILURE = None, 503  # what comes after the first answer
+
+
+@pytest.mark.parametrize(("call", "status"), [*((call, SILENCE) for call in CALLS), ("an alias", FAILURE)])
+def test_what_is_not_answered_is_asked_once_and_what_fails_again(call, status, monkeypatch, capsys):
+    asked, ended = [], threading.Event()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setattr(patience, "SAID_AFTER", 0.5)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            well = self.path == "/health"
+            if not well:
+                asked.append(self.path)
+                if status is SILENCE:
+                    ended.wait(60)
+                    return
+            self.send_response(200 if well else status)
+            self.end_headers()
+            self.wfile.write(b"OK" if well else b"")
+
+        do_GET = do_POST = do_PATCH = answer
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer((HOST, 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://{HOST}:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("//", f"//{USER}"))
+        with pytest.raises(client.Unavailable), client.registry() as opened:
+            CALLS[call](opened)
+        ended.set()
+        server.shutdown()
+    assert len(asked) == (1 if status is SILENCE else 3), asked
+    if status is SILENCE:
+        assert capsys.readouterr().err == f"MLflow at {uri}: no answer after 0.5 s; it is given up after 2 s\n"
 
 
 PAGE = b"<!DOCTYPE html><html><style>p { color: red }</style>\n<script>if (1 < 2) {}</script><h1>It &amp; works</h1>"
