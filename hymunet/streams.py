@@ -1,16 +1,21 @@
-"""What a program prints is there when it is printed; who stops reading it stops nothing; a full disk is named."""
+"""What a program prints is there when it is printed; who stops reading it stops nothing; a full disk is named.
+
+A warning is a line like any other.
+"""
 
 import atexit
 import contextlib
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
 
 STANDARD_ERROR = 2  # its number; those below are output and input
+OURS = "hymunet"
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
 
@@ -35,6 +40,8 @@ class _Printed(io.FileIO):
 def by_line() -> None:
     """Through a pipe (`| tee log`, DVC's, a pod's log) as on a terminal: Python would keep some kilobytes back."""
     _open_the_closed()
+    if sys.stderr is sys.__stderr__:
+        warnings.formatwarning = in_a_line
     for attribute, name in NAMES.items():
         stream = getattr(sys, attribute)
         if stream is getattr(sys, f"__{attribute}__") and isinstance(stream, io.TextIOWrapper):  # nobody replaced it
@@ -43,6 +50,15 @@ def by_line() -> None:
             text = io.TextIOWrapper(printed, stream.encoding, stream.errors, line_buffering=True)
             setattr(sys, attribute, text)
             atexit.register(_leave, text)
+
+
+def in_a_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning without the place in somebody's source: of a library with its name."""
+    folder, _, inside = filename.rpartition("/site-packages/")
+    library = inside.split("/")[0].removesuffix(".py") if folder else OURS
+    return f"{'' if library == OURS else f'{library}: '}{' '.join(str(message).split())}\n"
 
 
 def _open_the_closed() -> None:

@@ -29,6 +29,34 @@ def run(program: str, output: int, tmp_path: Path, errors: int = subprocess.PIPE
     return ended.returncode, (ended.stderr or b"").decode()
 
 
+WARNS = """
+import sys, warnings
+from pathlib import Path
+import torch
+from hymunet import precision
+def warn(*_):
+    precision.computes_in_bfloat16 = lambda device: False
+    precision.autocast_dtype("bf16", torch.device("cpu"))
+    warnings.warn_explicit("first\\n  second", UserWarning, "/x/site-packages/somelib/a.py", 7)
+    return 0
+"""
+BY = {
+    "a step": "from components.cli import guarded; sys.exit(guarded('train', warn))",
+    "hymunet": "from hymunet import cli; cli.run_params = warn; sys.exit(cli.main(['params']))",
+    "pipelines": "from pipelines import __main__ as p; p.check = warn; sys.exit(p.main(['check']))",
+}
+
+
+@pytest.mark.parametrize("program", BY)
+def test_a_warning_is_a_line_and_shows_no_source(program: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", WARNS + BY[program]], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines() == [
+        "precision bf16: cpu only emulates bfloat16 here; auto would be faster",
+        "somelib: first second",
+    ]
+
+
 @pytest.fixture
 def left() -> int:
     """The writing end of a pipe that nobody reads."""
