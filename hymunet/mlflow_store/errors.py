@@ -25,6 +25,8 @@ PACKAGES = {  # a driver's module -> the package that pip installs
 }
 NO_STORE = ("unsupported URI", "filesystem tracking backend")  # what MLflow says of a name without http://, of a folder
 _REFERENCE = " (Background on this error at:"  # SQLAlchemy's, to its manual
+_SQLITE = re.compile(r"\(sqlite3\.\w+\) (?P<said>.*?)(?: \[SQL: |$)")
+_READ_ONLY = "readonly database"
 _NO_JSON = "was not in a valid JSON format"
 _ANSWERED = re.compile(  # by what is no MLflow, or by one that failed; in MLflow's words and in those of urllib3
     r"failed with error code (?P<status>\d+) != 200\. Response body: '(?P<body>.*)'$"
@@ -49,7 +51,8 @@ def is_mlflow_s(error: Exception) -> bool:
 def for_good(error: Exception) -> bool:
     """The same call would fail again: it was refused, or this machine lacks something."""
     if is_mlflow_s(error):
-        return bool({getattr(error, "error_code", ""), type(error).__name__} & REFUSALS) or _NO_JSON in str(error)
+        refused = {getattr(error, "error_code", ""), type(error).__name__} & REFUSALS
+        return bool(refused) or any(sign in str(error) for sign in (_NO_JSON, _READ_ONLY))
     return isinstance(error, LASTING) and not isinstance(error, ConnectionError)
 
 
@@ -59,6 +62,9 @@ def in_words(error: Exception) -> str:
     said = " ".join(without_secrets(str(error)).split()).partition(_REFERENCE)[0]
     if any(text in said for text in NO_STORE):
         return "no address of a server or a database; name one, as http://mlflow.example:5000 or sqlite:///mlflow.db"
+    if found := _SQLITE.search(said):
+        remedy = "; may this user write to the file and to its folder?" if _READ_ONLY in found["said"] else ""
+        return f"the database says: {found['said']}{remedy}"
     if found := _ANSWERED.search(said):
         status = found["status"] or found["repeated"] or ("200" if found["page"] is not None else "")
         return answered(status, found["body"] or found["page"] or found["other"] or "")

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hymunet import cli
+from hymunet.mlflow_store import errors
 from hymunet.mlflow_store.relocation import COLUMNS, follow
 from hymunet.registry import client
 from pipelines import resolve
@@ -135,3 +138,31 @@ def test_a_database_of_a_server_that_holds_no_registry_is_left_as_it_is(postgres
         resolve.version_of(VERSION)
     engine = sqlalchemy.create_engine(uri.replace("postgresql:", "postgresql+psycopg:"))
     assert sqlalchemy.inspect(engine).get_table_names() == []
+
+
+ONLY_READ = """
+import sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only = ON"))
+from hymunet import cli
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_registry_that_may_not_be_written_is_told_in_a_line(registry, name):
+    """Held to by SQLite itself, since the superuser may write to every file."""
+    registry.create_model_version(name, "/nowhere")
+    words = ["models", "copy", "1", "--to", "elsewhere", "--name", name, *PARAMS]
+    ended = subprocess.run([sys.executable, "-c", ONLY_READ, *words], capture_output=True, text=True)
+    assert ended.returncode == 1
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    told = "the database says: attempt to write a readonly database; may this user write to the file and to its folder?"
+    assert ended.stderr == f"hymunet models: MLflow at {address}: {told}\n"
+
+
+def test_what_may_not_be_written_is_not_tried_again():
+    from mlflow.exceptions import MlflowException
+
+    assert errors.for_good(MlflowException("(sqlite3.OperationalError) attempt to write a readonly database"))
+    assert not errors.for_good(MlflowException("(sqlite3.OperationalError) database is locked"))
