@@ -134,9 +134,18 @@ def crossed_difference(ours: np.ndarray, theirs: np.ndarray, groups: Groups = No
     A seed is no pair: two models that start from one number share nothing else. With a single seed of either, over
     images alone.
     """
-    if np.shape(ours)[1:] != np.shape(theirs)[1:]:
-        raise ValueError(f"runs {np.shape(ours)} and {np.shape(theirs)} are not scores of the same images")
     return _crossed([ours, theirs], groups)
+
+
+def crossed_interaction(
+    ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray], groups: Groups = None
+) -> Interval:
+    """How much more ours gains than theirs, each (with, without) a change, as `crossed_difference`.
+
+    The contrast of a 2 × 2 table: that one gain's interval leaves 0 out and another's does not says nothing of the two
+    (Gelman and Stern, The American Statistician 2006).
+    """
+    return _crossed([ours[0], ours[1], theirs[1], theirs[0]], groups, signs=(1, -1, 1, -1))
 
 
 def compare(
@@ -220,11 +229,14 @@ def rank(
     return Ranking(ranks, low.astype(int), high.astype(int), shares, float(_kendall(ranks, drawn_ranks).mean()))
 
 
-def _crossed(parts: Sequence[np.ndarray], groups: Groups) -> Interval:
-    """Of one model's mean, or of the difference between two."""
+def _crossed(parts: Sequence[np.ndarray], groups: Groups, signs: Sequence[int] = (1, -1)) -> Interval:
+    """Of one model's mean, or of the sum of several with these signs."""
+    shapes = [np.shape(part) for part in parts]
+    if len({shape[1:] for shape in shapes}) > 1:
+        raise ValueError(f"runs {' and '.join(map(str, shapes))} are not scores of the same images")
     arrays = [np.asarray(part, np.float64) for part in parts]
-    mean = arrays[0].mean() - sum(array.mean() for array in arrays[1:])
-    each = arrays[0].mean(0) - sum(array.mean(0) for array in arrays[1:])
+    mean = sum(sign * array.mean() for sign, array in zip(signs, arrays, strict=False))
+    each = sum(sign * array.mean(0) for sign, array in zip(signs, arrays, strict=False))
     totals, sizes = _per_group((each - mean)[None], groups)
     images, count = each.size, len(sizes)
     if count < 2:

@@ -144,6 +144,30 @@ def test_a_difference_covers_the_truth_and_its_test_errs_as_often_as_it_says():
     assert covered / repeats == pytest.approx(0.95, abs=0.02)
 
 
+def test_what_one_gains_more_than_another_is_counted_of_four():
+    """With one seed of each it is the t interval of each image's own difference of differences."""
+    rng = np.random.default_rng(12)
+    a, b, c, d = rng.random((4, 1, 30))
+    found = statistics.crossed_interaction((a, b), (c, d))
+    expected = stats.ttest_1samp((a - b - (c - d))[0], 0)
+    low, high = expected.confidence_interval()
+    assert (found.mean, found.low, found.high) == pytest.approx((expected.statistic * found.error, low, high))
+
+
+def test_what_one_gains_more_than_another_covers_the_truth():
+    rng, covered, repeats = np.random.default_rng(13), 0, 1000
+    truth = (0.85 - 0.83) - (0.86 - 0.855)
+    for _ in range(repeats):
+        hardness = rng.normal(0, 0.1, 80)
+        a, b, c, d = (
+            mean + rng.normal(0, 0.01, (n, 1)) + hardness + rng.normal(0, 0.03, 80) + rng.normal(0, 0.03, (n, 80))
+            for mean, n in ((0.85, 5), (0.83, 5), (0.86, 3), (0.855, 3))
+        )
+        found = statistics.crossed_interaction((a, b), (c, d))
+        covered += found.low <= truth <= found.high
+    assert covered / repeats == pytest.approx(0.95, abs=0.02)
+
+
 def test_claims_are_false_as_often_as_their_probability_says():
     """Under differences that may be anything, of all claims with a probability about p, the share p is false."""
     rng, said, false = np.random.default_rng(7), [], []
@@ -281,6 +305,10 @@ def test_the_leader_among_equals_is_known_to_be_anyone():
         (lambda: statistics.crossed_interval(np.ones((2, 3)), ["a", "a", "a"]), "1 group of images"),
         (lambda: statistics.crossed_interval(np.ones((2, 3)), ["a"]), "groups of 1 images, scores of 3"),
         (lambda: statistics.crossed_difference(np.ones((2, 3)), np.ones((2, 4))), "not scores of the same images"),
+        (
+            lambda: statistics.crossed_interaction((np.ones((2, 3)),) * 2, (np.ones((2, 3)), np.ones((2, 4)))),
+            "not scores of the same images",
+        ),
         (lambda: statistics.bootstrap(np.ones((0, 1)), 100, 0), "no image"),
         (lambda: statistics.rank([np.ones((1, 3)), np.ones((1, 4))], 100, 0), "scores of the same images"),
     ],
