@@ -11,7 +11,7 @@ from hymunet import bundled, evidence
 
 Parser = argparse.ArgumentParser
 EVALUATION = ("metrics.json", "per_image.csv", "panel.png", "report.html")
-PLACE = ("images", "masks", "folder", "prepared", "split", "masks_on")  # options that say where the images are, and how
+PLACE = ("images", "masks", "folder", "prepared", "split", "masks_on", "part")  # options: which images, and how
 COMPARISON = ("comparison.html", "comparison.md", "comparison.json")
 Opener = Callable[[str, Path | None], tuple[Any, str]]  # address and evaluation -> segmenter, and by whose authority
 
@@ -23,7 +23,9 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
     layout = "in place of both: a folder with images/ and masks/ in it, or laid out as publishers do"
     verb.add_argument("--folder", type=Path, metavar="DIR", help=layout)
     verb.add_argument("--prepared", type=Path, metavar="DIR", help="or a prepared set, as data/prepared")
-    verb.add_argument("--split", type=Path, metavar="CSV", help="of the prepared set only the test part of this split")
+    verb.add_argument("--split", type=Path, metavar="CSV", help="of the prepared set only a part of this split")
+    part = "which: test, or validation, where a threshold, flips, regions may be chosen; the test stays closed (test)"
+    verb.add_argument("--part", choices=("test", "validation"), help=part)
     verb.add_argument("--columns", type=Path, metavar="CSV", help="own slices: a column id, and others")
     bad = "an image without mask, of another size than its mask, damaged: refuse all (stop), or report it and go on"
     verb.add_argument("--on-bad-pair", choices=("stop", "drop"), default="stop", help=bad)
@@ -49,9 +51,8 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
     result = external.evaluate(segmenter, place, arguments.output, options)
     test, left_out = result["test"], result["left_out"]
-    print(
-        f"Dice {_interval(test['dice'])} over {test['images']} images, {test['missed']} missed altogether ({authority})"
-    )
+    over = f"{test['images']} {place.called}, {test['missed']} missed altogether ({authority})"
+    print(f"Dice {_interval(test['dice'])} over {over}")
     for id, reason in left_out.items():
         print(f"left out: {id}: {reason}")
     print(f"report: {arguments.output / 'report.html'}")

@@ -53,7 +53,7 @@ def evaluate(
     """Writes `metrics.json`, `per_image.csv`, `panel.png` and `report.html` into `output`; returns the metrics.
 
     training: the training step's reports; its `curves.png` goes into the page where there is one. part: of the split,
-    that is scored.
+    that is scored; metrics.json names it where it is no test, and registration refuses it.
     Raises ValueError when model, arrays and split do not belong together.
     """
     segmenter = Segmenter.load(model_folder, flips=section.flips, largest_region=section.largest_region)
@@ -65,6 +65,8 @@ def evaluate(
     else:  # a set of test images alone
         made_from = {**weights_and_code(segmenter), **data_and_split(segmenter, prepared, split_file)}
     segmenter = settled(segmenter, parts["validation"], section)
+    if part != "test":
+        made_from["part"] = part
     curves = training / "curves.png"
     origin = Origin(
         made_from,

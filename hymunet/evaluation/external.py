@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hymunet import params
 from hymunet.data.feed.dataset import Prepared
@@ -15,13 +15,17 @@ from hymunet.inference import Segmenter
 
 RESAMPLES, SEED = 2000, 0
 OWN = "The images are the test part of the split that the model was trained by."
+CHOSEN_ON = (
+    "The images are the validation part of a split: here a threshold, flips and regions may be chosen. This is no "
+    "test; a model that was trained by this split was chosen on them."
+)
 UNKNOWN = "Whether the model was trained on any of these images is not known here."
 
 
 @dataclass(frozen=True)
 class Place:
     """Where the images are: `images` and `masks`, or `folder` with both in it, or `prepared` with or without a `split`,
-    of which the test part counts."""
+    of which a part counts: test where none is named."""
 
     images: Path | None = None
     masks: Path | None = None
@@ -29,6 +33,7 @@ class Place:
     prepared: Path | None = None
     split: Path | None = None
     masks_on: str | None = None
+    part: Literal["test", "validation"] | None = None
 
     def __post_init__(self) -> None:
         ways = [self.images or self.masks, self.folder, self.prepared]
@@ -36,6 +41,12 @@ class Place:
             raise ValueError("name the images in one way: --images and --masks, or --folder, or --prepared")
         if self.split and not self.prepared:
             raise ValueError("--split belongs to --prepared")
+        if self.part and not self.split:
+            raise ValueError(f"--part {self.part} is of a split: name it by --split")
+
+    @property
+    def called(self) -> str:
+        return "validation images" if self.part == "validation" else "images"
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,8 @@ def evaluate(segmenter: Segmenter, place: Place, output: Path, options: Options)
     """
     found = _found(segmenter, place)
     own = _is_own(segmenter, found.made_from)
-    note = f"{OWN if own else UNKNOWN} Threshold and flips: {options.by}."
+    kind = CHOSEN_ON if place.part == "validation" else OWN if own else UNKNOWN
+    note = f"{kind} Threshold and flips: {options.by}."
     description = {"source": found.cases.source, "images": len(found.cases.ids), "note": note}
     origin = Origin(
         {**weights_and_code(segmenter), **found.made_from},
@@ -100,7 +112,12 @@ def _found(segmenter: Segmenter, place: Place) -> Found:
     if place.split:
         parts = prepared_cases(prepared, place.split)
         trained_on = parts["train"].familiar() if _is_own(segmenter, made_from) else None
-        return Found(parts["test"], made_from, trained_on)
+        cases = parts[place.part or "test"]
+        if not cases.ids:
+            raise ValueError(f"{place.split}: no image in its {place.part} part")
+        if place.part == "validation":
+            made_from["part"] = place.part
+        return Found(cases, made_from, trained_on)
     manifest = read_manifest(prepared.folder / "manifest.parquet")
     if len(manifest) != len(prepared):
         raise ValueError(

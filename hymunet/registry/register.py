@@ -127,6 +127,8 @@ def belong_together(candidate: Candidate, split: Path) -> None:
     again = "run evaluate again"
     evidence.require(description, info, "weights_sha256", weights, evidence.sha256(weights), "train again")
     evidence.require(record, tested, "weights_sha256", candidate.model, info["weights_sha256"], again)
+    if (part := tested.get("part", "test")) != "test":
+        raise ValueError(f"{record}: scores of {part} images, on which the model was chosen, are no test; {again}")
     evidence.require(record, tested, "data_sha256", candidate.model, info["data_sha256"], again)
     evidence.require(record, tested, "split_sha256", candidate.model, info["split_sha256"], again)
     evidence.require(record, tested, "per_image_sha256", table, evidence.sha256(table), again)

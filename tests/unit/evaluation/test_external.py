@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from hymunet.evaluation.evaluate import evaluate
 from hymunet.evaluation.measure import image_scores
 from hymunet.images import read
 from hymunet.inference import Segmenter
+from hymunet.registry.register import register
 from tests.support import small_project
 from tests.support.small_project import train, write_data
 from tests.support.training_data import write_params
@@ -227,6 +229,7 @@ WRONG = {
     "no such folder": (["--images", "none", "--masks", "masks"], "none: no such folder"),
     "no pair": (["--images", "images", "--masks", "empty"], "as images/photo0."),
     "a split of nothing": ([*FOLDERS, "--split", "split.csv"], "--split belongs to --prepared"),
+    "a part of nothing": ([*FOLDERS, "--part", "validation"], "--part validation is of a split: name it by --split"),
     "no set": (["--prepared", "images"], "images/images.npy: no such file"),
     "no columns": ([*FOLDERS, "--columns", "none.csv"], "none.csv: no such file"),
 }
@@ -250,6 +253,35 @@ def test_own_columns_become_slices(files, model):
         entry["value"]: entry["images"] for entry in record_of(files / "out")["slices"] if entry["slice"] == "camera"
     }
     assert found == {"A": 3, "B": 3}
+
+
+def test_what_is_chosen_on_validation_images_leaves_the_test_closed(
+    finished_training, model, tmp_path, monkeypatch, capsys
+):
+    """Its scores are the validation part's, say so, and are no evidence for a registration."""
+    shutil.copytree(finished_training, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    own = ("--prepared", "data/prepared", "--split", "data/split/split.csv", "--part", "validation")
+    with open("data/split/split.csv") as file:
+        wanted = {row["id"] for row in csv.DictReader(file) if row["split"] == "validation"}
+    assert command(model, *own, "--largest-region") == 0
+    assert {row["id"] for row in rows_of(tmp_path / "project/out")} == wanted
+    assert f"over {len(wanted)} validation images" in capsys.readouterr().out
+    assert "This is no test" in Path("out/report.html").read_text()
+
+    with pytest.raises(ValueError, match="scores of validation images, on which the model was chosen, are no test"):
+        register("hymunet", Path("artifacts/model"), Path("out"), Path("data/split/split.json"), Path("registration"))
+
+
+def test_a_split_without_validation_images_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images, masks, hashes = write_data(tmp_path / "data")
+    train(images, masks, 2, {**hashes, "data_sha256": "e" * 64}, tmp_path / "other")
+    (tmp_path / "all.csv").write_text(
+        Path("data/split/split.csv").read_text().replace("validation", "test").replace("train", "test")
+    )
+    assert command(tmp_path / "other", "--prepared", "data/prepared", "--split", "all.csv", "--part", "validation") == 1
+    assert "all.csv: no image in its validation part" in capsys.readouterr().err
 
 
 def test_a_prepared_set_whole_or_its_test_part(finished_training, model, tmp_path, monkeypatch, capsys):
