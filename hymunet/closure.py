@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("hymunet", "components", "pipelines")
 BY_NAME = ("import_module", "__import__", "run_module", "PackageLoader")  # calls whose first argument is a module
+NAMING = (ast.Import, ast.ImportFrom, ast.Call, ast.List, ast.Tuple, ast.Constant)
 NO_CODE = ("type_params", "type_comment", "kind", "ctx")  # fields of ast that say nothing, or not in every version
 C_TOKEN = re.compile(
     r'(?P<text>R"(?P<end>[^(]*)\(.*?\)(?P=end)"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\')'
@@ -49,7 +50,7 @@ def files(
 def named_from_outside(names: Collection[str], outside: Path, root: Path = ROOT) -> list[str]:
     """The project's modules that files below another folder import."""
     found: set[str] = set()
-    for node in (node for name in names for node in _walk(_tree((outside / name).read_bytes()))):
+    for node in (node for name in names for node in _naming((outside / name).read_bytes())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -92,14 +93,14 @@ def _needs(path: Path, root: Path, packages: Collection[str], without: Collectio
             parts = name.split(".")
             parents = (_module_file(".".join(parts[:count]), root, packages) for count in range(1, len(parts)))
             found |= {file, *(parent for parent in parents if parent)}
-    for text in _constants(_tree(path.read_bytes())):
+    for text in _texts(path.read_bytes()):
         found |= _files_named(text, path, root)
     return found
 
 
 def _modules_named(path: Path, root: Path, packages: Collection[str]) -> Iterator[str]:
     package = path.relative_to(root).parent.parts
-    for node in _walk(_tree(path.read_bytes())):
+    for node in _naming(path.read_bytes()):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -163,16 +164,20 @@ def _tree(content: bytes) -> ast.Module:
     return tree
 
 
-def _walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those that only a type checker reads."""
-    todo = [tree]
+@functools.lru_cache(maxsize=4096)
+def _naming(content: bytes) -> tuple[ast.AST, ...]:
+    """The nodes of a Python file that may name another file, but for those that only a type checker reads."""
+    found: list[ast.AST] = []
+    todo: list[ast.AST] = [_tree(content)]
     while todo:
         node = todo.pop()
-        yield node
+        if isinstance(node, NAMING):
+            found.append(node)
         if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
             todo.extend(node.orelse)
         else:
             todo.extend(ast.iter_child_nodes(node))
+    return tuple(found)
 
 
 def _last_name(node: ast.expr) -> str | None:
@@ -180,8 +185,10 @@ def _last_name(node: ast.expr) -> str | None:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
 
 
-def _constants(tree: ast.AST) -> set[str]:
-    return {node.value for node in _walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+@functools.lru_cache(maxsize=4096)
+def _texts(content: bytes) -> frozenset[str]:
+    constants = (node.value for node in _naming(content) if isinstance(node, ast.Constant))
+    return frozenset(value for value in constants if isinstance(value, str))
 
 
 def _says_something(path: Path) -> bool:

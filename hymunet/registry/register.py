@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Candidate:
         """Of the model, as in params.yaml."""
         return self.info["model"]["name"]
 
-    @property
+    @cached_property
     def content(self) -> str:
         """SHA-256 over weights, their description, the evaluation, what it rests on, and the code that serves them.
 

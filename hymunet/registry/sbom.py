@@ -3,10 +3,21 @@
 import json
 import re
 import uuid
+from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any
 
 SPEC = "1.6"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What is read of a package, once: some have metadata of a hundred kilobytes."""
+
+    purl: str
+    component: dict[str, Any]
+    requires: list[str]
 
 
 def sbom(name: str, content: str, requirements: list[str]) -> str:
@@ -26,16 +37,15 @@ def sbom(name: str, content: str, requirements: list[str]) -> str:
         if (one, extras) in seen or not (found := _installed(one)):
             continue
         seen.add((one, extras))
-        purl = _purl(found)
-        components.setdefault(purl, _component(found, purl))
-        for line in found.requires or []:
+        components.setdefault(found.purl, found.component)
+        for line in found.requires:
             required = Requirement(line)
             if any(not required.marker or required.marker.evaluate({"extra": extra}) for extra in (*extras, "")):
                 if other := _installed(required.name):
-                    needs.setdefault(purl, []).append(_purl(other))
+                    needs.setdefault(found.purl, []).append(other.purl)
                 todo.append((required.name, frozenset(required.extras)))
     itself = f"model:{name}@{content}"
-    roots = sorted(_purl(found) for one in direct if (found := _installed(one.name)))
+    roots = sorted(found.purl for one in direct if (found := _installed(one.name)))
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": SPEC,
@@ -53,22 +63,19 @@ def sbom(name: str, content: str, requirements: list[str]) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def _installed(name: str) -> metadata.Distribution | None:
+@cache
+def _installed(name: str) -> Installed | None:
+    """Licences as the package's own metadata state them: an SPDX expression, or words."""
     try:
-        return metadata.distribution(name)
+        found = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _purl(found: metadata.Distribution) -> str:
-    return f"pkg:pypi/{re.sub(r'[-_.]+', '-', found.metadata['Name']).lower()}@{found.version.replace('+', '%2B')}"
-
-
-def _component(found: metadata.Distribution, purl: str) -> dict[str, Any]:
-    """Licences as the package's own metadata state them: an SPDX expression, or words."""
-    stated = found.metadata.get_all("License-Expression") or []
-    words = [line.rpartition(" :: ")[2] for line in found.metadata.get_all("Classifier") or [] if "License ::" in line]
+    said = found.metadata
+    called, version = str(said["Name"]), str(said["Version"])
+    purl = f"pkg:pypi/{re.sub(r'[-_.]+', '-', called).lower()}@{version.replace('+', '%2B')}"
+    stated = said.get_all("License-Expression") or []
+    words = [line.rpartition(" :: ")[2] for line in said.get_all("Classifier") or [] if "License ::" in line]
     licences = [{"expression": stated[0]}] if stated else [{"license": {"name": word}} for word in sorted(set(words))]
     own = {"licenses": licences} if licences else {}
-    name, version = str(found.metadata["Name"]), found.version
-    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl, **own}
+    component = {"type": "library", "bom-ref": purl, "name": called, "version": version, "purl": purl, **own}
+    return Installed(purl, component, found.requires or [])

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,12 @@ def test_requirements_are_what_the_shipped_code_loads_as_installed_here(saved):
     names = {line.partition("==")[0] for line in lines}
     assert names == {"mlflow", "numpy", "opencv-python-headless", "pydantic", "safetensors", "simplejpeg", "torch"}
     assert all("==" in line and "+" not in line for line in lines)
+
+
+def test_packages_that_bring_a_module_are_those_that_python_names():
+    named = {module: set(names) for module, names in metadata.packages_distributions().items()}
+    assert package._providers(set(named)) == named
+    assert package._providers({"cv2", "no_such_module"}) == {"cv2": named["cv2"]}
 
 
 @pytest.mark.parametrize(

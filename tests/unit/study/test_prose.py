@@ -70,6 +70,15 @@ def row(study: str, model: str, recipe: str) -> str:
     return f"| {recipe}, {len(cells)} | {dice} | {far} | {millions:.1f} |"
 
 
+def summed_up(models: tuple[str | None, str | None]) -> str:
+    """The last columns of a row of the summary: by the paper's recipe, by the stronger one."""
+    cells = [
+        f"{mean(model, study=study)} ({mean(model, 'hd95', study)})" if model else "–"
+        for study, model in zip(("comparison", "champion"), models, strict=True)
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
 def far(model: tuple[str, str]) -> list[int]:
     """Of each seed the images whose lesion is outlined well, with a spot more than 90 px away."""
     return [sum(float(row["dice"]) > 0.85 and float(row["hd95"]) > 90 for row in run) for run in runs(*model)]
@@ -79,6 +88,15 @@ PAPER, LITE2, SCANLESS = (("comparison", "hymunet"), ("champion", "lite2"), ("co
 SCRATCH, STRONG_CE_NET, STRONG_SCANLESS = (("champion", name) for name in ("scratch", "ce_net", "no_scan"))
 SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
     "trainings": ("docs/results.md", counted),
+    **{
+        f"in short, {name}": ("docs/results.md", lambda name=name, models=models: f"{name} {summed_up(models)}")
+        for name, models in {
+            "| U-Net | 31.0": ("unet", None),
+            "| HyM-UNet | 2.6": ("hymunet", "scratch"),
+            "convolutions in place of its scans | 2.6": ("no_scan", "no_scan"),
+            "| CE-Net | 29.0": ("ce_net", "ce_net"),
+        }.items()
+    },
     "U-Net's HD95": (
         "docs/results.md",
         lambda: (
@@ -129,14 +147,14 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
     "HD95 by the stronger recipe": (
         "docs/results.md",
         lambda: (
-            f"CE-Net by {leads(runs(*STRONG_CE_NET), runs(*SCRATCH), 'hd95')}, "
+            f"leads both: CE-Net by {leads(runs(*STRONG_CE_NET), runs(*SCRATCH), 'hd95')}, "
             f"without scans by {leads(runs(*STRONG_SCANLESS), runs(*SCRATCH), 'hd95')}"
         ),
     ),
     "the scans by the stronger recipe": (
         "docs/results.md",
         lambda: (
-            f"**the scans are worth {leads(runs(*SCRATCH), runs('champion', 'no_scan'))}**, "
+            f"**So here the scans are worth {leads(runs(*SCRATCH), runs('champion', 'no_scan'))}**, "
             f"and HyM-UNet leads CE-Net by {leads(runs(*SCRATCH), runs('champion', 'ce_net'))}"
         ),
     ),
