@@ -46,9 +46,12 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     """
     import great_expectations as gx
     import pandas as pd
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
     frame, assigned, source = table(prepared, split)
-    context = gx.get_context(mode="ephemeral")
+    # by itself it makes a folder for its pages in the temporary one, and leaves it there
+    stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+    context = gx.get_context(project_config=DataContextConfig(store_backend_defaults=stores), mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     site = output / "data_docs"
     shutil.rmtree(site, ignore_errors=True)

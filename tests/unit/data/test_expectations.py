@@ -82,6 +82,15 @@ def move_one(text):
     )
 
 
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    """Great Expectations makes a folder for its pages there, once a validation."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    assert check(write(tmp_path / "data", changed(0))) == []
+    assert not list(temporary.iterdir())
+
+
 @pytest.mark.parametrize(
     ("rows", "change_split", "named", "example"),
     [
