@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     limit_threads()
     try:
+        _require_models(arguments)
         return arguments.run(arguments) or 0
     except ValueError as error:
         print(f"hymunet {arguments.verb}: {error}", file=sys.stderr)
@@ -39,6 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hymunet {arguments.verb}: interrupted", file=sys.stderr)
         return 130
+
+
+def _require_models(arguments: argparse.Namespace) -> None:
+    """Of verbs that open a model: what is not there is told before anything heavy is imported."""
+    if not getattr(arguments, "opens_model", False):
+        return
+    from hymunet.registry.load import require_there
+
+    named = arguments.model or bundled.TRAINED
+    for where in [named] if isinstance(named, str) else named:
+        require_there(where, arguments.evaluation)
 
 
 def _with_place(error: OSError, arguments: argparse.Namespace) -> OSError:
@@ -100,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
             f"whose threshold, flips and regions are used; of this model (a version's own; {EVALUATION} where it is)"
         )
         added.add_argument("--evaluation", type=Path, help=tested)
+        added.set_defaults(opens_model=True)
         return added
 
     text = "segment images: masks, contours and more, each at its image's own size; goes on where it was stopped"
@@ -136,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PLACE",
         help="a folder or s3://bucket/prefix: also journals kept beside checkpoints",
     )
-    deliver.add_argument("--journals", type=Path, default=Path("journal"), help="the folder of all journals (journal)")
+    deliver.add_argument("--journals", type=Path, help="the folder of all journals (journal)")
 
     study_commands.add(verb("study", None, "many trainings, compared: models × seeds × sets of images"))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hymunet.places import require_folder
 
+METRICS = "metrics.json"  # an evaluation's record
 NAMES = {
     "weights_sha256": "weights",
     "data_sha256": "prepared images",

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from hymunet import evidence, models
+from hymunet.evidence import METRICS
 from hymunet.images import check, normalise, resize
 from hymunet.masks import cut
 from hymunet.precision import Precision, autocast_dtype
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 BATCH_SIZE = 16
-METRICS = "metrics.json"  # an evaluation's record
 DECIDES = (
     "threshold",
     "flips",

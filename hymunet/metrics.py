@@ -32,6 +32,7 @@ SURFACES = (
 )
 OBJECTS = ("missed_lesions", "wrong_objects", "area_error")
 SCORES = (*OVERLAPS, *SURFACES, *OBJECTS)
+NATIVE = "native_"  # before the name of a score at the image's own size
 FAILED = 0.65  # an IoU below it is a failure, by the rule of ISIC 2018
 
 

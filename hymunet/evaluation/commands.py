@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import bundled, evidence
+from hymunet.places import require_folder
 
 Parser = argparse.ArgumentParser
 EVALUATION = ("metrics.json", "per_image.csv", "panel.png", "report.html")
@@ -44,9 +45,16 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     _require("jinja2", "matplotlib", "scipy")
     evidence.require_free(arguments.output, EVALUATION, "metrics.json", "test_images_sha256")
 
+    from hymunet.evaluation.place import Place
+    from hymunet.evaluation.slices import read_table
+
+    place = Place(*(getattr(arguments, name) for name in PLACE))
+    place.require_there()
+    if arguments.columns:
+        read_table(arguments.columns)
+
     from hymunet.evaluation import external
 
-    place = external.Place(*(getattr(arguments, name) for name in PLACE))
     segmenter, authority = _opened(arguments, opener)
     options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
     result = external.evaluate(segmenter, place, arguments.output, options)
@@ -120,9 +128,13 @@ def run_submission(arguments: argparse.Namespace, opener: Opener) -> None:
         raise ValueError(f"{arguments.output}: name a file that ends with .zip")
     if arguments.output.exists():
         raise ValueError(f"{arguments.output}: exists; name another file, or remove it")
+    require_folder(arguments.output.parent)
 
     from hymunet.evaluation import submission
 
+    submission.require_images(arguments.images)
+    if arguments.masks:
+        submission.require_masks(arguments.masks)
     segmenter, authority = opener(arguments.model, arguments.evaluation)
     written = submission.write(segmenter, arguments.images, arguments.output)
     print(f"{arguments.output}: {written.images:,} masks, {written.empty} of them empty ({authority})")

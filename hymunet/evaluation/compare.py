@@ -14,10 +14,9 @@ import numpy as np
 from hymunet import evidence
 from hymunet.evaluation import record, slices
 from hymunet.evaluation.report.names import LOW_IS_GOOD
-from hymunet.evaluation.score import NATIVE
 from hymunet.evaluation.statistics import Groups, bootstrap, standardised
-from hymunet.inference import METRICS
-from hymunet.metrics import FAILED, SCORES
+from hymunet.evidence import METRICS
+from hymunet.metrics import FAILED, NATIVE, SCORES
 
 SCHEMA = 1
 RESAMPLES, SEED = 2000, 0

@@ -18,7 +18,8 @@ from hymunet.evaluation.report.page import page, picture_side
 from hymunet.evaluation.score import Results, probabilities, score
 from hymunet.evaluation.shifts import shifts
 from hymunet.evaluation.threshold import best_threshold
-from hymunet.inference import METRICS, Segmenter
+from hymunet.evidence import METRICS
+from hymunet.inference import Segmenter
 from hymunet.models import catalogue
 
 PANEL_COLUMNS = 4

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hymunet import params
 from hymunet.data.feed.dataset import Prepared
@@ -11,6 +11,7 @@ from hymunet.data.prepare.manifest import read_manifest
 from hymunet.evaluation.cases import Cases, PreparedCases
 from hymunet.evaluation.evaluate import Origin, data_and_split, examine, of_size, prepared_cases, weights_and_code
 from hymunet.evaluation.folders import FolderCases
+from hymunet.evaluation.place import Place
 from hymunet.inference import Segmenter
 
 RESAMPLES, SEED = 2000, 0
@@ -20,33 +21,6 @@ CHOSEN_ON = (
     "test; a model that was trained by this split was chosen on them."
 )
 UNKNOWN = "Whether the model was trained on any of these images is not known here."
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the images are: `images` and `masks`, or `folder` with both in it, or `prepared` with or without a `split`,
-    of which a part counts: test where none is named."""
-
-    images: Path | None = None
-    masks: Path | None = None
-    folder: Path | None = None
-    prepared: Path | None = None
-    split: Path | None = None
-    masks_on: str | None = None
-    part: Literal["test", "validation"] | None = None
-
-    def __post_init__(self) -> None:
-        ways = [self.images or self.masks, self.folder, self.prepared]
-        if sum(way is not None for way in ways) != 1 or bool(self.images) != bool(self.masks):
-            raise ValueError("name the images in one way: --images and --masks, or --folder, or --prepared")
-        if self.split and not self.prepared:
-            raise ValueError("--split belongs to --prepared")
-        if self.part and not self.split:
-            raise ValueError(f"--part {self.part} is of a split: name it by --split")
-
-    @property
-    def called(self) -> str:
-        return "validation images" if self.part == "validation" else "images"
 
 
 @dataclass(frozen=True)

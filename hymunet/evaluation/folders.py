@@ -81,10 +81,14 @@ class FolderCases:
         return read
 
 
-def _files(place: Path, under: str) -> dict[str, Path]:
-    """Every file of images or masks below, by its name there, as `folder.named` has it; what else there is is said."""
+def require_folder_of_files(place: Path) -> None:
     if not place.is_dir():
         raise ValueError(f"{place}: no such folder; name one with image files in it")
+
+
+def _files(place: Path, under: str) -> dict[str, Path]:
+    """Every file of images or masks below, by its name there, as `folder.named` has it; what else there is is said."""
+    require_folder_of_files(place)
     found = sorted(name for name in folder.files(place) if (place / name).is_file() or not (place / name).exists())
     named = folder.named(place, [name for name in found if not leftover(name)], under)
     kept = {file: name for file, name in named.items() if folder.role(f"{under}/{name}")}

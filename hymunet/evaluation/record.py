@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from hymunet import evidence, metrics
-from hymunet.evaluation.score import NATIVE
 from hymunet.evaluation.statistics import Groups, bootstrap
-from hymunet.inference import METRICS
+from hymunet.evidence import METRICS
+from hymunet.metrics import NATIVE
 
 SCHEMA = 2
 TABLE = "per_image.csv"

@@ -28,7 +28,6 @@ from hymunet.inference import BATCH_SIZE, Segmenter
 from hymunet.processors import processors
 
 FACTS = ("width", "height", "mask_area", "components", "touches_border", "dark_corners", "sha256_image", "sha256_mask")
-NATIVE = "native_"
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -145,6 +144,6 @@ def _scored(segmenter: Segmenter, case: Case, probability: np.ndarray, side: int
 def _native(segmenter: Segmenter, case: Case, probability: np.ndarray) -> dict[str, float | None]:
     """The same scores where others compute them: probabilities interpolated to the image's size, then the threshold."""
     if case.native is None:
-        return {f"{NATIVE}{name}": None for name in metrics.SCORES}
+        return {f"{metrics.NATIVE}{name}": None for name in metrics.SCORES}
     scores = image_scores(segmenter.mask(probability, case.native.shape), case.native)
-    return {f"{NATIVE}{name}": scores[name] for name in metrics.SCORES}
+    return {f"{metrics.NATIVE}{name}": scores[name] for name in metrics.SCORES}

@@ -110,16 +110,22 @@ def read_columns(path: Path, ids: Sequence[str]) -> dict[str, list[str]]:
 
     Raises ValueError for a file without `id`, with an id twice, or that knows none of the images.
     """
-    columns, rows = spreadsheet.read(path, ("id",))
-    names = [name for name in columns if name and name != "id"]
-    if "id" not in columns or not names:
-        raise ValueError(f"{path}: expected a column id and others, found {', '.join(columns)}")
-    by_id = {row["id"]: row for row in rows}
-    if len(by_id) != len(rows):
-        raise ValueError(f"{path}: an id twice among {len(rows)} rows; leave one of each")
+    names, by_id = read_table(path)
     if not any(id in by_id for id in ids):
         raise ValueError(f"{path}: knows none of the {len(ids)} images; its ids are like {next(iter(by_id), 'none')!r}")
     return {name: [(by_id.get(id, {}).get(name) or "").strip() for id in ids] for name in names}
+
+
+def read_table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """The names of its columns but `id`, and its rows by id. Raises ValueError as `read_columns` does."""
+    columns, rows = spreadsheet.read(path, ("id",))
+    names = [name for name in columns if name and name != "id"]
+    if "id" not in columns or not names:
+        raise ValueError(f"{path}: expected a column id and others, found {', '.join(columns) or 'none'}")
+    by_id = {row["id"]: row for row in rows}
+    if len(by_id) != len(rows):
+        raise ValueError(f"{path}: an id twice among {len(rows)} rows; leave one of each")
+    return names, by_id
 
 
 def _place(rows: Sequence[Row], column: str | None, positions: Sequence[int]) -> float:

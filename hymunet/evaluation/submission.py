@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,8 +21,10 @@ from tqdm import tqdm
 from hymunet.data.acquire.archives import Archive, pack
 from hymunet.data.acquire.pairs import described, leftover
 from hymunet.images import decode, rgb
-from hymunet.inference import Segmenter
 from hymunet.metrics import COUNTS, overlap_scores
+
+if TYPE_CHECKING:
+    from hymunet.inference import Segmenter
 
 IMAGE = re.compile(r"(?i)(ISIC_\d{7})\.(jpg|jpeg|png)")
 NUMBER = re.compile(r"ISIC_(\d{7})")
@@ -50,7 +53,19 @@ class Written:
     empty: int
 
 
-def write(segmenter: Segmenter, images: Path, target: Path) -> Written:
+def require_images(place: Path) -> None:
+    """Raises ValueError, before a model is opened, for what holds no image of the challenge."""
+    with _opened(place) as files:
+        _images(files)
+
+
+def require_masks(place: Path) -> None:
+    """Raises ValueError, before a model is opened, for what holds no mask."""
+    with _opened(place) as files:
+        _truths(files)
+
+
+def write(segmenter: "Segmenter", images: Path, target: Path) -> Written:
     """Masks of all images `ISIC_NNNNNNN.jpg` of a folder or ZIP into a ZIP: PNGs of 0 and 255, at the image's size.
 
     The pixels are taken as stored, which is what the official masks are drawn on. Equal input gives equal bytes.
@@ -80,10 +95,7 @@ def score(submission: Path, masks: Path) -> dict[str, float]:
     """
     rows = []
     with _opened(submission) as predicted, _opened(masks) as true:
-        truths = sorted(name for name in true.names if PurePosixPath(name).name.lower() not in _NO_MASK)
-        if not truths:
-            raise ValueError(f"{masks}: no mask; found {described(true.names)}")
-        for name in truths:
+        for name in _truths(true):
             rows.append(_scored(_grey(predicted, _prediction(predicted, name)), _binary(true, name), name))
     return {name: float(np.mean([row[SCORES.get(name, name)] for row in rows])) for name in SCORED}
 
@@ -106,6 +118,13 @@ def _images(files: Files) -> dict[str, str]:
     if not matched:
         raise ValueError(f"{files.place}: no image ISIC_NNNNNNN.jpg; found {described(files.names)}")
     return dict(matched)
+
+
+def _truths(files: Files) -> list[str]:
+    truths = sorted(name for name in files.names if PurePosixPath(name).name.lower() not in _NO_MASK)
+    if not truths:
+        raise ValueError(f"{files.place}: no mask; found {described(files.names)}")
+    return truths
 
 
 def _prediction(files: Files, truth: str) -> str:

@@ -12,10 +12,11 @@ import torch
 from tqdm import tqdm
 
 from hymunet.inference import Segmenter
-from hymunet.portable.export import require_packages, write
+from hymunet.portable.export import write
 from hymunet.portable.measure import MARGIN, Row, measure
 from hymunet.portable.prepared import Images
 from hymunet.portable.reduce import FORMS, reduce
+from hymunet.portable.target import require_packages
 from hymunet.precision import computes_in_bfloat16
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.onnx_file import OnnxModel, runtime

@@ -11,6 +11,7 @@ from hymunet.places import require_folder
 if TYPE_CHECKING:
     import numpy as np
 
+SMALLER = ("float16", "int8")
 PROGRAM = "torch-export"
 
 
@@ -21,7 +22,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
     smaller = "float16 (weights) or int8 (layers, calibrated on the training images of --prepared): written where "
     smaller += "the Dice lost on its validation images is known to be below 0.005; torch-export: FILE.pt2, a package "
     smaller += "of torch.export, from images of the model's size to probabilities"
-    forms = ("float32", "float16", "int8", PROGRAM)
+    forms = ("float32", *SMALLER, PROGRAM)
     export.add_argument("--format", choices=forms, default="float32", help=smaller)
     _add_prepared(export)
     export.set_defaults(run=run_export)
@@ -52,13 +53,17 @@ def add_bundle(bundle: argparse.ArgumentParser) -> None:
 
 def run_bundle(arguments: argparse.Namespace) -> None:
     from hymunet import bundled
+    from hymunet.portable.target import require_packages
+
+    require_packages()
+    target = arguments.output or bundled.FOLDER
+    require_folder(target)
+
     from hymunet.portable import export
     from hymunet.prediction.packing import pack
     from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
-    target = arguments.output or bundled.FOLDER
-    export.require_packages()
     size = pack(segmenter, target, arguments.training, arguments.licence, arguments.scores)
     export.export_packed(target)
     print(f"{target}: {size / 1e6:.1f} MB, and as much again as ONNX; read its {bundled.CARD}")
@@ -66,18 +71,21 @@ def run_bundle(arguments: argparse.Namespace) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from hymunet.portable import export, program
+    from hymunet.portable import target
 
     if arguments.format == PROGRAM:
-        program.check(arguments.output)
+        target.check_program(arguments.output)
     else:
-        export.check(arguments.output)
+        target.check_onnx(arguments.output)
     if arguments.format == PROGRAM and arguments.check:
         raise ValueError(f"--check compares ONNX files; {PROGRAM} is compared on drawn images")
     if arguments.format != "float32" and arguments.check:
         raise ValueError(f"--check compares float32 files; {arguments.format} is judged on the images of --prepared")
     pictures = images_of(arguments.check) if arguments.check else None
+    if arguments.format in SMALLER:
+        require_prepared(arguments)
 
+    from hymunet.portable import export, program
     from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
@@ -106,6 +114,8 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--images {arguments.images} must be at least 1")
     if arguments.json:
         require_folder(arguments.json.parent)
+    require_prepared(arguments)
+
     from hymunet.portable import benchmark
     from hymunet.portable.prepared import open_images
     from hymunet.registry.load import open_segmenter
@@ -119,6 +129,12 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
         from hymunet.streams import hand_over
 
         hand_over(json.dumps(record, indent=1) + "\n", arguments.json)
+
+
+def require_prepared(arguments: argparse.Namespace) -> None:
+    from hymunet.data.feed import dataset
+
+    dataset.require_prepared(arguments.prepared, arguments.split)
 
 
 def images_of(sources: Sequence[str]) -> Iterator["np.ndarray"]:

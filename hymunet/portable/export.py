@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -23,10 +22,10 @@ from hymunet.images import normalise
 from hymunet.inference import FLIPS, Segmenter, tempered
 from hymunet.models.protocols import Scans, scans
 from hymunet.ops.selective_scan import choose_backend
-from hymunet.places import require_folder
 from hymunet.portable.agreement import Agreement, compare
 from hymunet.portable.measure import Row, measure
 from hymunet.portable.reduce import reduce
+from hymunet.portable.target import check_place, is_onnx_of_ours
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.onnx_file import WEIGHTS_KEY, OnnxModel
 from hymunet.prediction.ours import USE
@@ -54,29 +53,6 @@ class Portable(nn.Module):
         found = torch.sigmoid(self.model(torch.cat([batch.flip(axes) if axes else batch for axes in FLIPS])))[:, 0]
         parts = [found[place * count : (place + 1) * count].flip(axes) for place, axes in enumerate(FLIPS)]
         return tempered(sum(parts[1:], parts[0]) / len(FLIPS), self.temperature)
-
-
-def require_packages() -> None:
-    """Raises ValueError where one is missing."""
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(f"{package} is not installed; the ONNX tools are an extra: pip install hymunet[export]")
-
-
-def check(output: Path) -> None:
-    """Raises ValueError, before any work, for a file that cannot be written or is not ours to replace."""
-    require_packages()
-    check_place(output, _ours)
-
-
-def check_place(output: Path, ours: Callable[[Path], bool]) -> None:
-    """ours: whether a file that is there was written by this command. Raises ValueError as `check` does."""
-    if output.is_dir():
-        raise ValueError(f"{output}: is a folder; name the file to write, such as {output / 'model.onnx'}")
-    if output.exists() and not ours(output):
-        raise ValueError(f"{output}: exists, and was not written by this command; name another file")
-    require_folder(output.parent)
-    output.parent.mkdir(parents=True, exist_ok=True)
 
 
 def export(segmenter: Segmenter, output: Path, images: Iterable[np.ndarray] | None = None) -> Agreement:
@@ -126,7 +102,7 @@ def placed(output: Path, ours: Callable[[Path], bool] | None = None) -> Iterator
 
     ours: as `check_place` takes it; an ONNX file by default.
     """
-    check_place(output, ours or _ours)
+    check_place(output, ours or is_onnx_of_ours)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:
         partial = Path(folder) / output.name
         yield partial
@@ -180,16 +156,6 @@ def drawn(size: int) -> Iterator[np.ndarray]:
     for number, (height, width) in enumerate(((3, 4), (0.7, 0.9), (2, 2), (1, 1), (1.5, 0.5))):
         image = draw(number, 2 * size, 0)[0]
         yield cv2.resize(image, (max(1, round(width * size)), max(1, round(height * size))))
-
-
-def _ours(path: Path) -> bool:
-    import onnx
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception:  # whatever protobuf makes of a file of another kind
-        return False
-    return any(entry.key == WEIGHTS_KEY for entry in model.metadata_props)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +13,14 @@ from torch import nn
 from hymunet.inference import Segmenter
 from hymunet.portable import export
 from hymunet.portable.agreement import TOLERANCE
-from hymunet.prediction.onnx_file import WEIGHTS_KEY
+from hymunet.portable.target import FACTS, is_program_of_ours
 from hymunet.prediction.segmenter import TorchModel
 
-ENDING = ".pt2"
-FACTS = "hymunet.json"  # in the package: what the graph does not say
 SHAPES = {
     "input": "images, uint8 (batch, S, S, 3) where S is image_size, 0 to 255",
     "output": "probability float32 (batch, S, S)",
     "threshold": "not applied: a pixel is lesion where its probability exceeds it",
 }
-
-
-def check(output: Path) -> None:
-    """Raises ValueError, before any work, for a file that cannot be written or is not ours to replace."""
-    if output.suffix != ENDING:
-        raise ValueError(f"{output}: torch.export's packages end in {ENDING}; name it {output.with_suffix(ENDING)}")
-    export.check_place(output, _ours)
 
 
 def write(segmenter: Segmenter, output: Path) -> float:
@@ -41,7 +31,7 @@ def write(segmenter: Segmenter, output: Path) -> float:
     """
     size = segmenter.image_size
     pictures = np.stack([TorchModel(segmenter, "").prepare(image) for image in export.drawn(size)])
-    with export.placed(output, _ours) as partial:
+    with export.placed(output, is_program_of_ours) as partial:
         _save(segmenter, partial)
         found = torch.export.load(partial).module()(torch.from_numpy(pictures)).detach().numpy()
         difference = float(np.abs(found - segmenter.probabilities(pictures)).max())
@@ -74,12 +64,3 @@ def _forget_lines(module: nn.Module) -> None:
     """Which lines of which files on this machine made each node."""
     for node in module.graph.nodes:  # type: ignore[union-attr]
         node.meta.pop("stack_trace", None)
-
-
-def _ours(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as package:
-            name = next(name for name in package.namelist() if name.endswith(f"/{FACTS}"))
-            return WEIGHTS_KEY in json.loads(package.read(name))
-    except (OSError, ValueError, StopIteration, zipfile.BadZipFile):
-        return False

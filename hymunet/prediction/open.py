@@ -13,6 +13,7 @@ from hymunet import bundled, evidence
 from hymunet.evaluation import familiar
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.onnx_file import ENDING, WEIGHTS_KEY, OnnxModel
+from hymunet.registry.load import open_segmenter, require_there
 
 MANY = 32  # images, for which torch makes up for the time of its import
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # what the drivers of NVIDIA, AMD and WSL make
@@ -36,6 +37,9 @@ def open_models(
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice:
         raise ValueError(f"--model {twice} is named twice; an ensemble is of different models")
+    for place in places:
+        if place != bundled.NAME and not _is_onnx(place):
+            require_there(place, evaluation)
     with _uncollected():
         members = [_open(place, evaluation, precision, images) for place in places]
     _require_weights_apart(places, members)
@@ -67,7 +71,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _open(place: str, evaluation: Path | None, precision: "Precision", images: int) -> "Model":
-    if place.lower().endswith(ENDING):
+    if _is_onnx(place):
         return _onnx(place, evaluation, precision)
     torch = importlib.util.find_spec("torch") is not None
     if place == bundled.NAME and evaluation is None and (not torch or _onnx_is_sooner(precision, images)):
@@ -79,11 +83,15 @@ def _open(place: str, evaluation: Path | None, precision: "Precision", images: i
         raise ValueError(
             f"torch is not installed; --model {place} needs it: pip install 'hymunet[torch]'; or FILE.onnx"
         )
-    from hymunet.prediction.segmenter import TorchModel
-    from hymunet.registry.load import open_segmenter
-
     segmenter, decides = open_segmenter(place, evaluation)
+
+    from hymunet.prediction.segmenter import TorchModel
+
     return TorchModel(replace(segmenter, precision=precision), decides)
+
+
+def _is_onnx(place: str) -> bool:
+    return place.lower().endswith(ENDING)
 
 
 def _onnx_is_sooner(precision: "Precision", images: int) -> bool:

@@ -197,7 +197,8 @@ def _csv(path: Path) -> Iterator[Entry]:
     names = {name.strip().lower(): name for name in columns}
     column = next((names[name] for name in COLUMNS if name in names), None)
     if column is None:
-        raise ValueError(f"{path}: its first line names no column {', '.join(COLUMNS)}; found {sorted(names)}")
+        found = f"found {', '.join(sorted(filter(None, names)))}" if any(names) else "it is empty"
+        raise ValueError(f"{path}: its first line names no column {', '.join(COLUMNS)}; {found}")
     listed = [row[column].strip() for row in rows if row.get(column, "").strip()]
     yield from (_listed(name.encode(), path.parent) for name in listed)
 

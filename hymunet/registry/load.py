@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hymunet import bundled
+from hymunet import bundled, evidence
 from hymunet.evaluation import familiar
+from hymunet.evidence import METRICS
 from hymunet.registry.client import registry
 from hymunet.registry.seal import MANIFEST, MANIFEST_TAG, require_as_registered
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 EVALUATION = Path("reports/evaluation")
 DESCRIPTION = "model.json"
+EVALUATE = "evaluate the model, or name its evaluation's folder"
 ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 
 
@@ -31,14 +33,12 @@ def open_segmenter(where: str, evaluation: Path | None = None, device: str | Non
     a folder as the evaluation in reports/evaluation did, where that is of this model, else as it was trained.
     Raises ValueError when something is missing, damaged, or of another model.
     """
+    require_there(where, evaluation)
     if where.startswith("models:"):
         with tempfile.TemporaryDirectory() as folder:
             model, own = fetch(where, Path(folder))
             return _as_tested(model, evaluation or own, device), f"as {where} was tested"
-    folder_of_model = bundled.folder() if where == bundled.NAME else Path(where)
-    if folder_of_model.is_file():
-        raise ValueError(f"{where}: is a file; a trained model is a folder, with model.json in it")
-    _require_decides(folder_of_model / DESCRIPTION, "train a model first, or name its folder")
+    folder_of_model = _folder(where)
     if evaluation is None and _is_of(folder_of_model, EVALUATION):
         evaluation = EVALUATION
     if evaluation is not None:
@@ -49,14 +49,37 @@ def open_segmenter(where: str, evaluation: Path | None = None, device: str | Non
     return Segmenter.load(folder_of_model, device=device), decides
 
 
+def require_there(where: str, evaluation: Path | None = None) -> None:
+    """Raises ValueError, before torch or MLflow is imported, for what no model can be opened by: a folder without one,
+    an evaluation that is none, an address of another form."""
+    if where.startswith("models:"):
+        _parts(where)
+    else:
+        folder = _folder(where)
+        if folder.is_file():
+            raise ValueError(f"{where}: is a file; a trained model is a folder, with model.json in it")
+        _require_decides(folder / DESCRIPTION, "train a model first, or name its folder")
+    if evaluation is not None:
+        _require_decides(evaluation / METRICS, EVALUATE)
+
+
+def _folder(where: str) -> Path:
+    return bundled.folder() if where == bundled.NAME else Path(where)
+
+
+def _parts(address: str) -> re.Match[str]:
+    found = ADDRESS.fullmatch(address)
+    if not found:
+        raise ValueError(f"{address}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    return found
+
+
 def fetch(address: str, target: Path) -> tuple[Path, Path]:
     """Downloads a version's weights, their description and the evaluation's record; no code of it is fetched or run.
 
     Raises ValueError for files that its manifest, where it has one, does not know as they are.
     """
-    found = ADDRESS.fullmatch(address)
-    if not found:
-        raise ValueError(f"{address}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    found = _parts(address)
     with registry(make=False) as client:
         import mlflow
 
@@ -82,10 +105,9 @@ def resolve(client: "MlflowClient", found: re.Match[str]) -> "ModelVersion":
 
 def _as_tested(model: Path, evaluation: Path, device: str | None) -> "Segmenter":
     """With what the evaluation says of the training images in its info."""
-    from hymunet import evidence
-    from hymunet.inference import METRICS, Segmenter
+    from hymunet.inference import Segmenter
 
-    _require_decides(evaluation / METRICS, "evaluate the model, or name its evaluation's folder")
+    _require_decides(evaluation / METRICS, EVALUATE)
     segmenter = Segmenter.as_tested(model, evaluation, device)
     known = evidence.read(evaluation / METRICS, "evaluate the model").get(familiar.KEY)
     return replace(segmenter, info={**segmenter.info, familiar.KEY: known}) if known else segmenter
@@ -93,8 +115,6 @@ def _as_tested(model: Path, evaluation: Path, device: str | None) -> "Segmenter"
 
 def _require_decides(path: Path, remedy: str) -> None:
     """Raises ValueError, naming file and value, for a record by which no mask could be cut, or only an empty one."""
-    from hymunet import evidence
-
     record = evidence.read(path, remedy)
     threshold = evidence.field(record, path, remedy, "threshold")
     temperature, flips = record.get("temperature", 1.0), record.get("flips", False)
@@ -114,8 +134,6 @@ def _number(value: object) -> bool:
 
 
 def _is_of(model: Path, evaluation: Path) -> bool:
-    from hymunet import evidence
-
     try:
         records = [evidence.read(path, "") for path in (model / "model.json", evaluation / "metrics.json")]
     except ValueError:

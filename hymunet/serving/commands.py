@@ -42,14 +42,18 @@ def run_serve(arguments: argparse.Namespace) -> None:
     if arguments.weights_sha256 and "@" in arguments.model:
         raise ValueError(f"--weights-sha256 does not go with {arguments.model}, which moves; name a version")
 
+    from hymunet.registry.load import require_there
     from hymunet.serving.limits import Limits
-    from hymunet.serving.server import serve
 
     limits = Limits(**{field: getattr(arguments, field) for field in Limits.__dataclass_fields__})
     if arguments.follow_seconds <= 0 or arguments.drain_seconds < 0:
         raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0")
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port {arguments.port} must be in 0..65535 (0: one that is free)")
+    require_there(arguments.model)
+
+    from hymunet.serving.server import serve
+
     places = (arguments.host, arguments.port, arguments.follow_seconds, arguments.drain_seconds)
     serve(arguments.model, *places, limits, arguments.weights_sha256)
 

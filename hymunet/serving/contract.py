@@ -3,6 +3,7 @@
 from typing import Any
 
 SEGMENT = "/v1/segment"
+KEY = "HYMUNET_API_KEY"  # the environment variable that holds the key which requests must bring
 GONE = 499  # in the metrics: the client left before its answer
 
 _FILE = {"type": "string", "format": "binary"}

@@ -8,8 +8,8 @@ from typing import Any
 
 from hymunet.addresses import holds_secrets, without_secrets
 from hymunet.mlflow_store.address import registry_uri, tracking_uri
-from hymunet.serving.follow import load
-from hymunet.serving.server import KEY
+from hymunet.registry.load import require_there
+from hymunet.serving.contract import KEY
 
 IMAGE = re.compile(r"[a-z0-9][a-z0-9./:_-]*@sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -29,7 +29,11 @@ def kserve(model: str, image: str, name: str, key_secret: str = "") -> str:
         raise ValueError(f"--name {name}: expected small letters, digits and hyphens, at most 63, a letter first")
     if not model.startswith("models:"):
         raise ValueError(f"--model {model}: a cluster cannot read it; register it and name models:/NAME/VERSION")
+    require_there(model)
     environment = _environment(key_secret)
+
+    from hymunet.serving.follow import load
+
     loaded = load(model)
     container: dict[str, Any] = {
         "name": "kserve-container",

@@ -17,10 +17,9 @@ from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from hymunet.serving.app import create_app
-from hymunet.serving.contract import HEADERS, SEGMENT
+from hymunet.serving.contract import HEADERS, KEY, SEGMENT
 from hymunet.serving.limits import Limits
 
-KEY = "HYMUNET_API_KEY"
 HEAD_SECONDS = 10.0  # within which a connection must send a request's head
 AGAIN = 5  # seconds, when there are too many connections
 CONNECTIONS = 900  # open at once, below the 1,024 files that a process may commonly have open

@@ -65,7 +65,7 @@ def _places(arguments: argparse.Namespace) -> "Places":
 
 
 def run_study(arguments: argparse.Namespace) -> int:
-    from hymunet.study import board, data, plan, run, state, store
+    from hymunet.study import plan
 
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers {arguments.workers} must be at least 1")
@@ -75,6 +75,9 @@ def run_study(arguments: argparse.Namespace) -> int:
     if unknown := places.given.keys() - planned.study.sets:
         raise ValueError(f"--data {unknown.pop()}=…: no such set; there are: {', '.join(planned.study.sets)}")
     cells = planned.chosen(arguments.only)
+
+    from hymunet.study import board, data, run, state, store
+
     for images in dict.fromkeys(cell.images for cell in cells):
         data.make(planned, images, places)
     states = {cell: state.state(planned, cell, places) for cell in cells}
@@ -106,9 +109,12 @@ def _give(shared: "Store", result: "Result") -> None:
 
 
 def run_status(arguments: argparse.Namespace) -> None:
-    from hymunet.study import board, plan, state
+    from hymunet.study import plan
 
     planned, places = plan.load(arguments.study), _places(arguments)
+
+    from hymunet.study import board, state
+
     states = {cell: state.state(planned, cell, places) for cell in planned.chosen(arguments.only)}
     print(board.table(states, {}))
     print(board.totals(states))
@@ -117,18 +123,24 @@ def run_status(arguments: argparse.Namespace) -> None:
 
 
 def run_import(arguments: argparse.Namespace) -> None:
-    from hymunet.study import plan, state
+    from hymunet.study import plan
 
     planned, places = plan.load(arguments.study), _places(arguments)
+
+    from hymunet.study import state
+
     chosen = planned.chosen(arguments.only)
     for line in state.take_in(planned, chosen, places, arguments.folder):
         print(line)
 
 
 def run_tables(arguments: argparse.Namespace) -> int:
-    from hymunet.study import documents, plan
+    from hymunet.study import plan
 
     planned = plan.load(arguments.study)
+
+    from hymunet.study import documents
+
     if arguments.check:
         differing = documents.stale(planned, arguments.into)
         for file in differing:

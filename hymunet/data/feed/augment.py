@@ -5,6 +5,7 @@ after any restart.
 albumentations, in a loader process) do it: the same draws, and pixels that differ by rounding.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -19,6 +20,8 @@ FLIP_PROBABILITY = 0.5
 OCCASIONALLY = 0.5  # of the images are blurred, noisy, have holes
 HOLE_SIDE = (0.05, 0.2)  # of the image's side
 MOST_HOLES = 16
+HOLE = 0.5  # the grey of one
+CHANGES = ("brightness", "contrast", "saturation", "tint", "gamma", "blur", "noise", "holes")
 
 Draws = dict[str, np.ndarray]
 
@@ -34,6 +37,10 @@ def keys(seed: int, epoch: int, positions: np.ndarray, stream: int | np.ndarray)
 def uniform(seed: int, epoch: int, positions: np.ndarray, stream: int | np.ndarray) -> np.ndarray:
     """float64 in [0, 1), one for every position and stream."""
     return (keys(seed, epoch, positions, stream) >> np.uint64(11)) * 2.0**-53
+
+
+def blur_radius(largest_sigma: float) -> int:
+    return math.ceil(3 * largest_sigma)
 
 
 def mix(key: np.ndarray) -> np.ndarray:

@@ -50,6 +50,13 @@ class Prepared:
         return [name for _, name in sorted(pair for members in _members(self, path).values() for pair in members)]
 
 
+def require_prepared(folder: Path, split: Path | None = None) -> None:
+    """Raises ValueError for what Prepared and, where one is named, its split cannot be opened by."""
+    prepared = Prepared(folder)
+    if split is not None:
+        prepared.split(split, needed=())
+
+
 class TrainingData:
     """What training may see: the rows of the training and the validation split, by position within the split.
 

@@ -7,12 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hymunet import counter
-from hymunet.data.feed.augment import Draws
+from hymunet.data.feed.augment import CHANGES, HOLE, Draws, blur_radius
 from hymunet.images import normalise
 
 GREY = (0.299, 0.587, 0.114)  # of red, green, blue, as OpenCV weighs them
-HOLE = 0.5
-CHANGES = ("brightness", "contrast", "saturation", "tint", "gamma", "blur", "noise", "holes")
 DRAWS = ("matrices", *CHANGES, "noise_keys")
 
 
@@ -74,10 +72,6 @@ def gaussians(sigmas: Tensor, radius: int) -> Tensor:
     places = torch.arange(-radius, radius + 1, device=sigmas.device)
     weights = torch.exp(-0.5 * (places / sigmas.clamp(min=1e-3)[:, None]) ** 2)
     return weights / weights.sum(1, keepdim=True)
-
-
-def blur_radius(largest_sigma: float) -> int:
-    return math.ceil(3 * largest_sigma)
 
 
 def _blurred(x: Tensor, sigmas: Tensor, largest: float) -> Tensor:

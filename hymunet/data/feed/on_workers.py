@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from hymunet.data.feed.augment import Draws, Recipe, finish
-from hymunet.data.feed.on_device import CHANGES, HOLE, blur_radius
+from hymunet.data.feed.augment import CHANGES, HOLE, Draws, Recipe, blur_radius, finish
 
 
 class WorkerAugment:

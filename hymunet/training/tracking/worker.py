@@ -15,12 +15,14 @@ from hymunet.addresses import without_secrets
 from hymunet.mlflow_store.address import tracking_uri
 from hymunet.mlflow_store.environment import adopt
 from hymunet.mlflow_store.errors import for_good, in_words
+from hymunet.places import require_folder
 from hymunet.training.tracking.delivery import Delivery
 from hymunet.training.tracking.keeper import JOURNAL, restore_all
 from hymunet.training.tracking.sampler import Sampler
 
 log = logging.getLogger("hymunet.tracking")
 
+JOURNALS = Path("journal")
 POLL = 2.0  # seconds between looks at the journal
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first, second, … failure in a row
 GIVE_UP = 20.0  # seconds without success after which a delivery by hand, or the end of a training, leaves the rest
@@ -102,8 +104,14 @@ def _training_has_ended(wait: float) -> bool:
     return bool(select.select([sys.stdin], [], [], wait)[0])
 
 
-def deliver_all(root: Path, checkpoints: str | None = None) -> int:
-    """Delivers every journal under `root`, and those kept beside `checkpoints`; returns the exit code."""
+def deliver_all(named: Path | None, checkpoints: str | None = None) -> int:
+    """Delivers every journal under a folder, JOURNALS where none is named, and those kept beside `checkpoints`, which
+    may make it; returns the exit code. Raises ValueError for a file, and for a folder that was named and is not there.
+    """
+    root = named or JOURNALS
+    require_folder(root)
+    if named and not checkpoints and not root.is_dir():
+        raise ValueError(f"{root}: no such folder; name the one in which trainings wrote their journals ({JOURNALS})")
     prepare_mlflow()
     if checkpoints:
         restore_all(checkpoints, root)
@@ -126,7 +134,7 @@ def deliver_all(root: Path, checkpoints: str | None = None) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hymunet.training.tracking.worker", description=__doc__)
     parser.add_argument("--follow", type=Path, metavar="FOLDER", help="one journal, while its training runs")
-    parser.add_argument("--journals", type=Path, default=Path("journal"), help="the folder of all journals")
+    parser.add_argument("--journals", type=Path, help=f"the folder of all journals ({JOURNALS})")
     arguments = parser.parse_args(argv)
     return follow(arguments.follow) if arguments.follow else deliver_all(arguments.journals)
 
