@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     limit_threads()
     try:
-        _require_models(arguments)
         return arguments.run(arguments) or 0
     except ValueError as error:
         print(f"hymunet {arguments.verb}: {error}", file=sys.stderr)
@@ -40,17 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"hymunet {arguments.verb}: interrupted", file=sys.stderr)
         return 130
-
-
-def _require_models(arguments: argparse.Namespace) -> None:
-    """Of verbs that open a model: what is not there is told before anything heavy is imported."""
-    if not getattr(arguments, "opens_model", False):
-        return
-    from hymunet.registry.load import require_there
-
-    named = arguments.model or bundled.TRAINED
-    for where in [named] if isinstance(named, str) else named:
-        require_there(where, arguments.evaluation)
 
 
 def _with_place(error: OSError, arguments: argparse.Namespace) -> OSError:
@@ -112,20 +100,20 @@ def parser() -> argparse.ArgumentParser:
             f"whose threshold, flips and regions are used; of this model (a version's own; {EVALUATION} where it is)"
         )
         added.add_argument("--evaluation", type=Path, help=tested)
-        added.set_defaults(opens_model=True)
         return added
 
     text = "segment images: masks, contours and more, each at its image's own size; goes on where it was stopped"
     prediction_commands.add(verb("predict", None, text))
 
+    opener = evaluation_commands.Opener(require_model, open_model)
     text = "test a model on images of your own, in folders or prepared: the report of the pipeline's evaluation"
-    evaluation_commands.add_evaluate(with_model(verb("evaluate", None, text), several=True), open_model)
+    evaluation_commands.add_evaluate(with_model(verb("evaluate", None, text), several=True), opener)
 
     text = "two evaluations of the same images, case by case: SECOND less FIRST, as a page, Markdown and JSON"
     evaluation_commands.add_compare(verb("compare", None, text))
 
     text = "the ZIP of masks that the scorer of ISIC 2018, task 1, takes; and its score, where the truth is known"
-    evaluation_commands.add_submission(with_model(verb("submission", None, text)), open_model)
+    evaluation_commands.add_submission(with_model(verb("submission", None, text)), opener)
 
     text = "the registry: list and compare versions, promote one, go back, read and check the ledger"
     registry_commands.add(verb("models", None, text), with_params)
@@ -161,6 +149,12 @@ def parser() -> argparse.ArgumentParser:
     summary = verb("summary", run_summary, "print the test scores, where the report is, and the registered version")
     summary.add_argument("--reports", type=Path, default=Path("reports"), help="the reports' folder (reports)")
     return top
+
+
+def require_model(where: str, evaluation: Path | None) -> None:
+    from hymunet.registry.load import require_there
+
+    require_there(where, evaluation)
 
 
 def open_model(where: str, evaluation: Path | None) -> Any:

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hymunet import bundled, evidence
 from hymunet.places import require_folder
@@ -14,7 +14,14 @@ Parser = argparse.ArgumentParser
 EVALUATION = ("metrics.json", "per_image.csv", "panel.png", "report.html")
 PLACE = ("images", "masks", "folder", "prepared", "split", "masks_on", "part")  # options: which images, and how
 COMPARISON = ("comparison.html", "comparison.md", "comparison.json")
-Opener = Callable[[str, Path | None], tuple[Any, str]]  # address and evaluation -> segmenter, and by whose authority
+
+
+class Opener(NamedTuple):
+    """Who opens models. Both take its address and an evaluation; `require` raises ValueError, before any heavy import,
+    for what is not there; `open` returns the segmenter, and by whose authority it decides."""
+
+    require: Callable[[str, Path | None], None]
+    open: Callable[[str, Path | None], tuple[Any, str]]
 
 
 def add_evaluate(verb: Parser, opener: Opener) -> None:
@@ -52,10 +59,15 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     place.require_there()
     if arguments.columns:
         read_table(arguments.columns)
+    names = arguments.model or [bundled.TRAINED]
+    if arguments.evaluation and len(names) > 1:
+        raise ValueError("--evaluation is of one model; an ensemble's members decide as their own evaluations did")
+    for name in names:
+        opener.require(name, arguments.evaluation)
 
     from hymunet.evaluation import external
 
-    segmenter, authority = _opened(arguments, opener)
+    segmenter, authority = _opened(names, arguments, opener)
     options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
     result = external.evaluate(segmenter, place, arguments.output, options)
     test, left_out = result["test"], result["left_out"]
@@ -66,11 +78,8 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     print(f"report: {arguments.output / 'report.html'}")
 
 
-def _opened(arguments: argparse.Namespace, opener: Opener) -> tuple[Any, str]:
-    names = arguments.model or [bundled.TRAINED]
-    if arguments.evaluation and len(names) > 1:
-        raise ValueError("--evaluation is of one model; an ensemble's members decide as their own evaluations did")
-    opened = [opener(name, arguments.evaluation) for name in names]
+def _opened(names: list[str], arguments: argparse.Namespace, opener: Opener) -> tuple[Any, str]:
+    opened = [opener.open(name, arguments.evaluation) for name in names]
     authority = "; ".join(dict.fromkeys(by for _, by in opened))
     members = [
         replace(
@@ -135,7 +144,7 @@ def run_submission(arguments: argparse.Namespace, opener: Opener) -> None:
     submission.require_images(arguments.images)
     if arguments.masks:
         submission.require_masks(arguments.masks)
-    segmenter, authority = opener(arguments.model, arguments.evaluation)
+    segmenter, authority = opener.open(arguments.model, arguments.evaluation)
     written = submission.write(segmenter, arguments.images, arguments.output)
     print(f"{arguments.output}: {written.images:,} masks, {written.empty} of them empty ({authority})")
     if written.images != submission.OFFICIAL:

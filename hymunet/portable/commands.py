@@ -54,14 +54,15 @@ def add_bundle(bundle: argparse.ArgumentParser) -> None:
 def run_bundle(arguments: argparse.Namespace) -> None:
     from hymunet import bundled
     from hymunet.portable.target import require_packages
+    from hymunet.registry.load import open_segmenter, require_there
 
     require_packages()
     target = arguments.output or bundled.FOLDER
     require_folder(target)
+    require_there(arguments.model, arguments.evaluation)
 
     from hymunet.portable import export
     from hymunet.prediction.packing import pack
-    from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
     size = pack(segmenter, target, arguments.training, arguments.licence, arguments.scores)
@@ -72,6 +73,7 @@ def run_bundle(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     from hymunet.portable import target
+    from hymunet.registry.load import open_segmenter, require_there
 
     if arguments.format == PROGRAM:
         target.check_program(arguments.output)
@@ -84,9 +86,9 @@ def run_export(arguments: argparse.Namespace) -> None:
     pictures = images_of(arguments.check) if arguments.check else None
     if arguments.format in SMALLER:
         require_prepared(arguments)
+    require_there(arguments.model, arguments.evaluation)
 
     from hymunet.portable import export, program
-    from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
     if arguments.format == PROGRAM:
@@ -116,9 +118,12 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
         require_folder(arguments.json.parent)
     require_prepared(arguments)
 
+    from hymunet.registry.load import open_segmenter, require_there
+
+    require_there(arguments.model, arguments.evaluation)
+
     from hymunet.portable import benchmark
     from hymunet.portable.prepared import open_images
-    from hymunet.registry.load import open_segmenter
 
     segmenter, authority = open_segmenter(arguments.model, arguments.evaluation, device="cpu")
     images = open_images(segmenter, arguments.prepared, arguments.split, "test", arguments.images)

@@ -44,7 +44,7 @@ MISTAKES = [
     ("evaluate --folder images --output out --model nope", NO_MODEL),
     ("evaluate --folder images --output out --model models:/x", "models:/x: expected models:/NAME@ALIAS"),
     ("evaluate --folder images --output out --evaluation nope", NO_EVALUATION),
-    ("evaluate --folder nope --output out", NO_IMAGES),
+    ("evaluate --folder nope --output out --model nope", NO_IMAGES),
     ("evaluate --images nope --masks images --output out", NO_IMAGES),
     ("evaluate --images images --masks nope --output out", NO_IMAGES),
     ("evaluate --images images --output out", "name the images in one way"),
@@ -69,10 +69,10 @@ MISTAKES = [
     ("export --output photo.png", NOT_OURS),
     ("export --output images", "images: is a folder"),
     ("export --output m.onnx --check nope", NO_SOURCE),
-    ("export --output m.onnx --format int8 --prepared nope", NO_ARRAYS),
+    ("export --output m.onnx --format int8 --prepared nope --model nope", NO_ARRAYS),
     ("export --output m.onnx --format torch-export", "m.onnx: torch.export's packages end in .pt2"),
     ("export --output taken.pt2 --format torch-export", NOT_OURS),
-    ("benchmark --model nope", NO_MODEL),
+    ("benchmark --prepared prepared --split split.csv --model nope", NO_MODEL),
     ("benchmark --prepared nope", NO_ARRAYS),
     ("benchmark --prepared prepared --split nope", "nope: no such file; run the split step first"),
     ("benchmark --json file/b.json", IS_A_FILE),
@@ -109,6 +109,7 @@ def folder(tmp_path_factory) -> Path:
         np.save(place / f"prepared/{name}.npy", np.zeros(shape, np.uint8))
     for name in ("file", "taken/metrics.json", "taken.zip", "taken.pt2"):
         (place / name).write_text("somebody else's")
+    (place / "split.csv").write_text("id,group,split\nphoto,photo,test\n")
     (place / "empty.csv").write_text("")
     (place / "other.csv").write_text("b,a\n1,2\n")
     return place

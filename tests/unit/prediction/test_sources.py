@@ -167,7 +167,7 @@ REFUSED = {
     "no image in a folder": (["scans/.cache/none"], "none: no image in it"),
     "a broken ZIP": (["broken.zip"], "broken.zip: is no whole ZIP archive"),
     "half a ZIP": (["half.zip"], "half.zip: is no whole ZIP archive (File is not a zip file); get it again"),
-    "no column": (["list.csv"], "list.csv: its first line names no column image, path, file, filename; found ['name']"),
+    "no column": (["list.csv"], "list.csv: its first line names no column image, path, file, filename; found name"),
     "one name twice": (["scans/a.jpg", "scans"], "two images are named a (scans/a.jpg, scans/a.jpg)"),
     "one name but for its case": (["scans/b.PNG", "B.jpg"], "two images are named B (scans/b.PNG, B.jpg)"),
 }
