@@ -18,10 +18,10 @@ COMPARISON = ("comparison.html", "comparison.md", "comparison.json")
 
 class Opener(NamedTuple):
     """Who opens models. Both take its address and an evaluation; `require` raises ValueError, before any heavy import,
-    for what is not there; `open` returns the segmenter, and by whose authority it decides."""
+    for what is not there; `load` returns the segmenter, and by whose authority it decides."""
 
     require: Callable[[str, Path | None], None]
-    open: Callable[[str, Path | None], tuple[Any, str]]
+    load: Callable[[str, Path | None], tuple[Any, str]]
 
 
 def add_evaluate(verb: Parser, opener: Opener) -> None:
@@ -79,7 +79,7 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
 
 
 def _opened(names: list[str], arguments: argparse.Namespace, opener: Opener) -> tuple[Any, str]:
-    opened = [opener.open(name, arguments.evaluation) for name in names]
+    opened = [opener.load(name, arguments.evaluation) for name in names]
     authority = "; ".join(dict.fromkeys(by for _, by in opened))
     members = [
         replace(
@@ -144,7 +144,7 @@ def run_submission(arguments: argparse.Namespace, opener: Opener) -> None:
     submission.require_images(arguments.images)
     if arguments.masks:
         submission.require_masks(arguments.masks)
-    segmenter, authority = opener.open(arguments.model, arguments.evaluation)
+    segmenter, authority = opener.load(arguments.model, arguments.evaluation)
     written = submission.write(segmenter, arguments.images, arguments.output)
     print(f"{arguments.output}: {written.images:,} masks, {written.empty} of them empty ({authority})")
     if written.images != submission.OFFICIAL:
