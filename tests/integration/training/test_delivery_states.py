@@ -174,6 +174,13 @@ def test_a_store_that_cannot_be_opened_is_one_line_at_once(case, tmp_path, monke
     assert "secret" not in said.out + said.err
 
 
-def test_nothing_to_deliver_is_said(tmp_path, capsys):
-    assert worker.deliver_all(tmp_path / "journal") == 0
-    assert f"nothing to deliver: {tmp_path}/journal holds no journal" in capsys.readouterr().out
+def test_nothing_to_deliver_is_said(tmp_path, monkeypatch, capsys):
+    """Where no training ran, and in a folder without journals; a folder that was named and is not there is a mistake."""
+    monkeypatch.chdir(tmp_path)
+    assert worker.deliver_all(None) == 0
+    assert "nothing to deliver: journal holds no journal" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert worker.deliver_all(tmp_path / "empty") == 0
+    assert f"nothing to deliver: {tmp_path}/empty holds no journal" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="none: no such folder"):
+        worker.deliver_all(tmp_path / "none")
