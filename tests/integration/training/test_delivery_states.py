@@ -175,7 +175,7 @@ def test_a_store_that_cannot_be_opened_is_one_line_at_once(case, tmp_path, monke
 
 
 def test_nothing_to_deliver_is_said(tmp_path, monkeypatch, capsys):
-    """Where no training ran, and in a folder without journals; a folder that was named and is not there is a mistake."""
+    """Where no training ran, and in a folder without journals; a named one that is not there is a mistake."""
     monkeypatch.chdir(tmp_path)
     assert worker.deliver_all(None) == 0
     assert "nothing to deliver: journal holds no journal" in capsys.readouterr().out
