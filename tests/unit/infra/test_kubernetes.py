@@ -54,12 +54,12 @@ def test_serving_is_what_deploy_prints(found, monkeypatch):
     """Up to image and model, and a read-only root with a place to write."""
     from types import SimpleNamespace
 
-    from hymunet.serving import deploy
+    from hymunet.serving import deploy, follow
 
     zeros, address = "0" * 64, "http://mlflow.hymunet-registry.svc:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-    monkeypatch.setattr(deploy, "load", lambda model: SimpleNamespace(source="models:/hymunet/1", weights=zeros))
+    monkeypatch.setattr(follow, "load", lambda model: SimpleNamespace(source="models:/hymunet/1", weights=zeros))
     [printed] = manifests(
         deploy.kserve("models:/hymunet/1", f"registry.example/x@sha256:{zeros}", "hymunet", "hymunet-serving")
     )
