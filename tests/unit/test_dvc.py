@@ -35,6 +35,7 @@ PLUMBING = {
     "hymunet/mlflow_store/environment.py",
     "hymunet/mlflow_store/errors.py",
     "hymunet/mlflow_store/experiment.py",
+    "hymunet/mlflow_store/patience.py",
     "hymunet/mlflow_store/relocation.py",
     "hymunet/mlflow_store/store.py",
     "hymunet/overrides.py",

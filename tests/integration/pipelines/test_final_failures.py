@@ -95,7 +95,12 @@ CASES: dict[str, tuple[Callable[[Path, Path, str], None], str, Callable[[Path], 
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = {"an alias that nobody set", "a study's text that is no JSON", "parameters that are no YAML"}  # one a pipeline
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_what_would_fail_again_is_tried_once_and_is_what_the_run_says(
     case: str, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +125,7 @@ def test_what_would_fail_again_is_tried_once_and_is_what_the_run_says(
     assert "Traceback" not in logs
 
 
+@pytest.mark.slow
 def test_a_registry_that_fails_for_now_is_asked_again(
     registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
