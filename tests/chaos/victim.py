@@ -16,8 +16,9 @@ from components.train.__main__ import main
 from hymunet.training import checkpoint_store, learner, reports, trainer
 from hymunet.training.tracking import journal
 
-# Done here once, inherited by every fork: imports and fonts.
+# Done here once, inherited by every fork: imports and fonts. An optimizer imports torch's compiler, used or not.
 importlib.import_module("albumentations")
+importlib.import_module("torch._dynamo")
 reports.curves([{"epoch": 1, "loss": 1.0, "validation_dice": 0.5, "learning_rate": 0.1}])
 
 POINTS = ("write", "written", "fsync", "replace", "replaced", "synced", "delete", "deleted")

@@ -122,8 +122,10 @@ SILENCE, FAILURE = None, 503  # what comes after the first answer
 @pytest.mark.parametrize(("call", "status"), [*((call, SILENCE) for call in CALLS), ("an alias", FAILURE)])
 def test_what_is_not_answered_is_asked_once_and_what_fails_again(call, status, monkeypatch, capsys):
     asked, ended = [], threading.Event()
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    monkeypatch.setattr(patience, "SAID_AFTER", 0.5)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setattr(patience, "SAID_AFTER", 0.25)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self):
@@ -152,7 +154,7 @@ def test_what_is_not_answered_is_asked_once_and_what_fails_again(call, status, m
         server.shutdown()
     assert len(asked) == (1 if status is SILENCE else 3), asked
     if status is SILENCE:
-        assert capsys.readouterr().err == f"MLflow at {uri}: no answer after 0.5 s; it is given up after 2 s\n"
+        assert capsys.readouterr().err == f"MLflow at {uri}: no answer after 0.25 s; it is given up after 1 s\n"
 
 
 PAGE = b"<!DOCTYPE html><html><style>p { color: red }</style>\n<script>if (1 < 2) {}</script><h1>It &amp; works</h1>"

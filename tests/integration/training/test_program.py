@@ -13,6 +13,7 @@ from hymunet.processors import thread_variables
 from tests.support.training_data import ROOT, Inputs, drawn, write_inputs, write_params, written
 
 pytestmark = pytest.mark.timeout(600)
+NARROW = {"size": [8, 8, 8, 8], "epochs": 5, "example_every": 0}  # checkpoints of which one a step is soon in a store
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +51,12 @@ def run(folder: Path, inputs: Inputs, **options) -> tuple[int, str, str]:
 def whole(inputs, tmp_path_factory) -> Path:
     """The training that nobody interrupts, with neither loader processes nor checkpoints on the way."""
     folder = tmp_path_factory.mktemp("whole")
-    assert run(folder, inputs, epochs=5, example_every=0)[0] == 0
+    assert run(folder, inputs, **NARROW)[0] == 0
     return folder
 
 
 def test_sigterm_ends_with_75_and_the_next_call_finishes_the_same(inputs, whole, tmp_path):
-    changes = {"epochs": 5, "example_every": 0, "workers": 2}
+    changes = {**NARROW, "workers": 2}
     process = start(tmp_path / "parts", inputs, **changes)
     assert process.stdout is not None
     process.stdout.readline()  # the first epoch is done
@@ -74,7 +75,7 @@ def test_checkpoints_in_s3(inputs, whole, tmp_path, s3_server):
     """A machine without a disk: killed, and continued by another one that shares nothing but the bucket."""
     bucket = s3_server.create_bucket("checkpoints-of-a-training")
     env = {**s3_server.env, "HYMUNET_CHECKPOINTS": f"s3://{bucket}/team/runs"}
-    changes = {"epochs": 5, "example_every": 0, "checkpoint_minutes": 1e-6}
+    changes = {**NARROW, "checkpoint_minutes": 1e-6}
     process = start(tmp_path / "first", inputs, env, **changes)
     assert process.stdout is not None
     for _ in range(2):  # when the second epoch is told, the first is in the bucket
