@@ -20,15 +20,18 @@ help: ## this list
 
 setup: $(VENV)/.all ## create .venv with everything the pipeline needs, at the locked versions
 
+# Python's own pip may be years old; a new one chooses the versions in a third of the time.
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
 	  || { echo "Python 3.11 or 3.12 is needed; name one with: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$@ install --quiet --disable-pip-version-check --upgrade pip
 
-# Compiled on every core, where pip takes one, but for packages' own tests. Some hold files that are no Python of this version.
+# What is imported, Python compiles and keeps. Where it must not, all is compiled here but packages' own tests, which may be
+# no Python of this version.
 $(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/* hymunet/data/prepare/csrc/* hymunet/evaluation/csrc/*) | $(VENV)/bin/pip
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[$*]'
-	$(VENV)/bin/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
+	$(if $(PYTHONDONTWRITEBYTECODE),$(VENV)/bin/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true)
 	touch $@
 
 # In a folder of its own, so that the checkout's params.yaml stays as it is and results carry a clean commit.

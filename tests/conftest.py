@@ -18,7 +18,11 @@ if os.environ.get("CI"):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A long proof may take long, also on a machine that does other things."""
+    """A long proof may take long, also on a machine that does other things.
+
+    Trainings, which take longest, begin first, so that no worker has one left when the others have nothing.
+    """
+    items.sort(key=lambda item: item.path.parent.name != "training")
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800))
