@@ -58,6 +58,12 @@ def polyps(model: str, name: str = "dice") -> str:
     return leads(ours, theirs) if name == "dice" else leads(theirs, ours, name)
 
 
+def poor(model: str) -> str:
+    """Images of Kvasir-SEG with Dice under 0.5, by seed."""
+    found = [sum(float(row["dice"]) < 0.5 for row in run) for run in runs("comparison", model, "kvasir")]
+    return " to ".join(map(str, sorted({min(found), max(found)})))
+
+
 def counted() -> str:
     study = plan.load(ROOT / "studies/comparison")
     kept = [cell for cell in study.cells if (study.results(cell) / "cell.json").is_file()]
@@ -211,6 +217,9 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
             "in short": lambda: (
                 f"by {polyps('unet').replace('points', 'points of Dice')} and by "
                 f"{polyps('unet', 'hd95').replace('px', 'px of HD95')}"
+            ),
+            "where they fail": lambda: "HyM-UNet outlines {} by seed with Dice under 0.5, VM-UNet {}, U-Net {}.".format(
+                *(poor(model) for model in ("hymunet", "vm_unet", "unet"))
             ),
             "VM-UNet": lambda: f"leads by {polyps('vm_unet')} and by {polyps('vm_unet', 'hd95')}",
             "seeds": lambda: "own seeds are {}, {} and {}.".format(
