@@ -16,6 +16,7 @@ from hymunet import atomic
 
 STANDARD_ERROR = 2  # its number; those below are output and input
 OURS = "hymunet"
+LOGGED = "selective scan on "  # so begins what is logged as well, which a program shows: once is enough
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
 
@@ -42,6 +43,7 @@ def by_line() -> None:
     _open_the_closed()
     if sys.stderr is sys.__stderr__:
         warnings.formatwarning = in_a_line
+        warnings.filterwarnings("ignore", message=LOGGED, category=RuntimeWarning)
     for attribute, name in NAMES.items():
         stream = getattr(sys, attribute)
         if stream is getattr(sys, f"__{attribute}__") and isinstance(stream, io.TextIOWrapper):  # nobody replaced it
