@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
+from hymunet.places import require_folder
 
 STANDARD_ERROR = 2  # its number; those below are output and input
 OURS = "hymunet"
@@ -72,6 +73,14 @@ def _open_the_closed() -> None:
     for attribute, mode in {"stdin": "r", **dict.fromkeys(NAMES, "w")}.items():
         if getattr(sys, attribute) is None:
             setattr(sys, attribute, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def require_place(place: Path) -> None:
+    """Raises ValueError, before the work, where `hand_over` could not write."""
+    if place.is_dir():
+        raise ValueError(f"{place}: is a folder; name the file to write")
+    if place.is_file() or not place.exists():  # no device or pipe
+        require_folder(place.parent)
 
 
 def hand_over(text: str, place: Path) -> None:
