@@ -3,8 +3,6 @@
 import contextlib
 import errno
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +12,8 @@ import pytest
 
 from hymunet.study import cell, locks, plan, results, run, state
 from hymunet.study.data import Places
-from tests.support import closed as closed_to_us, small_study
+from tests.support import small_study
+from tests.support.closed import command as without_rights
 
 NET = {"unet": {"title": "U-Net", "model": {"name": "unet", "size": [4, 8]}}}
 FILES = {"prepared/prepare.json": '{"sha256": "' + "d" * 64 + '"}', "split/split.csv": "id,group,split\n"}
@@ -134,7 +133,7 @@ def test_who_may_only_read_a_workspace_sees_its_state(there: tuple[Path, Places]
     command = [sys.executable, "-m", "hymunet.cli", "study", "status", str(folder), "--work", str(places.work)]
     with contextlib.ExitStack() as holding:
         holding.enter_context(locks.lock(work))
-        command = closed_to_us.command(command, work / locks.FILE)
+        command = without_rights(command, work / locks.FILE)
         if not held:
             holding.close()
         said = subprocess.run(command, cwd=small_study.ROOT, capture_output=True, text=True)
