@@ -28,7 +28,7 @@ Changes = dict[str, dict[str, Any]]  # sections of params.yaml with the keys tha
 class Model(Section):
     """model: its section of params.yaml. train: what it does otherwise. seeds: in place of the study's, for all sets.
 
-    published: the publication's own figures, in per cent and pixels, by score.
+    published: the publication's own figures, in per cent and pixels, by score. note: a sentence under its tables.
     """
 
     title: str
@@ -36,12 +36,14 @@ class Model(Section):
     train: dict[str, Any] = Field(default_factory=dict)
     seeds: Seeds | None = None
     published: dict[ScoreName, float] = Field(default_factory=dict)
+    note: str | None = None
 
 
 class ImageSet(Section):
     """params: the sections data, prepare, split and what else differs. models, seeds: None takes all of the study.
 
     folds: a grouped cross-validation in place of the split's one test part; every image is tested once a seed.
+    published: whether the publications' figures, and the tables' notes on them, are of images of this kind.
     """
 
     title: str
@@ -49,14 +51,17 @@ class ImageSet(Section):
     models: Names | None = None
     seeds: Seeds | None = None
     folds: Annotated[int, Field(ge=3, le=100)] | None = None
+    published: bool = True
 
 
 class Table(Section):
-    """models: the rows, in this order. notes: what a reader must know, a sentence each."""
+    """models: the rows, in this order. notes: what a reader must know, a sentence each. published_notes: the same of
+    the publications' figures, shown where those are."""
 
     title: str
     models: Names
     notes: list[str] = Field(default_factory=list)
+    published_notes: list[str] = Field(default_factory=list)
 
 
 class Study(Section):

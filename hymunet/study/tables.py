@@ -31,7 +31,8 @@ def scores(plan: Plan, scored: Scored, table: str) -> Grid:
     """The table's models that are there with every score, what they cost, and the publication's own figures."""
     study, definition, asked = plan.study, plan.study.tables[table], rows_of(plan, table, scored.images)
     models = [model for model in asked if model in scored.models]
-    theirs = [name for name in SCORES if any(name in study.models[model].published for model in models)]
+    beside = study.sets[scored.images].published
+    theirs = [name for name in SCORES if beside and any(name in study.models[model].published for model in models)]
     columns = [("", "model"), ("", "seeds"), *((score.group, score.label) for score in SCORES.values())]
     columns += [
         ("", "parameters, M"),
@@ -54,7 +55,12 @@ def scores(plan: Plan, scored: Scored, table: str) -> Grid:
         data.append({**numbers, **{f"published_{name}": published.get(name) for name in theirs}})
     title = f"{definition.title}. {study.sets[scored.images].title}"
     energy = ["Wh: of the whole card by its own meter, in trainings that had it for themselves."] * metered
-    meaning, *notes = [*_meaning(plan, scored, models), *energy, *definition.notes]
+    own = [note for model in models if (note := study.models[model].note)]
+    meaning, *notes = [*_meaning(plan, scored, models), *energy, *own, *definition.notes]
+    if theirs:
+        notes.append("The publication's own figures are of its images, split and sizes: beside ours, not against them.")
+    if beside:
+        notes += definition.published_notes
     if absent := [study.models[model].title for model in asked if model not in scored.models]:
         meaning += f" Not computed yet: {'; '.join(absent)}."
     return Grid(title, columns, rows, data, [meaning, *notes])
@@ -127,8 +133,6 @@ def _meaning(plan: Plan, scored: Scored, models: Sequence[str]) -> list[str]:
     commits = sorted({record["commit"][:12] for runs in present for record in runs.records})
     if machines:
         notes.append(f"Computed on {', '.join(machines)}; commits {', '.join(commits)}.")
-    if any(plan.study.models[model].published for model in models):
-        notes.append("The publication's own figures are of its images, split and sizes: beside ours, not against them.")
     return notes
 
 

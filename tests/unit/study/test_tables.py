@@ -94,6 +94,27 @@ def test_a_row_says_what_the_scores_say(study: Path) -> None:
         assert said in notes
 
 
+@pytest.mark.parametrize("published", [True, False])
+def test_a_publication_is_quoted_beside_images_of_its_kind_alone(tmp_path: Path, published: bool) -> None:
+    noted = {name: {**net, "note": f"Of {name}."} for name, net in NETS.items()}
+    table = {"title": "Table 1", "models": list(NETS), "notes": ["Drawn."], "published_notes": ["Of the paper's."]}
+    folder = small_study.write_study(
+        tmp_path / "mini",
+        models=noted,
+        sets={"drawn": {"title": "Drawn lesions", "published": published}},
+        tables={"table_1": table},
+    )
+    small_study.publish(folder, "unet", 0, small_study.drawn_rows("unet", 0))
+    planned = plan.load(folder)
+    scored = scores.load(planned, "drawn")
+    assert scored is not None
+    grid = tables.scores(planned, scored, "table_1")
+    quoted = ("the publication's own", "Dice, %") in grid.columns, "published_dice" in grid.data[0]
+    ends = [note for note in grid.notes if note.startswith(("Of ", "Drawn.", "The publication"))]
+    assert quoted == (published, published)
+    assert [note[:15] for note in ends] == ["Of unet.", "Drawn."] + published * ["The publication", "Of the paper's."]
+
+
 def test_every_score_of_the_tables_is_one_that_an_evaluation_writes() -> None:
     assert set(scores.SCORES) < set(metrics.SCORES)
 
