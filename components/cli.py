@@ -3,10 +3,10 @@
 import argparse
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hymunet.places import in_words, lasting
+from hymunet.places import in_words, lasting, require_folder
 from hymunet.processors import limit_threads
 from hymunet.streams import by_line
 
@@ -14,9 +14,16 @@ FAULT, IO_FAILED = 70, 74  # of sysexits.h
 
 
 def arguments(
-    step: str, description: str | None, paths: Mapping[str, str], argv: list[str] | None = None
+    step: str,
+    description: str | None,
+    paths: Mapping[str, str],
+    argv: list[str] | None = None,
+    written: Sequence[str] = ("output",),
 ) -> argparse.Namespace:
-    """Parses `--params`, `--set` and one option per path; `paths`: an option's name and its default, as in dvc.yaml."""
+    """Parses `--params`, `--set` and one option per path; `paths`: an option's name and its default, as in dvc.yaml.
+
+    Raises ValueError where a folder of `written` cannot be made or may not be written to: before anything is done.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m components.{step}",
         description=description,
@@ -28,7 +35,10 @@ def arguments(
     )
     for name, default in paths.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, default=Path(default), help="path")
-    return parser.parse_args(argv)
+    parsed = parser.parse_args(argv)
+    for name in written:
+        require_folder(getattr(parsed, name))
+    return parsed
 
 
 def guarded(step: str, main: Callable[[], int | None]) -> int:

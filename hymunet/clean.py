@@ -42,6 +42,14 @@ def freed(root: Path, checkpoints: Path | None, compiled: list[Path]) -> tuple[l
     return [Item(item.path, item.reason, _size(item.path)) for item in going], staying
 
 
+def compiled_code() -> list[Path]:
+    """As `hymunet.training.device` has it, for whom torch need not be imported."""
+    named = os.environ.get("HYMUNET_COMPILE_CACHE", "")
+    if not named or named.startswith("s3://"):
+        named = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hymunet")
+    return [Path(named).expanduser() / name for name in ("inductor", "triton")]
+
+
 def remove(item: Item) -> None:
     """Raises OSError that names the item: of a file deep in a folder the system says the last name alone."""
     try:

@@ -201,12 +201,11 @@ def run_deliver(arguments: argparse.Namespace) -> int:
 
 def run_clean(arguments: argparse.Namespace) -> None:
     from hymunet import clean
-    from hymunet.training.device import compiled_code
-    from hymunet.training.trainer import checkpoint_location
+    from hymunet.training import checkpoint_store
 
-    place = checkpoint_location()
+    place = checkpoint_store.location()
     stored = place.startswith("s3://")
-    going, staying = clean.freed(Path(), None if stored else Path(place), compiled_code())
+    going, staying = clean.freed(Path(), None if stored else Path(place), clean.compiled_code())
     for item in going:
         print(f"{item.bytes / 1e6:>12,.1f} MB  {item.path}: {item.reason}")
         if arguments.yes:

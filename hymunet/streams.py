@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
+from hymunet.places import require_folder
 
 STANDARD_ERROR = 2  # its number; those below are output and input
 OURS = "hymunet"
+LOGGED = "selective scan on "  # so begins what is logged as well, which a program shows: once is enough
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
 
@@ -42,6 +44,7 @@ def by_line() -> None:
     _open_the_closed()
     if sys.stderr is sys.__stderr__:
         warnings.formatwarning = in_a_line
+        warnings.filterwarnings("ignore", message=LOGGED, category=RuntimeWarning)
     for attribute, name in NAMES.items():
         stream = getattr(sys, attribute)
         if stream is getattr(sys, f"__{attribute}__") and isinstance(stream, io.TextIOWrapper):  # nobody replaced it
@@ -70,6 +73,14 @@ def _open_the_closed() -> None:
     for attribute, mode in {"stdin": "r", **dict.fromkeys(NAMES, "w")}.items():
         if getattr(sys, attribute) is None:
             setattr(sys, attribute, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def require_place(place: Path) -> None:
+    """Raises ValueError, before the work, where `hand_over` could not write."""
+    if place.is_dir():
+        raise ValueError(f"{place}: is a folder; name the file to write")
+    if place.is_file() or not place.exists():  # no device or pipe
+        require_folder(place.parent)
 
 
 def hand_over(text: str, place: Path) -> None:

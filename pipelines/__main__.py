@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hymunet.places import in_words
+from hymunet.places import in_words, require_folder
 from hymunet.streams import by_line
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _compiled(args: argparse.Namespace, output: Path, for_cluster: bool = False)
     from hymunet.overrides import pair
     from pipelines import settings
 
+    require_folder(output.parent)
     images = dict(pair(text) for text in args.image)
     chosen = settings.load(args.settings).with_images(images)
     if not args.allow_tags:

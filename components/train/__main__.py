@@ -18,15 +18,12 @@ PATHS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = cli.arguments("train", __doc__, PATHS, argv)
+    arguments = cli.arguments("train", __doc__, PATHS, argv, written=("model", "reports"))
     from hymunet import params
     from hymunet.data.check.verdict import require_passed
-    from hymunet.places import require_folder
     from hymunet.training import launch
 
     sections = params.load(arguments.params, "model", "train", changes=arguments.set)
-    for output in (arguments.model, arguments.reports):
-        require_folder(output)
     require_passed(arguments.verdict, arguments.prepared, arguments.split)
 
     launch.die_with_launcher()
@@ -35,14 +32,14 @@ def main(argv: list[str] | None = None) -> int:
         launch.require_shares(sections.train.batch_size, sections.train.accumulate, ranks * nodes.count)
         return launch.launch("components.train", sys.argv[1:] if argv is None else argv, ranks, nodes)
 
-    from hymunet.training import trainer
+    from hymunet.training import checkpoint_store, trainer
 
     paths = trainer.Paths(
         prepared=arguments.prepared,
         split=arguments.split,
         model=arguments.model,
         reports=arguments.reports,
-        checkpoints=trainer.checkpoint_location(),
+        checkpoints=checkpoint_store.location(),
     )
     return trainer.train(sections.model, sections.train, paths)
 

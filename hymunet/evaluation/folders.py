@@ -7,7 +7,7 @@ from typing import Self
 import cv2
 
 from hymunet.data.acquire import folder
-from hymunet.data.acquire.pairs import LEFT_BEHIND, Pair, described, leftover, pair, say_left_out
+from hymunet.data.acquire.pairs import LEFT_BEHIND, Pair, leftover, pair, require_one, say_left_out
 from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
@@ -32,11 +32,7 @@ class FolderCases:
         self._files, self._size = files, size
         self._pairs = pair({"": files}, folder.role)
         self.ids = [one.id for one in self._pairs]
-        if not any(one.image and one.mask for one in self._pairs):
-            raise ValueError(
-                f"{what}: no image with its mask; a mask has its image's name, with or without an ending as _mask or "
-                f"_segmentation; found {described(map(str, files.values()))}"
-            )
+        require_one(self._pairs, what, lambda name: str(files[name]))
         whole = [one for one in self._pairs if not one.problem and one.image and one.mask]
         self._masks_on = masks_on or drawn_on(
             ((self._reading(one, "image"), self._reading(one, "mask")) for one in whole), "evaluate"

@@ -1,5 +1,6 @@
 """What MLflow's client is told by its environment variables, wherever the user has not said otherwise."""
 
+import logging
 import os
 
 # A server whose artifacts lie in S3 would hand its clients presigned addresses of the store, as it calls it itself:
@@ -16,7 +17,11 @@ QUIET = {
 
 
 def adopt(retries: int, seconds: int) -> None:
-    """For this process. retries: of a request that failed; seconds: that an answer may take."""
+    """For this process. retries: of a request that failed; seconds: that an answer may take.
+
+    MLflow logs the traceback of what its database refuses, and raises that besides: whoever asked tells it in a line.
+    """
     bounds = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds)}
     for name, value in {**bounds, **QUIET, **THROUGH_THE_SERVER}.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -115,7 +115,9 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
     if arguments.images is not None and arguments.images < 1:
         raise ValueError(f"--images {arguments.images} must be at least 1")
     if arguments.json:
-        require_folder(arguments.json.parent)
+        from hymunet.streams import require_place
+
+        require_place(arguments.json)
     require_prepared(arguments)
 
     from hymunet.registry.load import open_segmenter, require_there

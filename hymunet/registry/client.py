@@ -42,7 +42,6 @@ def registry(make: bool = True) -> Iterator["MlflowClient"]:
     heed_silence()
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what is raised besides
     tracking, holds_versions = tracking_uri(), registry_uri()
     if not (make or os.environ.get("MLFLOW_TRACKING_URI") or is_there(tracking)):
         tracking = holds_versions  # nobody named where runs are, and none are needed

@@ -97,8 +97,10 @@ def run_card(arguments: argparse.Namespace) -> None:
 def run_page(arguments: argparse.Namespace) -> None:
     from hymunet.registry.model import opened
     from hymunet.registry.page import page
-    from hymunet.streams import hand_over
+    from hymunet.streams import hand_over, require_place
 
+    if not arguments.dry_run:
+        require_place(arguments.output)
     with opened(name_of(arguments)) as model:
         entries = model.ledger.entries()
         text = page(model.name, model.versions(), model.aliases(), entries, model.ledger.state())

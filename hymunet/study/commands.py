@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hymunet.places import require_folder
+
 if TYPE_CHECKING:
     from hymunet.study.data import Places
     from hymunet.study.results import Result
@@ -75,6 +77,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     if unknown := places.given.keys() - planned.study.sets:
         raise ValueError(f"--data {unknown.pop()}=…: no such set; there are: {', '.join(planned.study.sets)}")
     cells = planned.chosen(arguments.only)
+    require_folder(places.work)
 
     from hymunet.study import board, data, run, state, store
 

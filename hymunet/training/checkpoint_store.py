@@ -20,6 +20,11 @@ class Storage(Protocol):
     def names(self) -> list[str]: ...
 
 
+def location() -> str:
+    """HYMUNET_CHECKPOINTS: a folder, or s3://bucket/prefix for machines without a disk that lasts."""
+    return os.environ.get("HYMUNET_CHECKPOINTS") or "checkpoints"
+
+
 def open_storage(location: str, key: str, what: str = "checkpoints") -> Storage:
     """`location`/`key` as storage of `what`, for messages; location is a folder or `s3://bucket/prefix`.
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -276,8 +275,3 @@ def publish(learner: Learner, identity: dict[str, Any], tracker: Tracker, paths:
         paths.model,
     )
     tracker.reports(write_reports(learner, paths.reports))
-
-
-def checkpoint_location() -> str:
-    """HYMUNET_CHECKPOINTS: a folder, or s3://bucket/prefix for machines without a disk that lasts."""
-    return os.environ.get("HYMUNET_CHECKPOINTS") or "checkpoints"

@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hymunet import cli, params
+from hymunet import clean, cli, params
+from hymunet.training import device
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -150,3 +153,34 @@ def test_what_cannot_be_removed_is_named_with_its_place(project, monkeypatch, ca
     monkeypatch.setattr("hymunet.clean.shutil.rmtree", refuses)
     assert cli.main(["clean", "--yes"]) == 1
     assert "hymunet clean: checkpoints/key: Permission denied; change its permissions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"XDG_CACHE_HOME": "cache"},
+        {"XDG_CACHE_HOME": ""},
+        {"XDG_CACHE_HOME": "~/elsewhere"},
+        {"HYMUNET_COMPILE_CACHE": ""},
+        {"HYMUNET_COMPILE_CACHE": "kept", "XDG_CACHE_HOME": "cache"},
+        {"HYMUNET_COMPILE_CACHE": "~/kept"},
+        {"HYMUNET_COMPILE_CACHE": "s3://bucket/code"},
+        {"HYMUNET_COMPILE_CACHE": "s3://bucket/code", "XDG_CACHE_HOME": "cache"},
+    ],
+    ids=str,
+)
+def test_compiled_code_is_looked_for_where_a_training_puts_it(environment, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "HYMUNET_COMPILE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert clean.compiled_code() == device.compiled_code()
+
+
+def test_neither_torch_nor_mlflow_is_imported_to_look(project):
+    finished(project, "artifacts/model/model.json")
+    look = "import sys; from hymunet import cli; code = cli.main(['clean']); print(*sys.modules); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", look], cwd=project, capture_output=True, text=True, check=True)
+    assert "checkpoints of a finished training" in done.stdout
+    assert not {"torch", "mlflow"} & set(done.stdout.split())

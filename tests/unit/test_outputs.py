@@ -1,9 +1,11 @@
 """Where results cannot go is told in one line with a remedy, and before the work; nobody else's files are removed."""
 
 import errno
+import importlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,9 +13,9 @@ import numpy as np
 import pytest
 
 from components import cli as step_cli
-from components.train.__main__ import main as train_step
 from hymunet import atomic, cli
 from hymunet.places import in_words, named, require_folder
+from tests.support import closed
 from tests.support.training_data import ROOT
 
 COMMANDS = {  # with an output below a file
@@ -40,13 +42,57 @@ def test_an_output_below_a_file_is_told_with_the_remedy(verb, tmp_path, monkeypa
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("option", ["--model", "--reports"])
-def test_a_training_is_not_begun_whose_result_could_not_be_written(option, tmp_path, monkeypatch, capsys):
+WRITTEN = {"train": ["model", "reports"]}  # options of a step for its outputs
+STEPS = sorted(path.parent.name for path in ROOT.glob("components/*/__main__.py"))
+OUTPUTS = [(step, f"--{option}") for step in STEPS for option in WRITTEN.get(step, ["output"])]
+
+
+@pytest.mark.parametrize(("step", "option"), OUTPUTS)
+def test_a_step_is_not_begun_whose_result_could_not_be_written(step, option, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"mine")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    assert step_cli.guarded("train", lambda: train_step([option, "file/out"])) == 1
-    assert capsys.readouterr().err == f"train: file/out: {tmp_path}/file is a file; name another folder\n"
+    main = importlib.import_module(f"components.{step}.__main__").main
+    assert step_cli.guarded(step, lambda: main([option, "file/out"])) == 1
+    assert capsys.readouterr().err == f"{step}: file/out: {tmp_path}/file is a file; name another folder\n"
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+CLOSED = {  # a program with an output in a folder that may not be written to, or below it -> what is said
+    **{step: ("components." + step, f"{option} closed/new", "closed/new") for step, option in OUTPUTS},
+    "predict": ("hymunet.cli", "predict x.png --output closed", "closed"),
+    "evaluate": ("hymunet.cli", "evaluate --folder . --output closed/new", "closed/new"),
+    "compare": ("hymunet.cli", "compare a b --output closed/new", "closed/new"),
+    "submission": ("hymunet.cli", "submission --images . --output closed/s.zip", "closed"),
+    "export": ("hymunet.cli", "export --output closed/m.onnx", "closed"),
+    "export as a program": ("hymunet.cli", "export --format torch-export --output closed/m.pt2", "closed"),
+    "benchmark": ("hymunet.cli", "benchmark --json closed/b.json", "closed"),
+    "bundle": ("hymunet.cli", "bundle --training t --scores s --licence l --output closed", "closed"),
+    "show-augment": ("hymunet.cli", "show-augment --output closed/a.png", "closed"),
+    "models page": ("hymunet.cli", "models page --name x --output closed/new/r.html", "closed/new"),
+    "deliver": ("hymunet.cli", "deliver --journals closed", "closed"),
+    "study run": ("hymunet.cli", "study run studies/comparison --work closed/new", "closed/new"),
+    "compile": ("pipelines", "compile --allow-tags --output closed/new/p.yaml", "closed/new"),
+    "run-local": ("pipelines", "run-local --allow-tags --root closed/new", "closed/new"),
+}
+
+
+@pytest.mark.parametrize("case", CLOSED)
+def test_an_output_in_a_closed_folder_is_told_before_the_work(case, tmp_path):
+    module, words, place = CLOSED[case]
+    (tmp_path / "closed").mkdir()
+    for name in ("params.yaml", "profiles", "infra", "studies/comparison/study.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    before = sorted(tmp_path.rglob("*"))
+    command = closed.command([sys.executable, "-m", module, *words.split()], tmp_path / "closed")
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    name = {"hymunet.cli": f"hymunet {words.split()[0]}", "pipelines": "pipelines"}.get(module, case)
+    there = "closed" if "/" not in place else tmp_path / "closed"
+    assert done.stderr == f"{name}: {place}: {there} may not be written to by this user; name another folder\n"
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

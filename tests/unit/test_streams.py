@@ -57,6 +57,27 @@ def test_a_warning_is_a_line_and_shows_no_source(program: str) -> None:
     ]
 
 
+SCANS = """
+import logging, sys
+import torch
+from hymunet.ops import cpu, selective_scan
+from hymunet.streams import by_line
+CONFIGURED
+by_line()
+cpu.unavailable = lambda device: "no kernel here"
+for dtype in (torch.float32, torch.float16):
+    selective_scan.choose_backend("auto", "cpu", dtype, 16)
+"""
+
+
+@pytest.mark.parametrize("configured", ["", "logging.basicConfig(level=logging.WARNING)"], ids=["plain", "a server"])
+def test_what_is_logged_and_warned_of_is_one_line(configured: str) -> None:
+    program = [sys.executable, "-c", SCANS.replace("CONFIGURED", configured)]
+    ended = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
+    said = [line for line in ended.stderr.splitlines() if "slow export backend" in line]
+    assert len(said) == 1, ended.stderr
+
+
 @pytest.fixture
 def left() -> int:
     """The writing end of a pipe that nobody reads."""

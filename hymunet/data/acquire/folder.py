@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from hymunet.data.acquire.pairs import LEFT_BEHIND, described, leftover, say_left_out
+from hymunet.data.acquire.pairs import LEFT_BEHIND, described, leftover, pair, require_one, say_left_out
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
 from hymunet.formats.kinds import ENDED, HEAD, stem, told
@@ -73,6 +73,8 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
             f"data.folder.path {folder}: no folder of {missing} in it; expected images/ and masks/ with matching "
             f"names, found {described(roles)}"
         )
+    packed = {f"folder/{name}": own for own, name in names.items()}
+    require_one(pair({"": packed}, role), f"data.folder.path {folder}", packed.__getitem__)
     _say(folder, found, names, roles)
     for name in sorted((name for name, known in roles.items() if known), key=lambda name: names[name]):
         yield f"folder/{names[name]}", (folder / name).read_bytes()

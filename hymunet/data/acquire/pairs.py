@@ -95,6 +95,21 @@ def pair(members: Mapping[str, Iterable[str]], role: Role) -> list[Pair]:
     return [_pair(id, images.get(id, []), belonging.get(id, [])) for id in sorted({*images, *belonging})]
 
 
+def require_one(pairs: Iterable[Pair], what: object, names: Callable[[str], str] = str) -> None:
+    """ValueError, calling the files `what`, where no image has a mask. names: a member's name -> as people know it."""
+    halves: dict[str, str] = {}
+    for one in pairs:
+        if one.image and one.mask:
+            return
+        kind, place = ("image", one.image) if one.image else ("mask", one.mask)
+        halves.setdefault(kind, names(place[1]) if place else "")
+    found = " and ".join(f"the {kind} {halves[kind]}" if kind in halves else f"no {kind}" for kind in ("image", "mask"))
+    raise ValueError(
+        f"{what}: no image with its mask; a mask has its image's name, with or without an ending as _mask or "
+        f"_segmentation; found {found}"
+    )
+
+
 def _pair(id: str, images: list[Place], masks: list[Place]) -> Pair:
     problem = ""
     for kind, places in (("image", images), ("mask", masks)):

@@ -256,6 +256,10 @@ NOT_FOLDERS = {
         pairs("{}.jpg", "{}_mask.png"),
         "no folder of images and of masks in it; .* found 12 .jpg, 12 .png",
     ),
+    "names that do not fit": (
+        pairs("images/img_{}.jpg", "masks/mask_{}.png"),
+        "no image with its mask; a mask has .* found the image .*images/img_0.jpg and the mask .*masks/mask_0.png",
+    ),
     "tables": ({"images/a.csv": b"", "masks/a.csv": b""}, "found 2 .csv"),
 }
 

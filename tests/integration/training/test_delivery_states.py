@@ -12,6 +12,7 @@ import pytest
 
 from hymunet.training.tracking import delivery, worker
 from hymunet.training.tracking.journal import Journal
+from tests.support import closed
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -172,6 +173,20 @@ def test_a_store_that_cannot_be_opened_is_one_line_at_once(case, tmp_path, monke
     assert "records wait" in said.err
     assert len(said.err.splitlines()) == 1
     assert "secret" not in said.out + said.err
+
+
+def test_a_database_that_may_not_be_written_to_is_one_line(tmp_path):
+    """Not MLflow's traceback of it."""
+    write(tmp_path / "journal/key", range(3))
+    worker_of = [sys.executable, "-m", "hymunet.training.tracking.worker"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    subprocess.run(worker_of, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    write(tmp_path / "journal/key", range(3, 6))
+    command = closed.command([*worker_of], tmp_path / "mlflow.db")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "attempt to write a readonly database; may this user write to the file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_nothing_to_deliver_is_said(tmp_path, monkeypatch, capsys):

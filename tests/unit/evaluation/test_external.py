@@ -227,7 +227,7 @@ WRONG = {
     "two ways": ([*FOLDERS, "--folder", "."], "name the images in one way"),
     "one folder for both": (["--images", "images", "--masks", "images"], "must lie in folders of their own"),
     "no such folder": (["--images", "none", "--masks", "masks"], "none: no such folder"),
-    "no pair": (["--images", "images", "--masks", "empty"], "as images/photo0."),
+    "no pair": (["--images", "images", "--masks", "empty"], "found the image images/photo0.png and no mask"),
     "a split of nothing": ([*FOLDERS, "--split", "split.csv"], "--split belongs to --prepared"),
     "a part of nothing": ([*FOLDERS, "--part", "validation"], "--part validation is of a split: name it by --split"),
     "no set": (["--prepared", "images"], "images/images.npy: no such file"),

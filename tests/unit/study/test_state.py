@@ -3,8 +3,6 @@
 import contextlib
 import errno
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ import pytest
 from hymunet.study import cell, locks, plan, results, run, state
 from hymunet.study.data import Places
 from tests.support import small_study
+from tests.support.closed import command as without_rights
 
 NET = {"unet": {"title": "U-Net", "model": {"name": "unet", "size": [4, 8]}}}
 FILES = {"prepared/prepare.json": '{"sha256": "' + "d" * 64 + '"}', "split/split.csv": "id,group,split\n"}
@@ -127,7 +126,6 @@ def test_a_cell_belongs_to_one_process_until_that_ends_however_it_ends(there: tu
     looking.wait()
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv takes the superuser's rights away for a while")
 @pytest.mark.parametrize("held", [False, True])
 def test_who_may_only_read_a_workspace_sees_its_state(there: tuple[Path, Places], held: bool) -> None:
     folder, places = there
@@ -135,10 +133,7 @@ def test_who_may_only_read_a_workspace_sees_its_state(there: tuple[Path, Places]
     command = [sys.executable, "-m", "hymunet.cli", "study", "status", str(folder), "--work", str(places.work)]
     with contextlib.ExitStack() as holding:
         holding.enter_context(locks.lock(work))
-        (work / locks.FILE).chmod(0o444)
-        if os.geteuid() == 0:
-            os.chown(work / locks.FILE, 65534, 65534)
-            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+        command = without_rights(command, work / locks.FILE)
         if not held:
             holding.close()
         said = subprocess.run(command, cwd=small_study.ROOT, capture_output=True, text=True)
