@@ -15,7 +15,10 @@ def main(argv: list[str] | None = None) -> None:
 
     record = divide(params.load(args.params, "split", changes=args.set).split, args.prepared, args.output)
     several, torn, wanted = record["groups_of_several"], record["torn_groups"], record.get("wanted")
-    print(f"split ({record['protocol']}): {record['sizes']}, {several} groups of near-duplicates, {torn} torn")
+    kind = "images that belong together" if "groups_listed" in record else "near-duplicates"
+    print(f"split ({record['protocol']}): {record['sizes']}, {several} groups of {kind}, {torn} torn")
+    if listed := record.get("groups_listed"):
+        print(f"split: groups.csv names {listed} groups, of which {record['listed_groups_torn']} are torn")
     if wanted and wanted != record["sizes"]:
         print(f"split: the fractions ask for {wanted}; this is as near as whole groups come")
 

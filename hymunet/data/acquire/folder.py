@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from hymunet.data.acquire import listing
 from hymunet.data.acquire.pairs import LEFT_BEHIND, described, leftover, pair, require_one, say_left_out
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
 from hymunet.formats.kinds import ENDED, HEAD, stem, told
 
+LISTING = f"folder/{listing.FILE}"
 _WORDS = {  # how a folder's name ends, letters and figures alone
     kind: re.compile(rf"(?i)(^|[^a-z])({words})$")
     for kind, words in (
@@ -64,6 +66,8 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"data.folder.path {folder}: {what} with images/ and masks/ in it")
     found = list(files(folder))
     _refuse(folder, [name for name in found if not leftover(name)])
+    if listed := listing.FILE in found:
+        found.remove(listing.FILE)
     names = named(folder, [name for name in found if not leftover(name)])
     roles = {name: role(f"folder/{packed}") for name, packed in names.items()}
     kinds = {known[0] for known in roles.values() if known}
@@ -74,8 +78,13 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
             f"names, found {described(roles)}"
         )
     packed = {f"folder/{name}": own for own, name in names.items()}
-    require_one(pair({"": packed}, role), f"data.folder.path {folder}", packed.__getitem__)
+    pairs = pair({"": packed}, role)
+    require_one(pairs, f"data.folder.path {folder}", packed.__getitem__)
     _say(folder, found, names, roles)
+    if listed:
+        content = (folder / listing.FILE).read_bytes()
+        listing.read(content, pairs, folder / listing.FILE)
+        yield LISTING, content
     for name in sorted((name for name, known in roles.items() if known), key=lambda name: names[name]):
         yield f"folder/{names[name]}", (folder / name).read_bytes()
 
@@ -155,4 +164,4 @@ def _say(folder: Path, found: list[str], names: dict[str, str], roles: dict[str,
     say_left_out("download", folder, others, "no image in a folder of images or masks")
 
 
-SOURCE = Source(archives=(ArchiveFile("folder.zip"),), role=role, members=members)
+SOURCE = Source(archives=(ArchiveFile("folder.zip"),), role=role, members=members, listing=LISTING)

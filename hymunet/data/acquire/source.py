@@ -28,6 +28,7 @@ class Source:
     official: Mapping[str, tuple[ArchiveFile, ...]] = field(default_factory=dict)  # its further splits, by name
     role: Role | None = None  # in place of the two patterns
     members: Callable[[Any], Iterator[tuple[str, bytes]]] | None = None  # of an archive of our own: section -> content
+    listing: str = ""  # the member that says what belongs together, where it is there (`acquire.listing`)
 
     @property
     def extra(self) -> tuple[ArchiveFile, ...]:

@@ -64,7 +64,8 @@ def _nearly(members: Mapping[str, Sequence[str]], shuffled: Sequence[str], wante
     """group -> split: whole groups that come nearest in number, for test, then for validation; the rest trains."""
     if len(members) < len(NAMES):
         raise ValueError(
-            f"{len(members)} groups of near-duplicates cannot be kept apart in {len(NAMES)} splits; add other images"
+            f"{len(members)} groups of images that belong together cannot be kept apart in {len(NAMES)} splits; add "
+            "other images"
         )
     chosen, left = {}, list(shuffled)
     for position, name in enumerate(("test", "validation")):
@@ -117,6 +118,25 @@ def _nearest_sum(lengths: Sequence[int], wanted: int, most: int) -> set[int]:
         position, total, _ = by[total]
         taken.add(position)
     return taken
+
+
+def united(ids: Sequence[str], *kinds: Mapping[str, str]) -> dict[str, str]:
+    """id -> group, named by its first id: images that share a group of any kind share one here, and so on from one to
+    the next. kinds: id -> group, each of its own names."""
+    members: dict[tuple[int, str], list[str]] = {}
+    for number, groups in enumerate(kinds):
+        for id in ids:
+            members.setdefault((number, groups[id]), []).append(id)
+    found: dict[str, str] = {}
+    for first in ids:
+        waiting = [first]
+        while waiting:
+            id = waiting.pop()
+            if id not in found:
+                found[id] = first
+                for number, groups in enumerate(kinds):
+                    waiting += members.pop((number, groups[id]), [])
+    return found
 
 
 def torn_groups(groups: Mapping[str, str], assigned: Mapping[str, str]) -> int:

@@ -22,11 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from hymunet import atomic
+from hymunet.data.acquire import listing
 from hymunet.data.acquire.archives import Archive
 from hymunet.data.acquire.pairs import Pair, described
 from hymunet.data.acquire.source import Source
 from hymunet.data.acquire.sources import SOURCES
 from hymunet.data.prepare.decode import VIEW, decode_pair
+from hymunet.data.prepare.groups import GROUPS, write_groups
 from hymunet.data.prepare.manifest import write_manifest
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
 from hymunet.data.prepare.orientation import Read, drawn_on
@@ -48,7 +50,7 @@ def prepare(
     masks_on: str = "auto",
 ) -> None:
     """Writes `images.npy`, `masks.npy`, `lesions.npy` (`decode.lesion_view`), `native_masks.zip` (`native`),
-    `manifest.parquet` and `prepare.json`.
+    `manifest.parquet` and `prepare.json`; `groups.csv` where the source has groups.
 
     Raises ValueError naming every bad pair (up to ten in full) unless on_bad_pair is 'drop', which leaves them out on
     record; when they are more than the part max_dropped of all; and when no pair is left.
@@ -58,7 +60,9 @@ def prepare(
     pairs = find_pairs(source_name, [raw / name for name in archives])
     if not pairs:
         raise ValueError(_nothing_found(source_name, raw, archives))
+    listed = _listed(source, [raw / name for name in archives], pairs)
     splits = {pair.id: source.official_split(pair.image[0]) if official and pair.image else "" for pair in pairs}
+    splits |= {id: entry.split for id, entry in listed.items()}
     output.mkdir(parents=True, exist_ok=True)
     partial = {name: output / f".{name}.npy.tmp" for name in ARRAYS}
     masks = output / ".native_masks.zip.tmp"
@@ -75,7 +79,7 @@ def prepare(
             for path in partial.values():
                 _compact(path, kept)
         digest = hashlib.sha256("".join(_sha256(partial[name]) for name in ("images", "masks")).encode()).hexdigest()
-        for told in (MANIFEST, RECORD):  # of other arrays: stopped from here on, they would speak of these
+        for told in (MANIFEST, RECORD, GROUPS):  # of other arrays: stopped from here on, they would speak of these
             (output / told).unlink(missing_ok=True)
         for name, path in partial.items():
             path.replace(output / f"{name}.npy")
@@ -86,6 +90,8 @@ def prepare(
             path.unlink(missing_ok=True)
             _smaller(path).unlink(missing_ok=True)
     manifest = [{**row, "official_split": splits[row["id"]]} for row in rows if row is not None]
+    if any(entry.group for entry in listed.values()):
+        write_groups({row["id"]: listed[row["id"]].group for row in manifest}, output / GROUPS)
     write_manifest(manifest, output / MANIFEST)
     record = {
         "source": source_name,
@@ -104,6 +110,15 @@ def find_pairs(source_name: str, archives: Iterable[Path]) -> list[Pair]:
         with Archive(path) as archive:
             members[path.name] = archive.names
     return SOURCES[source_name].pairs(members)
+
+
+def _listed(source: Source, archives: Iterable[Path], pairs: list[Pair]) -> dict[str, listing.Entry]:
+    """What the source's listing says of each pair; nothing where it has none."""
+    for path in archives:
+        with Archive(path) as archive:
+            if source.listing in archive.names:
+                return listing.read(archive.read(source.listing), pairs, f"{path}, {source.listing}")
+    return {}
 
 
 def _judge(

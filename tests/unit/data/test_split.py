@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hymunet import params
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.divide.divide import divide
-from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, sizes, summary, to_csv, torn_groups
+from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, sizes, summary, to_csv, torn_groups, united
 from hymunet.data.prepare.decode import lesion_view
 from hymunet.data.prepare.manifest import facts, write_manifest
 
@@ -54,6 +54,20 @@ def test_the_order_in_which_images_are_listed_does_not_matter(lengths, seed, pro
     rng.shuffle(listed)
     expected = assign(groups, FRACTIONS, seed, protocol)
     assert to_csv(dict(listed), assign(dict(listed), FRACTIONS, seed, protocol)) == to_csv(groups, expected)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=40))
+def test_united_groups_are_those_of_an_obvious_union(pairs):
+    ids = [f"{number:02}" for number in range(len(pairs))]
+    kinds = [dict(zip(ids, names, strict=True)) for names in zip(*pairs, strict=True)]
+    sets = [{id} for id in ids]
+    for groups in kinds:
+        for name in set(groups.values()):
+            touched = [one for one in sets if any(groups[id] == name for id in one)]
+            sets = [one for one in sets if one not in touched] + [set().union(*touched)]
+    found = united(ids, *kinds)
+    assert found == {id: min(one) for one in sets for id in one}
 
 
 def test_the_split_of_a_seed_is_this_one_for_good():
@@ -143,7 +157,7 @@ def test_few_groups_come_about_as_near_as_any_choice(lengths, seed):
 
 @pytest.mark.parametrize("lengths", [[12], [6, 6], [99, 1]])
 def test_fewer_groups_than_splits_are_refused_without_advice_that_leaks(lengths):
-    with pytest.raises(ValueError, match="groups of near-duplicates cannot be kept apart") as error:
+    with pytest.raises(ValueError, match="groups of images that belong together cannot be kept apart") as error:
         assign(make_groups(lengths), FRACTIONS, 0, "grouped")
     assert "random" not in str(error.value)
 
