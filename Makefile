@@ -67,7 +67,7 @@ kubeflow-demo: $(VENV)/.all ## the compiled pipeline in real containers, with st
 lint: $(VENV)/.dev ## ruff, mypy
 	ruff check .
 	ruff format --check .
-	mypy
+	mypy -n $(WORKERS)
 
 chaos: $(VENV)/.dev ## kill the training N times (N=200) and compare every byte with the uninterrupted run
 	python -m tests.chaos.kill_training --kills $(N)

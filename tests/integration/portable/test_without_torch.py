@@ -64,6 +64,7 @@ def test_it_predicts_and_holds_no_torch(environment, finished_training, tmp_path
     packages = {path.name for path in environment.glob("lib/python*/site-packages/*")}
     assert "onnxruntime" in packages
     assert not packages & {"torch", "mlflow", "onnx", "pandas", "scipy", "albumentations"}
-    refused = hymunet("predict", "photos", "--model", "folder", "--output", "other")
+    folder = str(finished_training / "artifacts/model")
+    refused = hymunet("predict", "photos", "--model", folder, "--output", "other")
     assert refused.returncode == 1
-    assert "torch is not installed; --model folder needs it: pip install 'hymunet[torch]'" in refused.stderr
+    assert f"torch is not installed; --model {folder} needs it: pip install 'hymunet[torch]'" in refused.stderr
