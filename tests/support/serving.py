@@ -32,7 +32,10 @@ class Running:
 @contextlib.contextmanager
 def running(model: str | Path, follow_seconds: float = 10.0, key: str = "", **limits: Any) -> Iterator[Running]:
     app = create_app(str(model), follow_seconds, Limits(**limits), key)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Protocol, ws="none", log_level="warning"))
+    config = uvicorn.Config(
+        app, port=0, http=Protocol, ws="none", log_level="warning", timeout_graceful_shutdown=5
+    )  # no test waits for a client that has gone
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

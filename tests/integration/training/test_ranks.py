@@ -104,7 +104,8 @@ def test_ranks_may_come_and_go(inputs, one_rank, tmp_path):
     assert_same_training(tmp_path, one_rank)
 
 
-@pytest.mark.parametrize("validation", [1, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("validation", [1, 7])
 def test_pictures_show_the_same_images_whatever_the_number_of_ranks(tmp_path, validation):
     """A rank may have no validation image, and another number of ranks may publish what these have drawn."""
     inputs = write_inputs(tmp_path / "inputs", *drawn(16 + validation + 1, 32), validation=validation, test=1)
