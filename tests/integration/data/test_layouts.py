@@ -335,10 +335,7 @@ def spoiled(*names):
 BAD = {
     "no mask": (spoiled("masks/3.png"), "3: no mask"),
     "two images": (PLAIN | {"images/3.png": PLAIN["images/3.jpg"]}, "3: 2 images of this name"),
-    "a kind that is not read": (
-        spoiled("images/3.jpg") | {"images/3.cr2": b"II*"},
-        "3: image .*3.cr2 is of a kind",
-    ),
+    "a kind that is not read": (spoiled("images/3.jpg") | {"images/3.cr2": b"II*"}, "3: image .*3.cr2 is of a kind"),
     "a void ring": (
         PLAIN | {"masks/3.png": file(np.dstack([CASES[3][1]] * 3) + CASES[4][1][..., None] // 2, "x.png")},
         "3: mask",
