@@ -22,6 +22,7 @@ COMMON = (
     "closure",
     "commit",
     "control_groups",
+    "data/splits",
     "evidence",
     "overrides",
     "params",

@@ -5,9 +5,10 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from hymunet import bundled, evidence
+from hymunet.data.splits import Scored
 from hymunet.places import require_folder
 
 Parser = argparse.ArgumentParser
@@ -33,7 +34,7 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
     verb.add_argument("--prepared", type=Path, metavar="DIR", help="or a prepared set, as data/prepared")
     verb.add_argument("--split", type=Path, metavar="CSV", help="of the prepared set only a part of this split")
     part = "which: test, or validation, where a threshold, flips, regions may be chosen; the test stays closed (test)"
-    verb.add_argument("--part", choices=("test", "validation"), help=part)
+    verb.add_argument("--part", choices=get_args(Scored), help=part)
     verb.add_argument("--columns", type=Path, metavar="CSV", help="own slices: a column id, and others")
     bad = "an image without mask, of another size than its mask, damaged: refuse all (stop), or report it and go on"
     verb.add_argument("--on-bad-pair", choices=("stop", "drop"), default="stop", help=bad)

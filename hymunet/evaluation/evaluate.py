@@ -5,13 +5,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from hymunet import atomic, closure, evidence, params
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.manifest import read_manifest
+from hymunet.data.splits import Scored
 from hymunet.evaluation import calibration, confidence, familiar, pictures, record, slices
 from hymunet.evaluation.cases import Cases, PreparedCases, hash_of_images
 from hymunet.evaluation.report.page import page, picture_side
@@ -49,7 +50,7 @@ def evaluate(
     training: Path,
     output: Path,
     section: params.Evaluate,
-    part: Literal["test", "validation"] = "test",
+    part: Scored = "test",
 ) -> dict[str, Any]:
     """Writes `metrics.json`, `per_image.csv`, `panel.png` and `report.html` into `output`; returns the metrics.
 

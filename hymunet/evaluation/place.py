@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from hymunet.data.feed.dataset import require_prepared
+from hymunet.data.splits import Scored
 from hymunet.evaluation.folders import require_folder_of_files
 
 
@@ -19,7 +19,7 @@ class Place:
     prepared: Path | None = None
     split: Path | None = None
     masks_on: str | None = None
-    part: Literal["test", "validation"] | None = None
+    part: Scored | None = None
 
     def __post_init__(self) -> None:
         ways = [self.images or self.masks, self.folder, self.prepared]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from hymunet import params, profiles
+from hymunet.data.splits import Scored
 from hymunet.section import Count, Section, Seed, explain
 
 FILE = "study.yaml"
@@ -73,7 +74,7 @@ class Study(Section):
     base: str
     params: Changes = Field(default_factory=dict)
     reference: Name
-    scored: Literal["test", "validation"] = "test"
+    scored: Scored = "test"
     seeds: Seeds
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     sets: Annotated[dict[Name, ImageSet], Field(min_length=1)]

@@ -1,9 +1,12 @@
 """The rooms of the code: imports run one way, and the picture of docs/architecture.md shows them as they are."""
 
+import ast
 import importlib.util
 from pathlib import Path
 
 import pytest
+
+from hymunet.data import splits
 
 ROOT = Path(__file__).resolve().parents[2]
 # From the roof to the ground. A room imports from its own floor or from floors below.
@@ -64,3 +67,16 @@ def test_an_arrow_that_follows_from_others_is_left_out(drawing):
 
 def test_the_picture_is_of_this_code(drawing):
     assert drawing.stamp(drawing.dot()) in drawing.PICTURE.read_text(), "another code was drawn: make picture"
+
+
+def test_the_names_of_the_splits_have_one_home(drawing):
+    """Elsewhere no two of them stand in one tuple, list or Literal."""
+    found = {}
+    for package in drawing.PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Tuple | ast.List | ast.Set):
+                    values = [one.value for one in node.elts if isinstance(one, ast.Constant)]
+                    if len(set(values) & set(splits.NAMES)) > 1:
+                        found.setdefault(str(file.relative_to(ROOT)), []).append(values)
+    assert found.keys() == {"hymunet/data/splits.py"}, found

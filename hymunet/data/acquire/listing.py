@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from hymunet.data import splits
 from hymunet.data.acquire.pairs import Pair
 
 FILE = "groups.csv"
 IMAGE, GROUP, SPLIT = "image", "group", "split"
-SPLITS = ("train", "validation", "test")
 _SHOWN = 3
 
 
 class Entry(NamedTuple):
-    """group: a name that images share which belong together. split: one of SPLITS. Each empty without its column."""
+    """group: a name that images share which belong together. split: a name of one. Each empty without its column."""
 
     group: str
     split: str
@@ -51,9 +51,9 @@ def read(content: bytes, pairs: Sequence[Pair], place: object) -> dict[str, Entr
     if missing := [pair.id for pair in pairs if pair.image and pair.id not in entries]:
         raise ValueError(f"{place}: {len(missing)} images have no line: {_first(missing)}; every image needs one")
     filled = {entry.split for entry in entries.values()}
-    if any(filled) and (empty := [name for name in SPLITS if name not in filled]):
+    if any(filled) and (empty := [name for name in splits.NAMES if name not in filled]):
         raise ValueError(
-            f"{place}: no image has the split {' or '.join(empty)}; each of {', '.join(SPLITS)} needs some"
+            f"{place}: no image has the split {' or '.join(empty)}; each of {', '.join(splits.NAMES)} needs some"
         )
     return entries
 
@@ -83,8 +83,10 @@ def _table(content: bytes, place: object) -> list[tuple[int, dict[str, str]]]:
             for name in sorted(given):
                 if not row[name].strip():
                     raise ValueError(f"{place}, line {number}: {name} is empty; an image alone has a {name} of its own")
-            if SPLIT in given and row[SPLIT].strip() not in SPLITS:
-                raise ValueError(f"{place}, line {number}: split is {row[SPLIT]!r}; it may be {', '.join(SPLITS)}")
+            if SPLIT in given and row[SPLIT].strip() not in splits.NAMES:
+                raise ValueError(
+                    f"{place}, line {number}: split is {row[SPLIT]!r}; it may be {', '.join(splits.NAMES)}"
+                )
             lines.append((number, {GROUP: "", SPLIT: ""} | row))
     except csv.Error as error:
         raise ValueError(f"{place}, from line {reader.line_num} on: {error}; save it as CSV again") from None

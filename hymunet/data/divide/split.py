@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-NAMES = ("train", "validation", "test")
+from hymunet.data.splits import NAMES
 
 
 def sizes(images: int, fractions: Sequence[float]) -> tuple[int, int, int]:
@@ -68,12 +68,12 @@ def _nearly(members: Mapping[str, Sequence[str]], shuffled: Sequence[str], wante
             "other images"
         )
     chosen, left = {}, list(shuffled)
-    for position, name in enumerate(("test", "validation")):
+    for position, name in enumerate(NAMES[:0:-1]):
         later = 2 - position  # splits that still need a group
         taken = _nearest_sum([len(members[group]) for group in left], wanted[name], len(left) - later)
         chosen.update({left[index]: name for index in taken})
         left = [group for index, group in enumerate(left) if index not in taken]
-    chosen.update(dict.fromkeys(left, "train"))
+    chosen.update(dict.fromkeys(left, NAMES[0]))
     return _better({group: chosen[group] for group in shuffled}, members, wanted) if len(members) <= 300 else chosen
 
 

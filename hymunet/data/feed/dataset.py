@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-SPLITS = ("train", "validation", "test")
-OPEN_TO_TRAINING = ("train", "validation")
+from hymunet.data import splits
 
 
 class Prepared:
@@ -38,12 +37,12 @@ class Prepared:
         """prepare.json: counts, drops, hashes."""
         return _read_json(self.folder / "prepare.json")
 
-    def split(self, path: str | Path, needed: Sequence[str] = SPLITS) -> dict[str, np.ndarray]:
+    def split(self, path: str | Path, needed: Sequence[str] = splits.NAMES) -> dict[str, np.ndarray]:
         """split.csv -> the rows (int64, ascending) of each split. ValueError where one of those needed is empty."""
         members = _members(self, path)
         if empty := [name for name in needed if not members[name]]:
             raise ValueError(f"{path}: no image in {', '.join(empty)}; add images or change split.fractions")
-        return {name: np.array([row for row, _ in members[name]], dtype=np.int64) for name in SPLITS}
+        return {name: np.array([row for row, _ in members[name]], dtype=np.int64) for name in splits.NAMES}
 
     def ids(self, path: str | Path) -> list[str]:
         """The images' names, one per row; split.csv and the arrays are both sorted by id."""
@@ -69,12 +68,12 @@ class TrainingData:
         self.image_size = prepared.image_size
         self._subsets = {
             name: Subset(prepared.images, prepared.masks, rows[name], [names[row] for row in rows[name]])
-            for name in OPEN_TO_TRAINING
+            for name in splits.OPEN_TO_TRAINING
         }
 
     def subset(self, name: str) -> "Subset":
-        if name not in OPEN_TO_TRAINING:
-            raise ValueError(f"the {name} split is closed to training; open: {', '.join(OPEN_TO_TRAINING)}")
+        if name not in splits.OPEN_TO_TRAINING:
+            raise ValueError(f"the {name} split is closed to training; open: {', '.join(splits.OPEN_TO_TRAINING)}")
         return self._subsets[name]
 
 
@@ -117,7 +116,7 @@ def _open(path: Path, dimensions: int) -> np.ndarray:
 
 
 def _members(prepared: Prepared, path: str | Path) -> dict[str, list[tuple[int, str]]]:
-    members: dict[str, list[tuple[int, str]]] = {name: [] for name in SPLITS}
+    members: dict[str, list[tuple[int, str]]] = {name: [] for name in splits.NAMES}
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             for row, record in enumerate(csv.DictReader(file)):
@@ -125,7 +124,9 @@ def _members(prepared: Prepared, path: str | Path) -> dict[str, list[tuple[int, 
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run the split step first, or name its file") from None
     except KeyError as error:
-        raise ValueError(f"{path}: expected columns id,group,split with split in {SPLITS}, found {error}") from None
+        raise ValueError(
+            f"{path}: expected columns id,group,split with split in {splits.NAMES}, found {error}"
+        ) from None
     found = sum(map(len, members.values()))
     if found != len(prepared):
         raise ValueError(
