@@ -17,7 +17,7 @@ from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
 from hymunet.registry import commands as registry_commands
 from hymunet.serving import commands as serving_commands
-from hymunet.streams import by_line
+from hymunet.streams import at_work, by_line
 from hymunet.study import commands as study_commands
 
 EVALUATION = "reports/evaluation"
@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     limit_threads()
     try:
-        return arguments.run(arguments) or 0
+        with at_work(f"hymunet {arguments.verb}"):
+            return arguments.run(arguments) or 0
     except ValueError as error:
         print(f"hymunet {arguments.verb}: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,9 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from hymunet.places import require_folder
 STANDARD_ERROR = 2  # its number; those below are output and input
 OURS = "hymunet"
 LOGGED = "selective scan on "  # so begins what is logged as well, which a program shows: once is enough
+SILENT = 0.2  # seconds after which a terminal is told that the program is at work
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
 
@@ -30,6 +33,8 @@ class _Printed(io.FileIO):
         self.stream = stream
 
     def write(self, content: Any, /) -> int:
+        if _note:
+            _note.end()
         try:
             return super().write(content)
         except BrokenPipeError:
@@ -37,6 +42,47 @@ class _Printed(io.FileIO):
             return super().write(content)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.stream) from None
+
+
+class _Note:
+    """Stands on standard error, SILENT seconds from now on, until it is ended."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self._shown, self._lock = text.encode(), False, threading.Lock()
+        self._timer = threading.Timer(SILENT, self._show)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _show(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            if _note is self:
+                self._shown = True
+                os.write(STANDARD_ERROR, self.text)
+
+    def end(self) -> None:
+        global _note
+        _note = None
+        self._timer.cancel()
+        with self._lock, contextlib.suppress(OSError):
+            if self._shown:
+                os.write(STANDARD_ERROR, b"\r" + b" " * len(self.text) + b"\r")
+
+
+_note: _Note | None = None
+
+
+@contextlib.contextmanager
+def at_work(what: str) -> Iterator[None]:
+    """On a terminal, a line that says so while nothing is printed yet: libraries take seconds to load. What is printed
+    first takes its place."""
+    global _note
+    if sys.stderr.isatty():
+        _note = _Note(f"{what}: at work …")
+    try:
+        yield
+    finally:
+        if _note:
+            _note.end()
 
 
 def by_line() -> None:

@@ -10,7 +10,7 @@ from hymunet.addresses import without_secrets
 from hymunet.mlflow_store import errors
 from hymunet.mlflow_store.address import registry_uri, tracking_uri, without_a_home
 from hymunet.mlflow_store.answer import await_answer
-from hymunet.mlflow_store.database import is_there
+from hymunet.mlflow_store.database import is_there, require
 from hymunet.mlflow_store.environment import adopt
 from hymunet.mlflow_store.errors import Unavailable as Unavailable
 from hymunet.mlflow_store.patience import heed_silence
@@ -36,13 +36,15 @@ def registry(make: bool = True) -> Iterator["MlflowClient"]:
     """
     adopt(retries=2, seconds=30)
     without_a_home()
+    tracking, holds_versions = tracking_uri(), registry_uri()
+    if not (make or is_there(holds_versions)):
+        require(holds_versions)  # says so; loading MLflow takes seconds
 
     import mlflow
 
     heed_silence()
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    tracking, holds_versions = tracking_uri(), registry_uri()
     if not (make or os.environ.get("MLFLOW_TRACKING_URI") or is_there(tracking)):
         tracking = holds_versions  # nobody named where runs are, and none are needed
     mlflow.set_tracking_uri(tracking)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hymunet.registry.decide import Decision
-from hymunet.registry.ledger import Entry, State
+if TYPE_CHECKING:
+    from hymunet.registry.decide import Decision
+    from hymunet.registry.ledger import Entry, State
 
 HEADLINES = {
     "promote": "version {version} becomes champion",
@@ -22,12 +23,12 @@ REHEARSED = {  # where nothing was changed
 }
 
 
-def record(decision: Decision) -> dict[str, Any]:
+def record(decision: "Decision") -> dict[str, Any]:
     """For JSON."""
     return {"promoted": decision.promoted, **asdict(decision)}
 
 
-def markdown(decision: Decision, carried_out: bool = True) -> str:
+def markdown(decision: "Decision", carried_out: bool = True) -> str:
     """The headline, the gates as a table, and what failed with its remedy. carried_out: no for a rehearsal."""
     headlines = HEADLINES if carried_out else {**HEADLINES, **REHEARSED}
     lines = [f"# {decision.model}: {headlines[decision.kind].format(version=decision.version)}", ""]
@@ -46,7 +47,7 @@ def markdown(decision: Decision, carried_out: bool = True) -> str:
     return "\n".join(lines).rstrip()
 
 
-def history(entries: Sequence[Entry], state: State) -> list[dict[str, Any]]:
+def history(entries: "Sequence[Entry]", state: "State") -> list[dict[str, Any]]:
     """The ledger, oldest first; `holds`: no for an entry that came second and changed nothing."""
     return [{**asdict(entry), "holds": entry.number not in state.void} for entry in entries]
 

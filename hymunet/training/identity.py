@@ -9,12 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from hymunet import closure
 from hymunet.models import catalogue
-from hymunet.models.protocols import scans
-from hymunet.ops.selective_scan import choose_backend
 
 if TYPE_CHECKING:
     from hymunet.training.learner import Learner
@@ -54,6 +50,11 @@ def facts(learner: "Learner") -> dict[str, Any]:
 
     The number of ranks is none where batch norm is synchronised: the training is the same up to rounding then.
     """
+    import torch
+
+    from hymunet.models.protocols import scans
+    from hymunet.ops.selective_scan import choose_backend
+
     kernels = {
         choose_backend(scan.backend, learner.device.type, learner.dtype or torch.float32, scan.states)
         for scan in scans(learner.model)
