@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hymunet.places import in_words, lasting, require_folder
+from hymunet.places import Parser, in_words, lasting, require_folder
 from hymunet.processors import limit_threads
 from hymunet.streams import by_line
 
@@ -24,7 +24,7 @@ def arguments(
 
     Raises ValueError where a folder of `written` cannot be made or may not be written to: before anything is done.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m components.{step}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

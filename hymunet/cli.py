@@ -11,7 +11,7 @@ from typing import Any
 
 from hymunet import __version__, bundled
 from hymunet.evaluation import commands as evaluation_commands
-from hymunet.places import in_words
+from hymunet.places import Parser, in_words
 from hymunet.portable import commands as portable_commands
 from hymunet.prediction import commands as prediction_commands
 from hymunet.processors import limit_threads
@@ -60,9 +60,7 @@ def _room(place: Path) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="hymunet", description="Medical image segmentation with HyM-UNet. Research use only."
-    )
+    top = Parser(prog="hymunet", description="Medical image segmentation with HyM-UNet. Research use only.")
     top.add_argument("--version", action="version", version=f"hymunet {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 

@@ -1,10 +1,12 @@
 """Folders and files that cannot be had or made, in words with a remedy."""
 
+import argparse
 import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _ANOTHER = "name another place"
 _REMEDIES = {  # by the operating system's number
@@ -50,8 +52,25 @@ def named(place: Path) -> Iterator[None]:
 
 def require_folder(place: Path) -> None:
     """Raises ValueError for a folder that could not be made, or not be written to."""
-    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    whole = place.absolute()
+    there = next(path for path in (whole, *whole.parents) if path.exists())
     if not there.is_dir():
-        raise ValueError(f"{place}: {'' if there == place else f'{there} '}is a file; name another folder")
+        raise ValueError(f"{place}: {'' if there == whole else f'{there} '}is a file; name another folder")
     if not os.access(there, os.W_OK):
-        raise ValueError(f"{place}: {there} may not be written to by this user; name another folder")
+        said = f"{there}:" if there == whole else f"{place}: {there}"
+        raise ValueError(f"{said} may not be written to by this user; change its permissions, or name another folder")
+
+
+class Parser(argparse.ArgumentParser):
+    """Its options of `type=Path`, and those of its verbs, take no empty name, as of a shell's variable that is not
+    set; the folder `.` has its whole name, by which messages can call it."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self.register("type", Path, _path)
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a place, or leave it out for the default")
+    return Path(text) if Path(text).parts else Path.cwd()

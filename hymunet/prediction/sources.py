@@ -49,13 +49,14 @@ def entries(sources: Sequence[str], output: Path) -> list[Entry]:
     missing = [source for source in sources if not (source == STDIN or _is_there(source) or _matches(source))]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        raise ValueError(f"{', '.join(missing[:SHOWN])}{more}: not there, and no pattern that fits a file")
+        named = ", ".join(source or "an empty name" for source in missing[:SHOWN])
+        raise ValueError(f"{named}{more}: not there, and no pattern that fits a file")
     found: list[Entry] = []
     for source in sources:
         before = len(found)
         found += _of(source, output.resolve())
         if len(found) == before:
-            raise ValueError(f"{source}: no image in it; read are {WORDS}")
+            raise ValueError(f"{Path.cwd() if source == '.' else source}: no image in it; read are {WORDS}")
     _require_names_apart(found)
     return found
 

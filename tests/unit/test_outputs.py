@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -90,8 +91,9 @@ def test_an_output_in_a_closed_folder_is_told_before_the_work(case, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     name = {"hymunet.cli": f"hymunet {words.split()[0]}", "pipelines": "pipelines"}.get(module, case)
-    there = "closed" if "/" not in place else tmp_path / "closed"
-    assert done.stderr == f"{name}: {place}: {there} may not be written to by this user; name another folder\n"
+    there = f"{tmp_path}/closed:" if "/" not in place else f"{place}: {tmp_path}/closed"
+    remedy = "change its permissions, or name another folder"
+    assert done.stderr == f"{name}: {there} may not be written to by this user; {remedy}\n"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -184,6 +186,43 @@ def test_a_disk_that_fills_is_named_with_a_remedy(output, tmp_path, monkeypatch,
     assert code == 1
     said = f"{output}/x_overlay.png: {os.strerror(errno.ENOSPC)}; `hymunet clean` lists what may go"
     assert capsys.readouterr().err == f"hymunet predict: {said}\n"
+
+
+HERE = {  # what names the working folder, or nothing -> exit code, and what is said
+    "predict .": (1, "{}: no image in it"),
+    "predict ''": (1, "an empty name: not there"),
+    "show-augment --output .": (1, "{}: exists, and was not written"),
+    "export --output .": (1, "{}: is a folder"),
+    "compare . . --output out": (1, "{}: compared with itself"),
+    "summary --reports .": (1, "{}/evaluation/metrics.json: no such file"),
+    "summary --reports ''": (2, "argument --reports: is empty; name a place"),
+    "study status ''": (2, "argument STUDY: is empty; name a place"),
+}
+
+
+@pytest.mark.parametrize("words", HERE)
+def test_no_message_calls_a_folder_a_dot_or_nothing(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    code, said = HERE[words]
+    try:
+        found = cli.main(shlex.split(words))
+    except SystemExit as end:
+        found = end.code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert found == code
+    assert f": {said.format(tmp_path)}" in error
+    assert ": .:" not in error
+
+
+def test_the_working_folder_that_is_closed_is_named_with_the_remedy(tmp_path):
+    (tmp_path / "closed").mkdir()
+    program = "import sys; from hymunet import cli; sys.exit(cli.main(sys.argv[1:]))"
+    words = [sys.executable, "-c", program, *["compare", "a", "b", "--output", "."]]
+    command = closed.command(words, tmp_path / "closed")
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path / "closed", env=own, capture_output=True, text=True)
+    assert done.stderr.startswith(f"hymunet compare: {tmp_path}/closed: may not be written to by this user; change")
 
 
 def test_a_folder_that_can_be_made_is_free(tmp_path, monkeypatch):
