@@ -116,6 +116,10 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
             f"by {leads(runs('comparison', 'unet'), runs(*PAPER), 'hd95')}"
         ),
     ),
+    "U-Net": (
+        "docs/results.md",
+        lambda: f"The lead of {leads(runs(*PAPER), runs('comparison', 'unet'))} is not settled",
+    ),
     "without scans": (
         "docs/results.md",
         lambda: f"scores {mean('no_scan')} over three seeds, by {leads(runs(*SCANLESS), runs(*PAPER))}",
@@ -207,8 +211,8 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
     **{
         f"polyps, {name}": ("docs/results.md", sentence)
         for name, sentence in {
-            "Dice": lambda: "HyM-UNet scores Dice {}, VM-UNet {} and U-Net {}**, three seeds each".format(
-                *(mean(model, images="kvasir") for model in ("hymunet", "vm_unet", "unet"))
+            "Dice": lambda: "scores Dice {}, VM-UNet {}, Attention U-Net {} and U-Net {}**, three seeds each".format(
+                *(mean(model, images="kvasir") for model in ("hymunet", "vm_unet", "attention_unet", "unet"))
             ),
             "U-Net": lambda: f"leaves 0 out**: {polyps('unet')}",
             "HD95": lambda: "HD95 {} px in place of {}, by {}.".format(
@@ -218,8 +222,14 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
                 f"by {polyps('unet').replace('points', 'points of Dice')} and by "
                 f"{polyps('unet', 'hd95').replace('px', 'px of HD95')}"
             ),
-            "where they fail": lambda: "HyM-UNet outlines {} by seed with Dice under 0.5, VM-UNet {}, U-Net {}.".format(
-                *(poor(model) for model in ("hymunet", "vm_unet", "unet"))
+            "where they fail": lambda: (
+                "HyM-UNet outlines {} by seed with Dice under 0.5, VM-UNet {}, Attention U-Net {}, U-Net {}.".format(
+                    *(poor(model) for model in ("hymunet", "vm_unet", "attention_unet", "unet"))
+                )
+            ),
+            "Attention U-Net": lambda: (
+                f"not settled: {polyps('attention_unet')}; "
+                f"its boundaries are closer by {polyps('attention_unet', 'hd95')}"
             ),
             "VM-UNet": lambda: f"leads by {polyps('vm_unet')} and by {polyps('vm_unet', 'hd95')}",
             "seeds": lambda: "own seeds are {}, {} and {}.".format(
