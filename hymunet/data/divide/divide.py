@@ -11,7 +11,7 @@ from typing import Any
 from hymunet import atomic, params
 from hymunet.data.divide.contact_sheet import contact_sheet
 from hymunet.data.divide.near_duplicates import group_ids
-from hymunet.data.divide.split import assign, near_duplicates_csv, summary, to_csv, torn_groups, united
+from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, summary, to_csv, torn_groups, united
 from hymunet.data.prepare.groups import GROUPS, read_groups
 from hymunet.data.prepare.manifest import open_array, read_manifest
 from hymunet.places import named
@@ -37,6 +37,9 @@ def divide(section: params.Split, prepared: Path, output: Path) -> dict[str, Any
     record = summary(groups, assigned, protocol, section.seed, fractions)
     if told:
         record |= {"groups_listed": len(set(told.values())), "listed_groups_torn": torn_groups(told, assigned)}
+    empty = {row["id"] for row in rows if row["mask_area"] == 0}
+    if empty:
+        record["without_lesion"] = {name: sum(assigned[id] == name for id in empty) for name in NAMES}
     contact_sheet(alike, ids, images, output / "near_duplicates.png")
     for name, text in (
         ("near_duplicates.csv", near_duplicates_csv(alike, ids)),
