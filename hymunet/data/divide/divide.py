@@ -30,14 +30,14 @@ def divide(section: params.Split, prepared: Path, output: Path) -> dict[str, Any
         alike = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows], output.parent)
     told = read_groups(prepared / GROUPS, ids)
     groups = united(ids, alike, told) if told else alike
+    empty = {row["id"] for row in rows if row["mask_area"] == 0}
     assigned, protocol = {row["id"]: row["official_split"] for row in rows}, "official"
     if not all(assigned.values()):
-        assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol), section.protocol
+        assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol, empty), section.protocol
     fractions = None if protocol == "official" else section.fractions
     record = summary(groups, assigned, protocol, section.seed, fractions)
     if told:
         record |= {"groups_listed": len(set(told.values())), "listed_groups_torn": torn_groups(told, assigned)}
-    empty = {row["id"] for row in rows if row["mask_area"] == 0}
     if empty:
         record["without_lesion"] = {name: sum(assigned[id] == name for id in empty) for name in NAMES}
     contact_sheet(alike, ids, images, output / "near_duplicates.png")

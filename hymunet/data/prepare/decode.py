@@ -41,8 +41,8 @@ def decode_pair(
     image: bytes, mask: bytes, threshold: int, size: int, masks_on: str | None = None, empty: bool = False
 ) -> Prepared:
     """threshold: as in `masks.read_mask`. masks_on: what masks are drawn on where an image's file turns it and the mask
-    fits both ways, the image as SHOWN or the pixels as STORED; None: such an image is refused. empty: whether the mask may
-    be empty.
+    fits both ways, the image as SHOWN or the pixels as STORED; None: such an image is refused. empty: whether the mask
+    may be empty.
 
     Raises ValueError saying what is wrong with the pair.
     """
