@@ -36,6 +36,7 @@ class Prepare(Section):
     image_size: Annotated[int, Field(ge=32, le=2048)]
     on_bad_pair: Literal["stop", "drop"]
     max_dropped: Fraction
+    max_without_lesion: Fraction = 0.0
     masks_on: Literal["auto", "shown", "stored"]
 
 

@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
         section.on_bad_pair,
         max_dropped=section.max_dropped,
         masks_on=section.masks_on,
+        max_without_lesion=section.max_without_lesion,
     )
 
 

@@ -19,6 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"split ({record['protocol']}): {record['sizes']}, {several} groups of {kind}, {torn} torn")
     if listed := record.get("groups_listed"):
         print(f"split: groups.csv names {listed} groups, of which {record['listed_groups_torn']} are torn")
+    if without := record.get("without_lesion"):
+        print(f"split: images without a lesion: {without}")
     if wanted and wanted != record["sizes"]:
         print(f"split: the fractions ask for {wanted}; this is as near as whole groups come")
 

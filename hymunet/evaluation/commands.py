@@ -67,6 +67,7 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
         opener.require(name, arguments.evaluation)
 
     from hymunet.evaluation import external
+    from hymunet.evaluation.record import false_alarms
 
     segmenter, authority = _opened(names, arguments, opener)
     options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
@@ -74,6 +75,8 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     test, left_out = result["test"], result["left_out"]
     over = f"{test['images']} {place.called}, {test['missed']} missed altogether ({authority})"
     print(f"Dice {_interval(test['dice'])} over {over}")
+    if alarms := false_alarms(test):
+        print(alarms)
     for id, reason in left_out.items():
         print(f"left out: {id}: {reason}")
     print(f"report: {arguments.output / 'report.html'}")

@@ -41,7 +41,8 @@ Row = dict[str, Any]
 def summarise(
     rows: Sequence[Row], resamples: int, seed: int, groups: Groups, prefix: str = ""
 ) -> dict[str, Any] | None:
-    """Per-image means with intervals, and how many lesions were missed or failed; None where not all rows have scores.
+    """Per-image means with intervals, how many lesions were missed or failed, how many images are without a lesion and
+    in how many of these something was found; None where not all rows have scores.
 
     prefix: `native_` for those at the image's own size. The pooled scores count pixels of the model's grid.
     """
@@ -49,6 +50,7 @@ def summarise(
     if any(row[column] is None for row in rows for column in columns[:1]):
         return None
     estimates = bootstrap(np.array([[row[column] for column in columns] for row in rows]), resamples, seed, groups)
+    empty = [row for row in rows if _is_empty(row, prefix)]
     pooled = {} if prefix else {"pooled": metrics.pooled_scores(rows)}
     return {
         **dict(zip(metrics.SCORES, estimates, strict=True)),
@@ -56,7 +58,26 @@ def summarise(
         "images": len(rows),
         "missed": sum(row[f"{prefix}sensitivity"] == 0 for row in rows),  # 1 where there is no lesion to miss
         "failed": sum(row[f"{prefix}iou"] < metrics.FAILED for row in rows),
+        "without_lesion": len(empty),
+        "false_alarms": sum(row[f"{prefix}dice"] == 0 for row in empty),
     }
+
+
+def _is_empty(row: Row, prefix: str) -> bool:
+    return row["mask_area"] == 0 if prefix else row["true_positive"] + row["false_negative"] == 0
+
+
+def false_alarms(test: Mapping[str, Any]) -> str:
+    """In a sentence, of a record that `summarise` made; nothing where every image shows a lesion."""
+    empty, alarms, images = test.get("without_lesion", 0), test.get("false_alarms", 0), test["images"]
+    if not empty:
+        return ""
+    said = f"Images without a lesion: {empty} of {images}, of them with a false alarm: {alarms}"
+    said += f" (specificity by image {100 - 100 * alarms / empty:.1f} %)"
+    if empty == images:
+        return said
+    found = test["dice"]["mean"] * images - (empty - alarms)  # each of the empty ones counts 1 or 0
+    return f"{said}; Dice of the images with a lesion: {found / (images - empty):.4f}"
 
 
 def to_csv(rows: Sequence[Row], groups: Sequence[str] | None) -> str:

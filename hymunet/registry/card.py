@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hymunet.evaluation.record import false_alarms
 from hymunet.registry.words import counted
 
 NAMES = {
@@ -48,6 +49,7 @@ def card(
     left_out = len(evaluation.get("left_out") or ())
     how = ", averaged over flips" if evaluation["flips"] else ""
     how += "; of these the largest region alone" if evaluation.get("largest_region") else ""
+    alarms = f"\n{said}." if (said := false_alarms(test)) else ""
     images, target = SOURCES.get(evaluation["source"], (f"images of {evaluation['source']}", "outlined region"))
     return f"""# {name}
 
@@ -63,7 +65,7 @@ uint8 RGB images (N, H, W, 3) of any size; masks uint8 (N, H, W), 1 where the pr
 {counted(test["images"], "image")} that neither training nor the choice of its weights has seen; {test["missed"]} missed
 entirely{f", {left_out} left out because they could not be used" if left_out else ""}.
 Mean over images with a 95 % bootstrap interval, and all pixels pooled. A missed target counts with Dice 0 and with the
-image's diagonal as its distance.
+image's diagonal as its distance.{alarms}
 
 | metric | mean | 95 % interval | pooled |
 |---|---|---|---|

@@ -109,8 +109,11 @@ class Pair:
         return at_most("lesions missed", ours, theirs + more, f"{ours}, champion {theirs}", f"at most {theirs + more}")
 
     def sizes(self, margin: float) -> Iterator[Gate]:
-        """Small, medium and large lesions: thirds of the test images by the true mask's pixels; those large enough."""
-        for name, rows in zip(SIZES, thirds(self.ours.truth), strict=True):
+        """Small, medium and large lesions: thirds of the test images that show one, by the true mask's pixels; those
+        large enough."""
+        shown = np.flatnonzero(self.ours.truth)
+        for name, part in zip(SIZES, thirds(self.ours.truth[shown]), strict=True):
+            rows = shown[part]
             if len(rows) >= SLICE:
                 mean = float(self.difference[rows].mean())
                 figure = f"{mean:+.4f} over {len(rows)} images"

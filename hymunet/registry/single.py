@@ -111,8 +111,11 @@ def floor(version: Evidence, least: float) -> Gate:
 
 
 def few_missed(version: Evidence, most: float) -> Gate:
+    """Of the images that show a lesion."""
     scores = scores_of(version)
-    of = len(scores.ids)
+    of = int((scores.truth > 0).sum())
+    if not of:
+        raise Missing("no test image shows a lesion; test it on some that do")
     return at_most("missed", scores.missed / of, most, f"{scores.missed} of {of}", f"at most {most:.1%}")
 
 

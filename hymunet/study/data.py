@@ -106,6 +106,7 @@ def _make(content: params.Params, folder: Path) -> None:
         section.on_bad_pair,
         max_dropped=section.max_dropped,
         masks_on=section.masks_on,
+        max_without_lesion=section.max_without_lesion,
     )
     divide(content.split, folder / "prepared", folder / "split")
     (folder / "validation").mkdir(exist_ok=True)

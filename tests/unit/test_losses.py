@@ -54,6 +54,22 @@ def test_no_contour_no_boundary_term():
         assert torch.isfinite(HybridLoss((1, 1, 1), 1.0, 2)(logits, masks))
 
 
+@pytest.mark.parametrize("levels", [1, 3])
+@pytest.mark.parametrize("shown", [0, 1], ids=["every mask is empty", "one shows a lesion"])
+@pytest.mark.parametrize("logit", [-200.0, 0.0, 200.0])
+def test_images_without_a_lesion_have_a_finite_loss_and_a_gradient_towards_nothing(levels, shown, logit):
+    masks = torch.zeros(4, 1, 32, 32)
+    masks[:shown, :, 8:20, 8:20] = 1
+    logits = [torch.full((4, 1, 32 >> level, 32 >> level), logit, requires_grad=True) for level in range(levels)]
+    loss = HybridLoss((1, 1, 0.5), 1.0, 2, levels)(logits if levels > 1 else logits[0], masks)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert (float(loss.detach()) < 1e-5) == (logit < 0 and not shown)
+    for level in logits:
+        assert torch.isfinite(level.grad).all()
+        assert (level.grad[shown:] > 0).all() == (logit >= 0)
+
+
 def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much():
     _, masks = random_batch(0)
     loss = HybridLoss((1, 1, 0.5), 1.0, 2)

@@ -20,6 +20,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 EXAMPLES = 8  # of the images that break a check
 BINS = 40  # of a distribution
+LEARNT_FROM = ("train", "validation")  # weights, and the choice among them: without a lesion they say nothing
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     )
     asset = context.data_sources.add_pandas("manifest").add_dataframe_asset("images")
     batch = asset.add_batch_definition_whole_dataframe("all")
-    suite = context.suites.add(gx.ExpectationSuite(name="images", expectations=_expectations(section, assigned)))
+    suite = context.suites.add(gx.ExpectationSuite(name="images", expectations=_expectations(section, assigned, frame)))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="images", data=batch, suite=suite))
     assert isinstance(frame, pd.DataFrame)
     checkpoint = context.checkpoints.add(
@@ -88,8 +89,8 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     return failures
 
 
-def _expectations(section: params.Validate, record: dict[str, Any]) -> list[Any]:
-    """record: the content of split.json."""
+def _expectations(section: params.Validate, record: dict[str, Any], frame: Any) -> list[Any]:
+    """record: the content of split.json; frame: as `table` gives it."""
     import great_expectations.expectations as expect
 
     (low, high), (median_low, median_high) = section.mask_area, section.median_mask_area
@@ -139,6 +140,14 @@ def _expectations(section: params.Validate, record: dict[str, Any]) -> list[Any]
         checks.append(
             expect.ExpectColumnValuesToBeBetween(column="splits_of_group", max_value=1, description=description)
         )
+    if "without_lesion" in frame:
+        checks += [
+            expect.ExpectColumnSumToBeBetween(
+                column=f"lesion_in_{name}", min_value=1, description=f"some image of {name} shows a lesion"
+            )
+            for name in LEARNT_FROM
+            if record["sizes"].get(name)
+        ]
     return checks
 
 
@@ -152,7 +161,7 @@ def _check(outcome: Any) -> Check:
         shown = ", ".join(map(_shown, found["partial_unexpected_list"][:3]))
         observed = f"{unexpected:,} of {found['element_count']:,} values do not, as {shown}"
     else:
-        observed = f"all {found['element_count']:,}"
+        observed = f"all {found['element_count'] - found.get('missing_count', 0):,}"
     return Check(
         check=config.description,
         expectation=f"{config.type}({column})" if column else config.type,
@@ -190,6 +199,7 @@ def _record(
         "source": source,
         "images": len(frame),
         "split": sizes,
+        **({"without_lesion": _without_lesion(frame, sizes)} if "without_lesion" in frame else {}),
         "bounds": section.model_dump(),
         "mask_area_quantiles": {f"{quantile:g}": round(float(value), 6) for quantile, value in area.items()},
         "touching_border": int(frame["touches_border"].sum()),
@@ -201,6 +211,11 @@ def _record(
             _distribution(frame, "components", "Pieces of a mask", [section.max_components]),
         ],
     }
+
+
+def _without_lesion(frame: Any, sizes: dict[str, int]) -> dict[str, int]:
+    """How many images of each split have an empty mask."""
+    return {name: int((frame["without_lesion"] & (frame["split"] == name)).sum()) for name in sizes}
 
 
 def _distribution(frame: Any, column: str, name: str, bounds: Sequence[float]) -> dict[str, Any]:

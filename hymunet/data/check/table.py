@@ -12,7 +12,8 @@ def table(prepared: Path, split: Path) -> tuple[Any, dict[str, Any], str | None]
     """A frame with a row an image, the content of split.json, and the name of the images' source.
 
     The rows are the manifest's joined with the split's, and what follows from both; an id on one side only has nulls on
-    the other. Raises ValueError for a file that is missing, damaged or of another version.
+    the other. Images without a lesion have no area and no pieces; where there are any, `without_lesion` marks them and
+    `lesion_in_SPLIT` the others. Raises ValueError for a file that is missing, damaged or of another version.
     """
     import pandas as pd
 
@@ -26,6 +27,13 @@ def table(prepared: Path, split: Path) -> tuple[Any, dict[str, Any], str | None]
     for name in record["sizes"]:
         frame[f"in_{name}"] = (frame["split"] == name).astype(int)
     frame["splits_of_group"] = frame.groupby("group")["split"].transform("nunique")
+    without = frame["mask_area"] == 0
+    if without.any():
+        frame["without_lesion"] = without
+        for name in record["sizes"]:
+            frame[f"lesion_in_{name}"] = ((frame["split"] == name) & ~without).astype(int)
+        lesion = ["mask_area", "components"]
+        frame[lesion] = frame[lesion].mask(without)
     return frame, record, source
 
 

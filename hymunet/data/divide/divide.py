@@ -11,7 +11,7 @@ from typing import Any
 from hymunet import atomic, params
 from hymunet.data.divide.contact_sheet import contact_sheet
 from hymunet.data.divide.near_duplicates import group_ids
-from hymunet.data.divide.split import assign, near_duplicates_csv, summary, to_csv, torn_groups, united
+from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, summary, to_csv, torn_groups, united
 from hymunet.data.prepare.groups import GROUPS, read_groups
 from hymunet.data.prepare.manifest import open_array, read_manifest
 from hymunet.places import named
@@ -30,13 +30,16 @@ def divide(section: params.Split, prepared: Path, output: Path) -> dict[str, Any
         alike = group_ids(ids, lesions, [row["perceptual_hash"] for row in rows], output.parent)
     told = read_groups(prepared / GROUPS, ids)
     groups = united(ids, alike, told) if told else alike
+    empty = {row["id"] for row in rows if row["mask_area"] == 0}
     assigned, protocol = {row["id"]: row["official_split"] for row in rows}, "official"
     if not all(assigned.values()):
-        assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol), section.protocol
+        assigned, protocol = assign(groups, section.fractions, section.seed, section.protocol, empty), section.protocol
     fractions = None if protocol == "official" else section.fractions
     record = summary(groups, assigned, protocol, section.seed, fractions)
     if told:
         record |= {"groups_listed": len(set(told.values())), "listed_groups_torn": torn_groups(told, assigned)}
+    if empty:
+        record["without_lesion"] = {name: sum(assigned[id] == name for id in empty) for name in NAMES}
     contact_sheet(alike, ids, images, output / "near_duplicates.png")
     for name, text in (
         ("near_duplicates.csv", near_duplicates_csv(alike, ids)),

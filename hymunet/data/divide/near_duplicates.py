@@ -25,6 +25,7 @@ from hymunet.processors import processors, single_threaded_children
 
 KEYPOINTS = 300
 MARGIN = 14  # pixels of the view around the lesion whose keypoints count: skin, but no ruler
+CENTRE = 40  # of an image without a lesion: about its middle, without frame, text and inset, which many share
 PROCESSES, CHUNK = 8, 500  # at most, to confirm candidates, so many at a time
 RATIO = 0.85  # of squared distances: best match to second best
 TOLERANCE = 5.0  # pixels of the view between a keypoint and where the transform puts it
@@ -147,7 +148,8 @@ def _compare_shared(pairs: np.ndarray | Sequence[tuple[int, int]]) -> list[Match
 
 
 def features(view: np.ndarray) -> Features:
-    """SIFT keypoints on the lesion and close to it, contrast equalised; descriptors as rooted integers."""
+    """SIFT keypoints on the lesion and close to it, or in the middle where there is none, contrast equalised;
+    descriptors as rooted integers."""
     grey, mask = split_view(view)
     sift = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.004, edgeThreshold=20)
     found, described = sift.detectAndCompute(cv2.createCLAHE(3, (4, 4)).apply(grey), _surroundings(mask))
@@ -233,6 +235,8 @@ _pairs_of = cache(partial(np.triu_indices, k=1))
 
 
 def _surroundings(mask: np.ndarray) -> np.ndarray:
+    if not mask.any():
+        return cv2.circle(np.zeros_like(mask), (VIEW // 2, VIEW // 2), CENTRE, 1, cv2.FILLED)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * MARGIN + 1, 2 * MARGIN + 1))
     return cv2.dilate(mask, disc)
 

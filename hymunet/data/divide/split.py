@@ -7,7 +7,8 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
@@ -26,8 +27,15 @@ def sizes(images: int, fractions: Sequence[float]) -> tuple[int, int, int]:
     return found
 
 
-def assign(groups: Mapping[str, str], fractions: Sequence[float], seed: int, protocol: str) -> dict[str, str]:
-    """id -> split. groups: id -> group id.
+def assign(
+    groups: Mapping[str, str],
+    fractions: Sequence[float],
+    seed: int,
+    protocol: str,
+    empty: AbstractSet[str] = frozenset(),
+) -> dict[str, str]:
+    """id -> split. groups: id -> group id. empty: ids of images without a lesion, of which each split gets its share as
+    far as groups allow.
 
     `random` shuffles images. `grouped` keeps groups whole: groups of several go first, in shuffled order, each into the
     split with the most room in proportion to its size; single images then fill the splits exactly. Where groups do not
@@ -38,8 +46,21 @@ def assign(groups: Mapping[str, str], fractions: Sequence[float], seed: int, pro
     for id in sorted(groups):
         members.setdefault(groups[id] if protocol == "grouped" else id, []).append(id)
     shuffled = sorted(members, key=lambda group: (_rank(seed, group), group))
+    if empty:
+        shuffled = _spread(
+            shuffled, {group: (len(ids) > 1, not empty.isdisjoint(ids)) for group, ids in members.items()}
+        )
     chosen = _exactly(members, shuffled, wanted) or _nearly(members, shuffled, wanted)
     return {id: name for group, name in chosen.items() for id in members[group]}
+
+
+def _spread(ordered: Sequence[str], kinds: Mapping[str, Hashable]) -> list[str]:
+    """So that every stretch holds its share of each kind; within a kind the order stays."""
+    counts, seen, place = Counter(kinds[one] for one in ordered), Counter[Hashable](), {}
+    for one in ordered:
+        seen[kinds[one]] += 1
+        place[one] = (seen[kinds[one]] - 0.5) / counts[kinds[one]]
+    return sorted(ordered, key=place.__getitem__)
 
 
 def _exactly(

@@ -59,7 +59,7 @@ def require_prepared(folder: Path, split: Path | None = None) -> None:
 class TrainingData:
     """What training may see: the rows of the training and the validation split, by position within the split.
 
-    Asking for the test split is an error.
+    Asking for the test split is an error. ValueError where no training image shows a lesion.
     """
 
     def __init__(self, folder: str | Path, split_file: str | Path) -> None:
@@ -70,6 +70,8 @@ class TrainingData:
             name: Subset(prepared.images, prepared.masks, rows[name], [names[row] for row in rows[name]])
             for name in splits.OPEN_TO_TRAINING
         }
+        if not any(prepared.masks[row].any() for row in rows["train"]):
+            raise ValueError(f"{split_file}: no training image shows a lesion, all masks are empty; split otherwise")
 
     def subset(self, name: str) -> "Subset":
         if name not in splits.OPEN_TO_TRAINING:

@@ -21,6 +21,7 @@ REDUCED = {  # libjpeg averages while decoding: at 1/2, 1/4, 1/8 it computes tha
 }
 VIEW = 192  # pixels per side of the lesion view
 VIEW_SPAN = 1.5  # the view's side, in longer sides of the lesion's bounding box
+EMPTY = "mask is empty"  # what is wrong with a pair where that is not allowed
 VIEW_DETAIL = 256  # the reduced image keeps at least this many pixels on its shorter side
 
 
@@ -36,19 +37,24 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def decode_pair(image: bytes, mask: bytes, threshold: int, size: int, masks_on: str | None = None) -> Prepared:
+def decode_pair(
+    image: bytes, mask: bytes, threshold: int, size: int, masks_on: str | None = None, empty: bool = False
+) -> Prepared:
     """threshold: as in `masks.read_mask`. masks_on: what masks are drawn on where an image's file turns it and the mask
-    fits both ways, the image as SHOWN or the pixels as STORED; None: such an image is refused.
+    fits both ways, the image as SHOWN or the pixels as STORED; None: such an image is refused. empty: whether the mask
+    may be empty.
 
     Raises ValueError saying what is wrong with the pair.
     """
     binary = read_mask(mask, threshold)
     foreground = cv2.countNonZero(binary)
-    if foreground in (0, binary.size):
-        raise ValueError(f"mask is {'all lesion' if foreground else 'empty'}")
+    if foreground == binary.size:
+        raise ValueError("mask is all lesion")
+    if not foreground and not empty:
+        raise ValueError(EMPTY)
     pixels = decode_under(image, mask, binary, size, masks_on)
     small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-    if not small_mask.any():
+    if foreground and not small_mask.any():
         raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
     view = lesion_view(pixels, binary)
     return Prepared(resize(pixels, size), small_mask, view, binary, facts(image, mask, pixels, binary))
@@ -59,6 +65,8 @@ def decode_under(image: bytes, mask: bytes, binary: np.ndarray, size: int, masks
 
     binary (H, W): the decoded mask. masks_on and errors as of `decode_pair`.
     """
+    if masks_on is None and not cv2.countNonZero(binary):
+        masks_on = SHOWN  # nothing is drawn that could lie wrongly
     return _decode_like(image, binary, size, STORED if _turned_alike(image, mask) else masks_on)
 
 

@@ -27,7 +27,7 @@ from hymunet.data.acquire.archives import Archive
 from hymunet.data.acquire.pairs import Pair, described
 from hymunet.data.acquire.source import Source
 from hymunet.data.acquire.sources import SOURCES
-from hymunet.data.prepare.decode import VIEW, decode_pair
+from hymunet.data.prepare.decode import EMPTY, VIEW, decode_pair
 from hymunet.data.prepare.groups import GROUPS, write_groups
 from hymunet.data.prepare.manifest import write_manifest
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
@@ -48,12 +48,14 @@ def prepare(
     workers: int | None = None,
     max_dropped: float = 1.0,
     masks_on: str = "auto",
+    max_without_lesion: float = 0.0,
 ) -> None:
     """Writes `images.npy`, `masks.npy`, `lesions.npy` (`decode.lesion_view`), `native_masks.zip` (`native`),
     `manifest.parquet` and `prepare.json`; `groups.csv` where the source has groups.
 
     Raises ValueError naming every bad pair (up to ten in full) unless on_bad_pair is 'drop', which leaves them out on
-    record; when they are more than the part max_dropped of all; and when no pair is left.
+    record; when they are more than the part max_dropped of all; and when no pair is left. An empty mask is a bad pair
+    where max_without_lesion is 0; else so many of all at most are images without a lesion, and not all of those left.
     """
     source_name, archives, official = _read_source(raw)
     source = SOURCES[source_name]
@@ -73,8 +75,10 @@ def prepare(
         way = masks_drawn_on(raw, source, pairs) if masks_on == "auto" else masks_on
         with named(output), NativeMasks(masks) as native:
             workers = workers or processors()
-            rows, problems = _decode_all(raw, source, pairs, partial, native, image_size, way, workers)
+            decoder = _Decoder(raw, source, partial, image_size, way, max_without_lesion > 0)
+            rows, problems = _decode_all(decoder, pairs, native, workers)
         kept = _judge(raw, rows, problems, on_bad_pair, max_dropped)
+        without = _without_lesion(raw, rows, max_without_lesion)
         with named(output):
             for path in partial.values():
                 _compact(path, kept)
@@ -99,6 +103,7 @@ def prepare(
         "images": len(kept),
         "dropped": problems,
         "sha256": digest,
+        **({"without_lesion": without} if without else {}),
     }
     atomic.write(output / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
@@ -134,11 +139,32 @@ def _judge(
     if not kept:
         raise ValueError(f"{found}. Nothing is left to prepare")
     if on_bad_pair == "stop":
-        raise ValueError(f"{found}. Mend them, or set prepare.on_bad_pair to drop")
+        lesionless = EMPTY in problems.values()
+        allow = "; for images without a lesion, say how many at most: prepare.max_without_lesion" * lesionless
+        raise ValueError(f"{found}. Mend them, or set prepare.on_bad_pair to drop{allow}")
     if len(problems) > max_dropped * len(rows):
         raise ValueError(f"{found}. prepare.max_dropped allows {max_dropped:.1%}; mend them, or allow more")
     print(f"prepare: {found}. They are left out", file=sys.stderr)
     return kept
+
+
+def _without_lesion(raw: Path, rows: list[dict[str, Any] | None], most: float) -> int:
+    """How many images have an empty mask, which is said. ValueError for more than the part `most` of all pairs."""
+    used = [row for row in rows if row is not None]
+    empty = [row["id"] for row in used if row["mask_area"] == 0]
+    if not empty:
+        return 0
+    named = f"{', '.join(empty[:10])}{', …' if len(empty) > 10 else ''}"
+    found = f"{raw}: {len(empty)} of {len(rows)} images are without a lesion, their masks are empty: {named}"
+    if len(empty) > most * len(rows):
+        raise ValueError(
+            f"{found}. prepare.max_without_lesion allows {most:.1%}; export the masks again, or, where these images "
+            "show no lesion, allow more"
+        )
+    if len(empty) == len(used):
+        raise ValueError(f"{found}. No image is left that shows one; there is nothing to learn")
+    print(f"prepare: {found}", file=sys.stderr)
+    return len(empty)
 
 
 def masks_drawn_on(raw: Path, source: Source, pairs: Iterable[Pair], program: str = "prepare") -> str | None:
@@ -168,22 +194,15 @@ def _nothing_found(source_name: str, raw: Path, archives: list[str]) -> str:
 
 
 def _decode_all(
-    raw: Path,
-    source: Source,
-    pairs: list[Pair],
-    partial: dict[str, Path],
-    native: NativeMasks,
-    size: int,
-    masks_on: str | None,
-    workers: int,
+    decoder: "_Decoder", pairs: list[Pair], native: NativeMasks, workers: int
 ) -> tuple[list[dict[str, Any] | None], dict[str, str]]:
-    """Facts by pair, None where there is a problem; the problems by id. Fills the arrays at `partial` and `native`."""
+    """Facts by pair, None where there is a problem; the problems by id. Fills the arrays and `native`."""
     rows: list[dict[str, Any] | None] = []
     problems: dict[str, str] = {}
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with _Decoder(raw, source, partial, size, masks_on) as decoder, ThreadPoolExecutor(workers) as pool:
+        with decoder, ThreadPoolExecutor(workers) as pool:
             results = _in_order(pool, decoder.decode, enumerate(pairs), ahead=4 * workers)
             bar = tqdm(results, total=len(pairs), desc="decoding", unit="image", disable=None)
             for pair, result in zip(pairs, bar, strict=True):
@@ -212,8 +231,10 @@ def _in_order(
 class _Decoder:
     """Decodes pairs into their rows of the arrays, from any number of threads."""
 
-    def __init__(self, raw: Path, source: Source, partial: dict[str, Path], size: int, masks_on: str | None) -> None:
-        self._raw, self._source, self._size, self._masks_on = raw, source, size, masks_on
+    def __init__(
+        self, raw: Path, source: Source, partial: dict[str, Path], size: int, masks_on: str | None, empty: bool
+    ) -> None:
+        self._raw, self._source, self._size, self._masks_on, self._empty = raw, source, size, masks_on, empty
         self._open = ExitStack()
         self._files = {name: self._open.enter_context(path.open("r+b", buffering=0)) for name, path in partial.items()}
         self._starts = {name: np.load(path, mmap_mode="r").offset for name, path in partial.items()}
@@ -231,7 +252,7 @@ class _Decoder:
             return pair.problem
         try:
             image, mask = (self._archive(name).read(member) for name, member in (pair.image, pair.mask))
-            result = decode_pair(image, mask, self._source.mask_threshold, self._size, self._masks_on)
+            result = decode_pair(image, mask, self._source.mask_threshold, self._size, self._masks_on, self._empty)
         except ValueError as error:
             return str(error)
         for name, row in zip(ARRAYS, (result.image, result.mask, result.view), strict=True):

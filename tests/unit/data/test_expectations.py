@@ -122,6 +122,42 @@ def test_bad_data_fail_by_name(tmp_path, rows, change_split, named, example):
         require_passed(folder / "report/verdict.json", folder, folder / "split/split.csv")
 
 
+def without_lesion(*names):
+    """Rows, of which those of the splits named, or every tenth, are of images without a lesion."""
+    ids = [f"ISIC_{index:07}" for index in range(120)]
+    assigned = assign({id: id for id in ids} | {ids[1]: ids[0]}, (0.8, 0.1, 0.1), 0, "grouped")
+    chosen = [assigned[id] in names if names else index % 10 == 0 for index, id in enumerate(ids)]
+    empty = {"mask_area": 0.0, "components": 0}
+    return [{**row(index), **(empty if chosen[index] else {})} for index in range(120)]
+
+
+@pytest.mark.parametrize(
+    ("names", "failed"),
+    [
+        ((), []),
+        (("test",), []),
+        (("validation",), ["some image of validation shows a lesion"]),
+        (("train",), ["some image of train shows a lesion"]),
+        (("train", "validation"), ["some image of train shows", "some image of validation shows"]),
+    ],
+)
+def test_images_without_a_lesion_are_counted_and_weights_need_some_with_one(tmp_path, names, failed):
+    """Bounds of area and pieces are of the lesions that there are."""
+    rows = without_lesion(*names)
+    folder = write(tmp_path, rows)
+    found = [str(failure) for failure in check(folder)]
+    assert len(found) == len(failed), found
+    assert all(said in failure for said, failure in zip(failed, found, strict=True))
+    record = json.loads((folder / "report/validation.json").read_text())
+    counted = sum(entry["mask_area"] == 0 for entry in rows)
+    assert sum(record["without_lesion"].values()) == counted
+    assert all(record["without_lesion"][name] == record["split"][name] for name in names)
+    assert record["mask_area_quantiles"]["0"] > 0.09
+    text = (folder / "report/report.html").read_text()
+    assert f"Without a lesion are {counted} of them: {record['without_lesion']['train']} of 96 train" in text
+    assert f"all {120 - counted}<" in text
+
+
 OFTEN, ELSE = ("{:03}", "1e{}", "2018-01-{:02}"), ("{}", "0x{:x}", "{}.0", "NA{}", "true{}")
 
 

@@ -88,6 +88,28 @@ def test_groups_gather_the_copies_of_each_lesion(cases):
     assert groups == {id: expected.get(id, id) for id in ids}
 
 
+def framed(image):
+    """As a monitor shows it: a bar, an inset and writing, on each picture the same."""
+    shown = image.copy()
+    shown[:24], shown[-24:], shown[:, :12] = 0, 0, 0
+    shown[176:240, 8:72] = (20, 160, 60)
+    for line, text in enumerate(("Patient 0171", "2018-03-02", "Olympus", "Res 1080", "x 1.2")):
+        cv2.putText(shown, text, (140, 20 + 12 * line), cv2.FONT_HERSHEY_PLAIN, 0.9, (255, 255, 255), 1)
+        cv2.putText(shown, text[::-1], (10, 190 + 11 * line), cv2.FONT_HERSHEY_PLAIN, 0.8, (255, 255, 255), 1)
+    return shown
+
+
+def test_without_a_lesion_the_middle_of_the_image_tells(cases):
+    pictures = [framed(image) for image, _ in cases[:12]]
+    copies = [next(iter(changed(pictures[index], cases[index][1], "colour"))) for index in range(4)]
+    nothing = np.zeros((SIZE, SIZE), np.uint8)
+    views = np.stack([view_of(image, nothing) for image in [*pictures, *copies]])
+    hashes = [f"{perceptual_hash(image):016x}" for image in [*pictures, *copies]]
+    ids = [f"id{index:02}" for index in range(16)]
+    expected = {f"id{12 + index}": f"id{index:02}" for index in range(4)}
+    assert group_ids(ids, views, hashes) == {id: expected.get(id, id) for id in ids}
+
+
 def test_few_images_and_flat_ones_are_no_trouble():
     flat = np.full((3, 192, 192), 128, np.uint8)
     flat[:, 40:150, 40:150] |= 1

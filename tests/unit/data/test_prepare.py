@@ -180,6 +180,61 @@ def test_bad_pairs_are_reported_together_or_dropped_on_record(tmp_path):
         np.testing.assert_array_equal(np.load(tmp_path / "drop" / name), kept)
 
 
+def test_an_image_without_a_lesion_is_prepared_where_that_is_allowed(case):
+    """Also one that its EXIF turns and that is square: an empty mask lies rightly either way."""
+    image, mask = case
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    empty, turned = encoded(np.zeros_like(mask)), encoded(image[::-1, ::-1].copy(), exif=exif)
+    found = decode_pair(encoded(image), empty, 128, 64, empty=True)
+    assert (found.mask.max(), found.native.max(), found.view.shape) == (0, 0, (VIEW, VIEW))
+    assert {name: found.facts[name] for name in ("mask_area", "components", "holes", "touches_border")} == {
+        **{"mask_area": 0.0, "components": 0, "holes": 0, "touches_border": False}
+    }
+    np.testing.assert_array_equal(decode_pair(turned, empty, 128, 64, empty=True).image, found.image)
+    with pytest.raises(ValueError, match="mask is all lesion"):
+        decode_pair(encoded(image), encoded(np.full_like(mask, 255)), 128, 64, empty=True)
+
+
+ALL_12 = r"12 of 12 images are without a lesion.*\. No image is left that shows one"
+FEW = r"3 of 12 images are without a lesion, their masks are empty: case_00000, case_00001, case_00002\. prepare.max_wi"
+
+
+@pytest.mark.parametrize(
+    ("empty", "most", "on_bad_pair", "said"),
+    [
+        (
+            3,
+            0.0,
+            "stop",
+            r"3 of 12 .* used: case_00000: mask is empty; .* how many at most: prepare.max_without_lesion",
+        ),
+        (3, 0.0, "drop", None),
+        (3, 0.2, "stop", rf"{FEW}thout_lesion allows 20.0%; export the masks again, or"),
+        (3, 0.2, "drop", rf"{FEW}thout_lesion allows 20.0%"),
+        (3, 0.25, "stop", None),
+        (11, 1.0, "stop", None),
+        (12, 1.0, "stop", ALL_12),
+        (12, 1.0, "drop", ALL_12),
+    ],
+)
+def test_so_many_images_are_without_a_lesion_as_is_allowed(tmp_path, capsys, empty, most, on_bad_pair, said):
+    nothing = encoded(np.zeros((48, 48), np.uint8))
+    replaced = {f"synthetic/masks/case_{index:05}.png": nothing for index in range(empty)}
+    raw, output = raw_folder(tmp_path / "raw", 12, replaced=replaced), tmp_path / "prepared"
+    if said:
+        with pytest.raises(ValueError, match=said):
+            prepare(raw, output, 32, on_bad_pair, max_without_lesion=most)
+        assert list(output.iterdir()) == []
+        return
+    prepare(raw, output, 32, on_bad_pair, max_without_lesion=most)
+    kept = empty if most else 0
+    record = json.loads((output / "prepare.json").read_text())
+    assert (record["images"], record.get("without_lesion", 0)) == (12 - empty + kept, kept)
+    assert (np.load(output / "masks.npy").max((1, 2)) == 0).sum() == kept
+    assert (f"{kept} of 12 images are without a lesion" in capsys.readouterr().err) == bool(kept)
+
+
 def test_facts_count_components_holes_and_borders():
     mask = np.zeros((60, 80), np.uint8)
     mask[5:25, 5:25] = 1

@@ -46,6 +46,24 @@ def test_sizes_are_exact_and_groups_stay_whole(lengths, seed, fractions):
     assert assigned.keys() == groups.keys()
 
 
+@pytest.mark.parametrize("protocol", ["grouped", "random"])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("pairs", [0, 20])
+@pytest.mark.parametrize("seed", range(3))
+def test_each_split_gets_its_share_of_images_without_a_lesion(protocol, share, pairs, seed):
+    """Of single images to one; a pair goes where it fits. Sizes and order are those of a split as any."""
+    groups = make_groups([2] * pairs + [1] * (200 - 2 * pairs))
+    ids = sorted(groups)[2 * pairs :]
+    empty = frozenset(ids[:: round(1 / share)] if share <= 0.5 else set(ids) - set(ids[:: round(1 / (1 - share))]))
+    assigned = assign(groups, (0.6, 0.2, 0.2), seed, protocol, empty)
+    counts = Counter(assigned.values())
+    assert (counts["train"], counts["validation"], counts["test"]) == sizes(len(groups), (0.6, 0.2, 0.2))
+    without = Counter(assigned[id] for id in empty)
+    for name in NAMES:
+        singles = sum(assigned[id] == name for id in ids)
+        assert without[name] == pytest.approx(singles * len(empty) / len(ids), abs=1 if protocol == "grouped" else 4)
+
+
 @settings(deadline=None)
 @given(group_sizes, st.integers(0, 2**32 - 1), st.sampled_from(["grouped", "random"]), st.randoms())
 def test_the_order_in_which_images_are_listed_does_not_matter(lengths, seed, protocol, rng):

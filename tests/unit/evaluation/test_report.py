@@ -12,9 +12,10 @@ import pytest
 from hymunet.evaluation import slices
 from hymunet.evaluation.calibration import histogram, summary
 from hymunet.evaluation.confidence import selective
-from hymunet.evaluation.record import summarise
+from hymunet.evaluation.record import false_alarms, summarise
 from hymunet.evaluation.report.page import HERE, page, picture_side, read_cases
 from hymunet.evaluation.thumbnails import outline, thumbnail
+from hymunet.metrics import SCORES
 from tests.support.browser import dom
 from tests.unit.evaluation.test_measure import image_scores
 
@@ -188,6 +189,38 @@ def test_what_was_found_where_nothing_is_is_no_missed_lesion(truth, mask, finds,
     text = rendered(6, (rows, pictures))[0]
     assert f"<td>{finds}</td>" in text
     assert f"; {missed} missed altogether" in text
+
+
+DISC, NOTHING = np.hypot(*np.mgrid[-16:16, -16:16]) < 8, np.zeros((32, 32), bool)
+
+
+@pytest.mark.parametrize(
+    ("cases", "said"),
+    [
+        ([(DISC, DISC)] * 2, ""),
+        (
+            [(DISC, DISC), (NOTHING, DISC), (NOTHING, NOTHING), (DISC, NOTHING)],
+            "Images without a lesion: 2 of 4, of them with a false alarm: 1 (specificity by image 50.0 %); "
+            "Dice of the images with a lesion: 0.5000",
+        ),
+        (
+            [(NOTHING, NOTHING)] * 3,
+            "Images without a lesion: 3 of 3, of them with a false alarm: 0 (specificity by image 100.0 %)",
+        ),
+    ],
+    ids=["a lesion in each", "of either kind", "a lesion in none"],
+)
+@pytest.mark.parametrize("prefix", ["", "native_"])
+def test_false_alarms_are_counted(cases, said, prefix):
+    """cases: what is found, what there is."""
+    rows, pictures = drawn(len(cases))
+    for row, (mask, truth) in zip(rows, cases, strict=True):
+        scores = image_scores(mask, truth)
+        row |= scores | {f"native_{name}": scores[name] for name in SCORES} | {"mask_area": float(truth.mean())}
+    assert false_alarms(summarise(rows, 100, 0, None, prefix)) == said
+    text = rendered(len(cases), (rows, pictures))[0]
+    assert said in text
+    assert ("false alarm" in text) == bool(said)
 
 
 def test_one_image_that_was_left_out_is_told_of_as_one():

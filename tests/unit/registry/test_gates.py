@@ -245,6 +245,39 @@ def test_unsigned_or_changed_after_signing_is_refused(champion, tmp_path, seal, 
     assert {gate.name for gate in verdict.failed} == (set() if passed else {"signature"})
 
 
+def without_lesion(version, rows):
+    """The same, its test images in these rows without a lesion; the rest grow with the row."""
+    scores = version.scores
+    empty = np.isin(np.arange(len(scores.ids)), rows)
+    truth, found = (np.where(empty, 0, array) for array in (scores.truth, scores.found))
+    return replace(version, scores=replace(scores, truth=truth, found=found))
+
+
+@pytest.mark.parametrize(
+    ("rows", "missed", "figure"),
+    [
+        (range(60, 120), 7, "7 of 60"),  # more than a tenth of the images with a lesion, less of all
+        (range(60, 120), 6, "6 of 60"),
+        ([], 12, "12 of 120"),
+        (range(120), 0, "not known"),
+    ],
+)
+def test_missed_are_lesions_where_there_is_one(tmp_path, rows, missed, figure):
+    write_version(tmp_path, with_zeros(BETTER, 0) * (np.arange(120) >= missed))
+    version = without_lesion(evidence.read("2", TAGS, tmp_path), rows)
+    (gate,) = (gate for gate in gates.judge(version, None, POLICY, 0).gates if gate.name == "missed")
+    assert (gate.figure, gate.passed) == (figure, figure in ("6 of 60", "12 of 120"))
+
+
+def test_sizes_are_of_images_with_a_lesion(champion, tmp_path):
+    """Worse on the small lesions alone, with as many images that have none and are better."""
+    dice = np.where(np.arange(120) < 60, BASE + 0.03, np.where(np.arange(120) < 80, BASE - 0.05, BASE + 0.05))
+    write_version(tmp_path, dice)
+    challenger, known = (without_lesion(one, range(60)) for one in (evidence.read("2", TAGS, tmp_path), champion))
+    refused = {gate.name for gate in gates.judge(challenger, known, POLICY, 0).failed}
+    assert "small lesions" in refused
+
+
 COSTLY = POLICY.model_copy(update={"max_slower": 1.5, "max_larger": 1.5})
 
 

@@ -29,6 +29,19 @@ def test_subsets_are_the_rows_of_their_split(inputs):
     assert subset.ids[2] == "image0022"
 
 
+@pytest.mark.parametrize(("empty", "refused"), [(range(19), False), (range(20), True), (range(20, 30), False)])
+def test_a_training_without_any_lesion_is_refused(inputs, empty, refused):
+    """Rows 0 to 19 train."""
+    masks = np.load(inputs.prepared / "masks.npy")
+    masks[list(empty)] = 0
+    np.save(inputs.prepared / "masks.npy", masks)
+    if refused:
+        with pytest.raises(ValueError, match=r"split.csv: no training image shows a lesion, all masks are empty"):
+            TrainingData(inputs.prepared, inputs.split)
+    else:
+        TrainingData(inputs.prepared, inputs.split)
+
+
 def test_the_test_split_is_closed_to_training(inputs):
     with pytest.raises(ValueError, match="test split is closed to training"):
         TrainingData(inputs.prepared, inputs.split).subset("test")
