@@ -22,8 +22,8 @@ setup: $(VENV)/.all ## create .venv with everything the pipeline needs, at the l
 
 # Python's own pip may be years old; a new one chooses the versions in a third of the time.
 $(VENV)/bin/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
-	  || { echo "Python 3.11 or 3.12 is needed; name one with: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' \
+	  || { echo "Python 3.11 to 3.14 is needed; name one with: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$@ install --quiet --disable-pip-version-check --upgrade pip
 

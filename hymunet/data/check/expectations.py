@@ -13,6 +13,7 @@ from hymunet.data.check.offline import make_offline
 from hymunet.data.check.page import write_page
 from hymunet.data.check.table import table
 from hymunet.data.check.verdict import write_verdict
+from hymunet.data.splits import OPEN_TO_TRAINING
 from hymunet.places import named
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -20,7 +21,6 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 EXAMPLES = 8  # of the images that break a check
 BINS = 40  # of a distribution
-LEARNT_FROM = ("train", "validation")  # weights, and the choice among them: without a lesion they say nothing
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _expectations(section: params.Validate, record: dict[str, Any], frame: Any) 
             expect.ExpectColumnSumToBeBetween(
                 column=f"lesion_in_{name}", min_value=1, description=f"some image of {name} shows a lesion"
             )
-            for name in LEARNT_FROM
+            for name in OPEN_TO_TRAINING
             if record["sizes"].get(name)
         ]
     return checks

@@ -76,7 +76,8 @@ def onnx_file(folder: Path) -> str:
 
 def packages(names: list[str]) -> set[str]:
     found = {name.partition(".")[0] for name in names}
-    return {name for name in found - set(sys.stdlib_module_names) if not name.startswith(("_", "cython"))}
+    found -= {*sys.stdlib_module_names, "sitecustomize"}
+    return {name for name in found if not name.startswith(("_", "cython"))}
 
 
 def test_with_torch_it_loads_nothing_of_the_pipeline(folder: Path) -> None:
