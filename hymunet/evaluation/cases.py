@@ -4,13 +4,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeReader
 from hymunet.evaluation import familiar
+
+GroupedBy = Literal["near-duplicates", "groups.csv", "near-duplicates and groups.csv"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,17 @@ class Case:
 
 
 class Cases(Protocol):
-    """ids: of all cases, in order; groups: those of near-duplicates, None where nobody looked for them."""
+    """ids: of all cases, in order; groups: those that are drawn together, None where nobody knows any; grouped_by: what
+    says so."""
 
     @property
     def ids(self) -> Sequence[str]: ...
 
     @property
     def groups(self) -> Sequence[str] | None: ...
+
+    @property
+    def grouped_by(self) -> GroupedBy | None: ...
 
     @property
     def source(self) -> str: ...
@@ -53,10 +59,12 @@ class PreparedCases:
         rows: Sequence[int] | np.ndarray,
         manifest: Sequence[dict[str, Any]],
         groups: Sequence[str] | None,
+        grouped_by: GroupedBy | None,
     ) -> None:
         self._prepared, self._rows, self._manifest = prepared, rows, manifest
         self.ids = [manifest[row]["id"] for row in rows]
         self.groups = None if groups is None else [groups[row] for row in rows]
+        self.grouped_by = grouped_by
         self.source = prepared.description().get("source", "unknown")
         self._native = NativeReader(prepared.folder) if (prepared.folder / NATIVE_MASKS).is_file() else None
 

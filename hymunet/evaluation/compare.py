@@ -1,7 +1,7 @@
 """Two evaluations of the same images, case by case: how much they differ, where, and which cases flip.
 
 Every difference is the second less the first, over the same images, with the interval of `statistics.bootstrap`:
-near-duplicates are drawn together. docs/evaluation.md says how to read it.
+images that belong together are drawn together. docs/evaluation.md says how to read it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from hymunet import evidence
 from hymunet.evaluation import record, slices
-from hymunet.evaluation.report.names import LOW_IS_GOOD
+from hymunet.evaluation.report.names import LOW_IS_GOOD, TOGETHER
 from hymunet.evaluation.statistics import Groups, bootstrap, standardised
 from hymunet.evidence import METRICS
 from hymunet.metrics import FAILED, NATIVE, SCORES
@@ -67,6 +67,7 @@ def compare(first: Path, second: Path, columns: Path | None = None) -> Compared:
         )
     basis = grids[0]
     groups = [row["group"] or row["id"] for row in a.rows]
+    by = record.grouped_by(a.metrics, a.rows)
     ids = [row["id"] for row in a.rows]
     flips = _flips(a.rows, b.rows, f"{basis}iou")
     own = slices.read_columns(columns, ids) if columns else {}
@@ -74,11 +75,12 @@ def compare(first: Path, second: Path, columns: Path | None = None) -> Compared:
     tables = {name: _scores(a.rows, b.rows, prefix, groups) for name, prefix in _tables(grids).items()}
     result = {
         "schema": SCHEMA,
-        "verdict": verdict(a.name, b.name, tables["native" if basis else "scores"], len(ids), len(set(groups))),
+        "verdict": verdict(a.name, b.name, tables["native" if basis else "scores"], len(ids), len(set(groups)), by),
         "first": _facts(a, basis),
         "second": _facts(b, basis),
         "images": len(ids),
         "groups": len(set(groups)),
+        "grouped_by": by,
         "test_images_sha256": a.metrics["test_images_sha256"],
         "compared_at": "native" if basis else "grid",
         **tables,
@@ -89,11 +91,11 @@ def compare(first: Path, second: Path, columns: Path | None = None) -> Compared:
     return Compared((a, b), result, {"flipped": {k: v for k, v in shown.items() if v}, **members}, basis)
 
 
-def verdict(first: str, second: str, scores: dict[str, Any], images: int, groups: int) -> str:
+def verdict(first: str, second: str, scores: dict[str, Any], images: int, groups: int, by: str | None) -> str:
     """One sentence on Dice, never without its size and interval."""
     one = scores["dice"]["difference"]
     mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
-    over = f"over {images:,} images in {groups:,} groups of near-duplicates"
+    over = f"over {images:,} images {f'in {groups:,} groups of {by}' if by else f'({TOGETHER[by]})'}"
     if low <= 0 <= high:
         said = f"The difference is not settled: {mean:+.2f} points of Dice, 95 % interval {low:+.2f} to {high:+.2f}"
         return f"{said}, {second} less {first}, {over}."

@@ -11,10 +11,11 @@ import torch
 
 from hymunet import atomic, closure, evidence, params
 from hymunet.data.feed.dataset import Prepared
+from hymunet.data.prepare.groups import GROUPS
 from hymunet.data.prepare.manifest import read_manifest
 from hymunet.data.splits import Scored
 from hymunet.evaluation import calibration, confidence, familiar, pictures, record, slices
-from hymunet.evaluation.cases import Cases, PreparedCases, hash_of_images
+from hymunet.evaluation.cases import Cases, GroupedBy, PreparedCases, hash_of_images
 from hymunet.evaluation.report.page import page, picture_side
 from hymunet.evaluation.score import Results, probabilities, score
 from hymunet.evaluation.shifts import shifts
@@ -112,6 +113,7 @@ def examine(
         "largest_region": segmenter.largest_region,
         "image_size": segmenter.image_size,
         "source": cases.source,
+        "grouped_by": cases.grouped_by,
         "left_out": found.problems,
         familiar.KEY: origin.trained_on or segmenter.info.get(familiar.KEY),
         "test_images_sha256": hash_of_images(rows),
@@ -126,7 +128,6 @@ def examine(
         members,
         info=dict(segmenter.info),
         parameters=sum(parameter.numel() for parameter in segmenter.model.parameters()),
-        grouped=groups is not None,
         dataset=origin.description,
         curves=origin.curves,
     )
@@ -148,7 +149,9 @@ def prepared_cases(prepared: Prepared, split_file: Path) -> dict[str, PreparedCa
         raise ValueError(f"{split_file} and {prepared.folder}/manifest.parquet name other images; split again")
     with split_file.open(newline="", encoding="utf-8") as file:
         groups = [row["group"] for row in csv.DictReader(file)]
-    return {name: PreparedCases(prepared, rows, manifest, groups) for name, rows in splits.items()}
+    listed = (prepared.folder / GROUPS).is_file()
+    by: GroupedBy = "near-duplicates and groups.csv" if listed else "near-duplicates"
+    return {name: PreparedCases(prepared, rows, manifest, groups, by) for name, rows in splits.items()}
 
 
 def settled(segmenter: Segmenter, validation: Cases, section: params.Evaluate) -> Segmenter:

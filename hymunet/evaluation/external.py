@@ -7,6 +7,7 @@ from typing import Any
 
 from hymunet import params
 from hymunet.data.feed.dataset import Prepared
+from hymunet.data.prepare.groups import GROUPS, read_groups
 from hymunet.data.prepare.manifest import read_manifest
 from hymunet.evaluation.cases import Cases, PreparedCases
 from hymunet.evaluation.evaluate import Origin, data_and_split, examine, of_size, prepared_cases, weights_and_code
@@ -98,4 +99,7 @@ def _found(segmenter: Segmenter, place: Place) -> Found:
             f"{prepared.folder}: manifest of {len(manifest)} images, arrays of {len(prepared)}; "
             "run the prepare step again"
         )
-    return Found(PreparedCases(prepared, range(len(prepared)), manifest, None), made_from)
+    listed = read_groups(prepared.folder / GROUPS, [row["id"] for row in manifest])
+    groups = list(listed.values()) if listed else None
+    whole = PreparedCases(prepared, range(len(prepared)), manifest, groups, "groups.csv" if groups else None)
+    return Found(whole, made_from)

@@ -6,13 +6,13 @@ from typing import Self
 
 import cv2
 
-from hymunet.data.acquire import folder
+from hymunet.data.acquire import folder, listing
 from hymunet.data.acquire.pairs import LEFT_BEHIND, Pair, leftover, pair, require_one, say_left_out
 from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.orientation import ALL, Read, drawn_on
-from hymunet.evaluation.cases import Case
+from hymunet.evaluation.cases import Case, GroupedBy
 from hymunet.images import resize
 
 
@@ -23,16 +23,25 @@ class FolderCases:
     for the prepare step.
     """
 
-    groups = None
     source = "folder"
 
-    def __init__(self, files: Mapping[str, Path], size: int, what: str, masks_on: str | None = None) -> None:
-        """files: by names that `folder.role` understands. size: of the model's grid. Raises ValueError, calling the
-        files `what`, where there is no image with a mask."""
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        size: int,
+        what: str,
+        masks_on: str | None = None,
+        listed: Path | None = None,
+    ) -> None:
+        """files: by names that `folder.role` understands. size: of the model's grid. listed: a file as `listing` has
+        it, whose groups count. Raises ValueError, calling the files `what`, where there is no image with a mask, and
+        for a listing that is not of them or has one group alone."""
         self._files, self._size = files, size
         self._pairs = pair({"": files}, folder.role)
         self.ids = [one.id for one in self._pairs]
         require_one(self._pairs, what, lambda name: str(files[name]))
+        self.groups = self._groups(listed) if listed else None
+        self.grouped_by: GroupedBy | None = "groups.csv" if self.groups else None
         whole = [one for one in self._pairs if not one.problem and one.image and one.mask]
         self._masks_on = masks_on or drawn_on(
             ((self._reading(one, "image"), self._reading(one, "mask")) for one in whole), "evaluate"
@@ -53,7 +62,9 @@ class FolderCases:
     @classmethod
     def of_one(cls, place: Path, size: int, masks_on: str | None = None) -> Self:
         """A folder that holds both, laid out as `data.folder` may be: images/ and masks/, or as publishers do."""
-        return cls({f"x/{name}": path for name, path in _files(place, "x").items()}, size, str(place), masks_on)
+        files = {f"x/{name}": path for name, path in _files(place, "x").items()}
+        listed = place / listing.FILE
+        return cls(files, size, str(place), masks_on, listed if listed.is_file() else None)
 
     def __getitem__(self, position: int) -> Case:
         one = self._pairs[position]
@@ -64,6 +75,15 @@ class FolderCases:
         pixels = decode_under(image, mask, native, self._size, self._masks_on)
         truth = cv2.resize(native, (self._size, self._size), interpolation=cv2.INTER_NEAREST_EXACT)
         return Case(one.id, resize(pixels, self._size), truth, native, facts(image, mask, pixels, native))
+
+    def _groups(self, listed: Path) -> list[str] | None:
+        found = listing.groups(listed.read_bytes(), self._pairs, listed)
+        if found and len(set(found.values())) == 1:
+            raise ValueError(
+                f"{listed}: all images are of one group, which tells nothing of others; take images of more groups, or "
+                "give each image a group of its own"
+            )
+        return [found.get(id, id) for id in self.ids] if found else None
 
     def _reading(self, one: Pair, kind: str) -> Read:
         place = one.image if kind == "image" else one.mask
@@ -85,7 +105,8 @@ def require_folder_of_files(place: Path) -> None:
 def _files(place: Path, under: str) -> dict[str, Path]:
     """Every file of images or masks below, by its name there, as `folder.named` has it; what else there is is said."""
     require_folder_of_files(place)
-    found = sorted(name for name in folder.files(place) if (place / name).is_file() or not (place / name).exists())
+    files = (name for name in folder.files(place) if name != listing.FILE)
+    found = sorted(name for name in files if (place / name).is_file() or not (place / name).exists())
     named = folder.named(place, [name for name in found if not leftover(name)], under)
     kept = {file: name for file, name in named.items() if folder.role(f"{under}/{name}")}
     say_left_out("evaluate", place, [name for name in found if name not in named], LEFT_BEHIND)

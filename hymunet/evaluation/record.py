@@ -80,6 +80,11 @@ def false_alarms(test: Mapping[str, Any]) -> str:
     return f"{said}; Dice of the images with a lesion: {found / (images - empty):.4f}"
 
 
+def grouped_by(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str | None:
+    """What says which images belong together; records that do not say it were of near-duplicates, if any."""
+    return metrics.get("grouped_by", "near-duplicates" if any(row["group"] for row in rows) else None)
+
+
 def to_csv(rows: Sequence[Row], groups: Sequence[str] | None) -> str:
     """One line an image; empty where something is not known, 0 and 1 for no and yes."""
     text = io.StringIO()

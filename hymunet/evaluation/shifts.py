@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hymunet.evaluation.cases import Case, Cases
+from hymunet.evaluation.cases import Case, Cases, GroupedBy
 from hymunet.evaluation.score import probabilities
 from hymunet.evaluation.statistics import Groups, paired_difference
 from hymunet.inference import Segmenter
@@ -113,6 +113,10 @@ class Shifted:
     @property
     def groups(self) -> Sequence[str] | None:
         return self.cases.groups
+
+    @property
+    def grouped_by(self) -> GroupedBy | None:
+        return self.cases.grouped_by
 
     @property
     def source(self) -> str:

@@ -30,6 +30,22 @@ def read(content: bytes, pairs: Sequence[Pair], place: object) -> dict[str, Entr
     is named by its id or by its file. place: what errors call the file. Raises ValueError, with line and remedy, unless
     every image has one line, every line an image, and where there is a split each part of it some.
     """
+    entries = _entries(content, pairs, place)
+    filled = {entry.split for entry in entries.values()}
+    if any(filled) and (empty := [name for name in splits.NAMES if name not in filled]):
+        raise ValueError(
+            f"{place}: no image has the split {' or '.join(empty)}; each of {', '.join(splits.NAMES)} needs some"
+        )
+    return entries
+
+
+def groups(content: bytes, pairs: Sequence[Pair], place: object) -> dict[str, str] | None:
+    """As `read`, of images that are not divided again: id -> its group; None without that column."""
+    found = {id: entry.group for id, entry in _entries(content, pairs, place).items()}
+    return found if any(found.values()) else None
+
+
+def _entries(content: bytes, pairs: Sequence[Pair], place: object) -> dict[str, Entry]:
     lines = _table(content, place)
     known = _names(pairs)
     entries: dict[str, Entry] = {}
@@ -50,11 +66,6 @@ def read(content: bytes, pairs: Sequence[Pair], place: object) -> dict[str, Entr
         )
     if missing := [pair.id for pair in pairs if pair.image and pair.id not in entries]:
         raise ValueError(f"{place}: {len(missing)} images have no line: {_first(missing)}; every image needs one")
-    filled = {entry.split for entry in entries.values()}
-    if any(filled) and (empty := [name for name in splits.NAMES if name not in filled]):
-        raise ValueError(
-            f"{place}: no image has the split {' or '.join(empty)}; each of {', '.join(splits.NAMES)} needs some"
-        )
     return entries
 
 

@@ -37,6 +37,7 @@ def page(found: Compared) -> str:
         result=result,
         first=sides[0].name,
         second=sides[1].name,
+        together=names.TOGETHER[result["grouped_by"]],
         verdict=result["verdict"],
         main=_main(result),
         tables=_tables(result),

@@ -20,6 +20,12 @@ SCORES = {
     "wrong_objects": "Wrong objects",
     "area_error": "Area error, of the lesion",
 }
+TOGETHER = {  # by what says which images belong together
+    None: "near-duplicates were not looked for",
+    "near-duplicates": "near-duplicates drawn together",
+    "groups.csv": "groups of groups.csv drawn together; near-duplicates were not looked for",
+    "near-duplicates and groups.csv": "near-duplicates and groups of groups.csv drawn together",
+}
 OTHERS = {
     "confidence": "Confidence",
     "suspicion": "Label contradicts (confidence - Dice)",

@@ -36,20 +36,18 @@ def page(
     *,
     info: dict[str, Any],
     parameters: int,
-    grouped: bool,
     dataset: dict[str, Any],
     curves: bytes | None,
 ) -> str:
     """result: metrics.json; rows: per_image.csv; members: slices by positions of rows; info: model.json; parameters: of
-    the model; grouped: whether near-duplicates are known; dataset: prepare.json, or what is known of the images;
-    curves: a PNG of the training."""
+    the model; dataset: prepare.json, or what is known of the images; curves: a PNG of the training."""
     test, model = result["test"], info["model"]
     return render(
         PAGE,
         title=f"{model['name']} {model.get('size', '')}".strip(),
         result=result,
         test=test,
-        grouped=grouped,
+        together=names.TOGETHER[result["grouped_by"]],
         models=None,
         native=result["native"],
         facts=_facts(result, info, parameters, dataset),

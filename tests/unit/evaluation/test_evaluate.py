@@ -257,7 +257,8 @@ def test_native_scores_are_those_of_the_served_masks(project, evaluated):
     """What `predict` would write for an image of that size, against the mask of that size."""
     prepared = Prepared(project / "data/prepared")
     segmenter = Segmenter.as_tested(project / "artifacts/model", evaluated)
-    cases = PreparedCases(prepared, np.arange(28, 40), read_manifest(project / "data/prepared/manifest.parquet"), None)
+    manifest = read_manifest(project / "data/prepared/manifest.parquet")
+    cases = PreparedCases(prepared, np.arange(28, 40), manifest, None, None)
     for index, row in enumerate(read_rows(evaluated)):
         case = cases[index]
         (mask,) = segmenter.masks([cv2.resize(case.image, case.native.shape[::-1], interpolation=cv2.INTER_NEAREST)])

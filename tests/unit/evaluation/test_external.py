@@ -15,8 +15,10 @@ from components.validate.__main__ import main as validate_step
 from hymunet import cli, params
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.prepare.decode import lesion_view
+from hymunet.data.prepare.groups import write_groups
 from hymunet.evaluation.evaluate import evaluate
 from hymunet.evaluation.measure import image_scores
+from hymunet.evaluation.statistics import bootstrap
 from hymunet.images import read
 from hymunet.inference import Segmenter
 from hymunet.registry.register import register
@@ -97,6 +99,60 @@ def test_one_folder_in_a_known_layout_gives_the_same(files, model):
     assert cli.main(["evaluate", "--model", str(model), "--folder", "set", "--output", "again"]) == 0
     for name in ("per_image.csv", "metrics.json", "report.html"):
         assert (files / "again" / name).read_bytes() == (files / "out" / name).read_bytes(), name
+
+
+def listed(groups, columns=("image", "group")):
+    lines = [",".join(columns), *(",".join((f"photo{index}", *row)) for index, row in enumerate(groups))]
+    Path("groups.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_what_groups_csv_puts_together_is_drawn_together(files, model, capsys):
+    patients = ["ann", "bob", "ann", "cy", "bob", "ann"]
+    listed([(name, "test") for name in patients], ("image", "group", "split"))
+    assert command(model, "--folder", ".") == 0
+    rows, record = rows_of(files / "out"), record_of(files / "out")
+    assert [row["group"] for row in rows] == patients
+    assert record["grouped_by"] == "groups.csv"
+    (drawn,) = bootstrap(np.array([[float(row["dice"])] for row in rows]), 2000, 0, patients)
+    assert record["test"]["dice"] == pytest.approx(drawn)
+    assert "no image or mask" not in capsys.readouterr().err, "it is read, not left out"
+    assert "groups of groups.csv drawn together; near-duplicates were not" in (files / "out/report.html").read_text()
+    (files / "out").rename("first")
+    assert command(model, "--folder", ".") == 0
+    assert cli.main(["compare", "first", "out", "--output", "compared"]) == 0
+    assert "over 6 images in 3 groups of groups.csv" in capsys.readouterr().out
+    assert "groups of groups.csv drawn together" in Path("compared/comparison.html").read_text()
+
+
+def test_images_that_nobody_grouped_are_not_called_groups(files, model, capsys):
+    for output in ("first", "second"):
+        assert command(model, *FOLDERS) == 0
+        (files / "out").rename(output)
+    assert cli.main(["compare", "first", "second", "--output", "compared"]) == 0
+    assert "over 6 images (near-duplicates were not looked for)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("groups", "columns", "said"),
+    {
+        "one patient alone": ([("ann",)] * COUNT, ("image", "group"), "all images are of one group"),
+        "an image without a line": ([("ann",), ("bob",)], ("image", "group"), "4 images have no line: photo2"),
+        "another column": ([("ann",)] * COUNT, ("image", "patient"), "the first line names the columns image and"),
+    }.values(),
+)
+def test_a_groups_csv_that_cannot_be_used_stops_it_before_any_score(files, model, capsys, groups, columns, said):
+    listed(groups, columns)
+    assert command(model, "--folder", ".") == 1
+    error = capsys.readouterr().err
+    assert "groups.csv" in error
+    assert said in error
+    assert not (files / "out/metrics.json").exists()
+
+
+def test_a_split_alone_groups_nothing(files, model):
+    listed([("test",)] * COUNT, ("image", "split"))
+    assert command(model, "--folder", ".") == 0
+    assert record_of(files / "out")["grouped_by"] is None
 
 
 def spoil(files):
@@ -302,8 +358,14 @@ def test_a_prepared_set_whole_or_its_test_part(finished_training, model, tmp_pat
     train(images, masks, 2, {**hashes, "data_sha256": "e" * 64}, tmp_path / "other")
     assert command(tmp_path / "other", "--prepared", "data/prepared") == 0
     assert record_of(tmp_path / "out")["test"]["images"] == 40
+    assert record_of(tmp_path / "out")["grouped_by"] is None
+    write_groups({f"CASE_{index:04}": f"patient {index // 4}" for index in range(40)}, Path("data/prepared/groups.csv"))
+    assert command(tmp_path / "other", "--prepared", "data/prepared") == 0
+    assert record_of(tmp_path / "out")["grouped_by"] == "groups.csv"
+    assert rows_of(tmp_path / "out")[5]["group"] == "patient 1"
     assert command(tmp_path / "other", "--prepared", "data/prepared", "--split", "data/split/split.csv") == 0
     assert [row["id"] for row in rows_of(tmp_path / "out")] == [f"CASE_{index:04}" for index in range(28, 40)]
+    assert record_of(tmp_path / "out")["grouped_by"] == "near-duplicates and groups.csv"
 
 
 def test_a_set_of_test_images_alone_goes_through_the_steps(finished_training, model, tmp_path, monkeypatch, capsys):

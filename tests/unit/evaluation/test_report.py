@@ -59,12 +59,11 @@ def rendered(count, cases=None):
         "slices": slices.scores(rows, members, 100, 0),
         "shifts": [{"shift": "darker", "dice": 0.7, "difference": {"mean": -0.1, "low": -0.2, "high": 0.0}}],
         "left_out": {EVIL: "no mask"},
+        "grouped_by": "near-duplicates",
         **{"threshold": 0.5, "temperature": 1.3, "flips": False, "image_size": 32, "source": "isic2018"},
         **{"weights_sha256": "ab" * 32, "test_images_sha256": "cd" * 32},
     }
-    text = page(
-        result, rows, pictures, members, info=INFO, parameters=9, grouped=True, dataset={"images": count}, curves=None
-    )
+    text = page(result, rows, pictures, members, info=INFO, parameters=9, dataset={"images": count}, curves=None)
     return text, rows
 
 
