@@ -15,7 +15,7 @@ from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.prepare import find_pairs, masks_drawn_on
-from hymunet.evaluation.cases import Case
+from hymunet.evaluation.cases import Case, GroupedBy
 from hymunet.images import resize
 from hymunet.registry.evidence import Image
 
@@ -24,10 +24,12 @@ class Originals:
     """Cases from the archives that the download step wrote, read one at a time and as the prepare step reads them.
 
     wanted: of each id the group and the file's hash; a file with another hash is a case that cannot be used. masks_on:
-    `shown` or `stored`, where EXIF turns an image; None: the set tells.
+    `shown` or `stored`, where EXIF turns an image; None: the set tells. grouped_by: what named the groups.
     """
 
-    def __init__(self, raw: Path, wanted: Mapping[str, Image], size: int, masks_on: str | None) -> None:
+    def __init__(
+        self, raw: Path, wanted: Mapping[str, Image], size: int, masks_on: str | None, grouped_by: GroupedBy
+    ) -> None:
         record = _source(raw)
         self.source, archives = record["source"], record["archives"] + record.get("extra", [])
         self._raw, self._wanted, self._size = raw, wanted, size
@@ -40,7 +42,7 @@ class Originals:
             )
         self._masks_on = masks_on or masks_drawn_on(raw, SOURCES[self.source], pairs, "rescore")
         self.ids = sorted(wanted)
-        self.groups = [wanted[id].group for id in self.ids]
+        self.groups, self.grouped_by = [wanted[id].group for id in self.ids], grouped_by
         self._own = threading.local()
 
     def __getitem__(self, position: int) -> Case:

@@ -31,7 +31,8 @@ def rescored(champion: Evidence, folder: Path, challenger: Evidence, raw: Path, 
         raise ValueError(lacks(challenger, "the hashes of its test images"))
     segmenter = Segmenter.as_tested(folder / "artifacts/model", folder / "evaluation")
     wanted = {id: challenger.images[id] for id in challenger.tested}
-    cases = Originals(raw, wanted, segmenter.image_size, masks_on)
+    grouped_by = challenger.metrics.get("grouped_by", "near-duplicates")
+    cases = Originals(raw, wanted, segmenter.image_size, masks_on, grouped_by)
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary)
         made_from = weights_and_code(segmenter)
