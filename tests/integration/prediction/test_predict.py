@@ -184,7 +184,7 @@ def test_predict_decides_as_the_evaluation_did(folders, scans, capsys):
     tested = {"threshold": 0.5, "flips": True, "temperature": 1.3, "weights_sha256": weights}
     Path("metrics.json").write_text(json.dumps(tested))
     assert predict("scans/a.png", "--model", folders[0], "--evaluation", ".") == 0
-    assert "exceeds 0.5, averaged over flips (as tested in .)" in capsys.readouterr().out
+    assert f"exceeds 0.5, averaged over flips (as tested in {Path.cwd()})" in capsys.readouterr().out
     segmenter = Segmenter.load(folders[0], threshold=0.5, flips=True, temperature=1.3)
     (expected,) = segmenter.masks([images.read(Path("scans/a.png"))])
     np.testing.assert_array_equal(pixels("a_mask.png"), 255 * expected)
