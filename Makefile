@@ -11,9 +11,17 @@ N ?= 200
 WORKERS ?= 2
 CONTAINER_TESTS ?= tests/containers
 FLOOR ?= 75
+EXTRAS ?= all
+# A folder that `make wheels` filled: installation takes everything from there and asks no index.
+WHEELS ?=
+ifneq ($(WHEELS),)
+$(if $(wildcard $(WHEELS)/*.whl),,$(error no wheels in WHEELS=$(WHEELS): on a machine with internet, make wheels fills wheels/))
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(abspath $(WHEELS))
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage infrastructure kind kind-kubeflow clean
+.PHONY: help setup wheels demo models results study quick test test-containers test-ranks test-gpu kubeflow-demo lint chaos races faults benchmarks serving picture docs coverage infrastructure kind kind-kubeflow clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +41,9 @@ $(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[$*]'
 	$(if $(PYTHONDONTWRITEBYTECODE),$(VENV)/bin/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true)
 	touch $@
+
+wheels: | $(VENV)/bin/pip ## what an installation needs, into wheels/, for a machine without internet: make setup WHEELS=wheels
+	$(VENV)/bin/pip wheel --disable-pip-version-check -c constraints.txt -w wheels pip setuptools '.[$(EXTRAS)]'
 
 # In a folder of its own, so that the checkout's params.yaml stays as it is and results carry a clean commit.
 DEMO := build/demo

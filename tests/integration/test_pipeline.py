@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from components import cli
+from tests.support import alone
 from tests.support.checkout import ENVIRONMENT, TINY, make_checkout, run, stages_run, versions, write_params
 
 STEPS = ("download", "prepare", "split", "validate", "train", "evaluate", "register")
@@ -29,10 +30,28 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(checkout):
-    result = run(checkout, "dvc", "repro")
+def asked(tmp_path_factory):
+    """The file with what the pipeline asked of the internet, where that can be known."""
+    return tmp_path_factory.mktemp("internet") / "asked"
+
+
+@pytest.fixture(scope="module")
+def finished(checkout, asked):
+    """By a user who has set nothing, on a machine without internet where this one can play it."""
+    if alone.possible():
+        environment = alone.environment(asked.parent, str(Path(sys.executable).parent)) | {"PYTHONPATH": str(checkout)}
+        command = alone.command(asked, "dvc", "repro")
+        result = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=280)
+    else:
+        result = run(checkout, "dvc", "repro")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return checkout
+
+
+@pytest.mark.skipif(not alone.possible(), reason="no network namespaces for this user, or no `ip` and `unshare`")
+def test_nothing_is_asked_of_the_internet(finished, asked):
+    """tests/integration/test_offline.py says it of every command, and that what asks is seen."""
+    assert asked.read_text().splitlines() == []
 
 
 def test_every_step_leaves_what_it_promises(finished):

@@ -105,6 +105,16 @@ def test_targets_are_listed_and_phony():
     assert all(re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE) for target in TARGETS)
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize("folder", ["wheels", "nowhere/at/all"])
+def test_a_folder_that_holds_no_wheels_is_named(tmp_path, folder):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "wheels").mkdir()
+    done = subprocess.run(["make", "setup", f"WHEELS={folder}"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"no wheels in WHEELS={folder}: on a machine with internet, make wheels" in done.stderr
+
+
 def test_the_releases_own_check_takes_the_version_and_no_other():
     [command] = [
         step["run"]
