@@ -63,6 +63,7 @@ def write(
         "shifts": None,
         "left_out": {},
         **{"threshold": 0.5, "temperature": 1.3, "flips": False, "image_size": image_size, "source": "drawn"},
+        "grouped_by": "near-duplicates" if groups else None,
         "weights_sha256": hashlib.sha256(str(folder).encode()).hexdigest(),
         "test_images_sha256": hash_of_images(rows),
         "per_image_sha256": hashlib.sha256(table.encode()).hexdigest(),
@@ -71,6 +72,6 @@ def write(
     (folder / record.TABLE).write_text(table)
     (folder / "metrics.json").write_text(record.to_json(result))
     if pictures:
-        more = {"parameters": 9, "grouped": True, "dataset": {"images": len(rows)}, "curves": None}
+        more = {"parameters": 9, "dataset": {"images": len(rows)}, "curves": None}
         (folder / "report.html").write_text(page(result, rows, pictures, members, info=INFO, **more))
     return folder
