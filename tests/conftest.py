@@ -16,6 +16,9 @@ settings.register_profile("ci", derandomize=True)  # new cases are for people to
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+for variable in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):  # of `make test`, for its own makes alone
+    os.environ.pop(variable, None)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A long proof may take long, also on a machine that does other things.
