@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 OLD_HISTORY_TAG, OLD_TAKEN_BACK_TAG = "hymunet.champions", "hymunet.taken_back"  # of registries without a ledger
+_SHOWN = 10  # versions in a message
 
 
 class Model:
@@ -82,8 +83,20 @@ def last_left(state: State, versions: dict[str, Any]) -> str | None:
 
 def challenger_of(model: Model, versions: dict[str, "ModelVersion"], version: str | None) -> str:
     """The number that was named, or the challenger's. ValueError where there is none."""
-    found = version or model.aliases().get(CHALLENGER, "")
-    if found not in versions:
-        named = f"version {version}" if version else "challenger"
-        raise ValueError(f"{model.name} has no {named}; register one: {REGISTER}")
-    return found
+    return _chosen(model, versions, version, CHALLENGER)
+
+
+def champion_of(model: Model, versions: dict[str, "ModelVersion"], version: str | None) -> str:
+    """The number that was named, or the champion's. ValueError where there is none."""
+    return _chosen(model, versions, version, CHAMPION)
+
+
+def _chosen(model: Model, versions: dict[str, "ModelVersion"], version: str | None, alias: str) -> str:
+    found = version or model.aliases().get(alias, "")
+    if found in versions:
+        return found
+    numbers = ", ".join(list(versions)[:_SHOWN]) + " …" * (len(versions) > _SHOWN)
+    remedy = f"name one of its versions: {numbers}" if versions else f"register one: {REGISTER}"
+    if not version and alias == CHALLENGER:
+        remedy = f"register one: {REGISTER}" + f"; or {remedy}" * bool(versions)
+    raise ValueError(f"{model.name} has no {f'version {version}' if version else alias}; {remedy}")

@@ -28,17 +28,12 @@ def run_list(arguments: argparse.Namespace) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    from hymunet.registry.client import CHAMPION
     from hymunet.registry.decision import table
-    from hymunet.registry.model import opened
+    from hymunet.registry.model import champion_of, opened
 
     with opened(name_of(arguments)) as model:
         aliases, versions, entries = model.aliases(), model.versions(), model.ledger.entries()
-    number = arguments.version or aliases.get(CHAMPION, "")
-    if number not in versions:
-        raise ValueError(
-            f"{model.name} has no {f'version {number}' if number else 'champion'}; see: hymunet models list"
-        )
+        number = champion_of(model, versions, arguments.version)
     own = [entry for entry in entries if entry.version == number]
     held = sorted(alias for alias, holder in aliases.items() if holder == number)
     tags = dict(sorted(versions[number].tags.items()))
@@ -76,18 +71,13 @@ def run_history(arguments: argparse.Namespace) -> None:
 
 
 def run_card(arguments: argparse.Namespace) -> None:
-    from hymunet.registry.client import CHAMPION
     from hymunet.registry.fetch import text_of
-    from hymunet.registry.model import opened
+    from hymunet.registry.model import champion_of, opened
     from hymunet.registry.register import CARD
 
     with opened(name_of(arguments)) as model:
         versions = model.versions()
-        number = arguments.version or model.aliases().get(CHAMPION, "")
-        if number not in versions:
-            raise ValueError(
-                f"{model.name} has no {f'version {number}' if number else 'champion'}; hymunet models list"
-            )
+        number = champion_of(model, versions, arguments.version)
         text = text_of(model.client, versions[number], CARD) or versions[number].description or ""
     if arguments.json:
         return print_json({"version": number, "card": text})

@@ -1,16 +1,11 @@
 """A version that is in the registry already, signed; and copied to another model, as from staging to production."""
 
-from typing import TYPE_CHECKING
-
 from hymunet.registry import seal
-from hymunet.registry.client import CHALLENGER, CHAMPION
+from hymunet.registry.client import CHALLENGER
 from hymunet.registry.fetch import fetched
-from hymunet.registry.model import Model, opened
+from hymunet.registry.model import challenger_of, champion_of, opened
 from hymunet.registry.promote import REASON_TAG
 from hymunet.registry.register import CONTENT_TAG
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 
 def sign(name: str, version: str | None = None, dry_run: bool = False) -> tuple[str, str]:
@@ -21,7 +16,8 @@ def sign(name: str, version: str | None = None, dry_run: bool = False) -> tuple[
     if (key := seal.signing_key()) is None:
         raise ValueError(f"name a private key's file in {seal.KEY}; make one with: {seal.HOW_TO_MAKE_ONE}")
     with opened(name) as model:
-        found = _version(model, version or model.aliases().get(CHALLENGER))
+        versions = model.versions()
+        found = versions[challenger_of(model, versions, version)]
         with fetched(model.client, found, whole=True) as (evidence, folder):
             if evidence.seal is None or evidence.seal.problems is None:
                 raise ValueError(f"{name} version {found.version} has no {seal.MANIFEST}; register it again")
@@ -44,7 +40,8 @@ def copy(name: str, to: str, version: str | None = None, dry_run: bool = False) 
         raise ValueError(f"{to} cannot be copied to itself")
     with opened(name) as model:
         client = model.client
-        found = _version(model, version or model.aliases().get(CHAMPION))
+        versions = model.versions()
+        found = versions[champion_of(model, versions, version)]
         content = found.tags.get(CONTENT_TAG, "")
         there = client.search_model_versions(f"name = '{to}' and tags.`{CONTENT_TAG}` = '{content}'") if content else []
         number = str(there[0].version) if there else None
@@ -58,11 +55,3 @@ def copy(name: str, to: str, version: str | None = None, dry_run: bool = False) 
                 number = str(copied.version)
             client.set_registered_model_alias(to, CHALLENGER, number)
         return str(found.version), number
-
-
-def _version(model: Model, number: str | None) -> "ModelVersion":
-    versions = model.versions()
-    if number is None or number not in versions:
-        wanted = f"version {number}" if number else "such version; name one"
-        raise ValueError(f"{model.name} has no {wanted}; see: hymunet models list")
-    return versions[number]

@@ -50,7 +50,15 @@ def test_a_champion_is_copied_to_production_and_promoted_there(registry, name, a
     assert str(registry.get_registered_model(to).aliases[CHAMPION]) == "1"
     assert command("verify", "--name", to)[0] == 0
     assert "cannot be copied to itself" in command("copy", "--to", name)[2]
-    assert "has no version 7" in command("copy", "7", "--to", to)[2]
+
+
+@pytest.mark.parametrize("verb", [("show",), ("card",), ("copy", "--to", "elsewhere")], ids=lambda verb: verb[0])
+def test_without_a_champion_the_versions_that_there_are_are_named(registry, name, add, command, verb):
+    assert f"{name} has no champion; register one: dvc repro register" in command(*verb)[2]
+    add(BASE)
+    add(BASE)
+    assert f"{name} has no champion; name one of its versions: 2, 1" in command(*verb)[2]
+    assert f"{name} has no version 7; name one of its versions: 2, 1" in command(verb[0], "7", *verb[1:])[2]
 
 
 def test_events_are_signed_and_a_receiver_that_fails_changes_no_decision(
