@@ -50,15 +50,18 @@ def _entries(content: bytes, pairs: Sequence[Pair], place: object) -> dict[str, 
     known = _names(pairs)
     entries: dict[str, Entry] = {}
     unknown: list[str] = []
+    said: set[str] = set()
+    twins = {pair.id for pair in pairs if pair.twins}  # bad pairs, of which each file may have its line
     for number, row in lines:
         image, group, split = (unicodedata.normalize("NFC", row[name].strip()) for name in (IMAGE, GROUP, SPLIT))
         id = known.get(image)
         if id is None:
             unknown.append(f"{image!r} (line {number})")
             continue
-        if id in entries:
+        if id in entries and (id not in twins or image in said):
             raise ValueError(f"{place}, line {number}: {image!r} has a line already; leave one")
-        entries[id] = Entry(group, split)
+        said.add(image)
+        entries.setdefault(id, Entry(group, split))
     if unknown:
         raise ValueError(
             f"{place}: {len(unknown)} lines name no image that is here, or several: {_first(unknown)}; write an "
@@ -107,7 +110,7 @@ def _table(content: bytes, place: object) -> list[tuple[int, dict[str, str]]]:
 def _names(pairs: Iterable[Pair]) -> dict[str, str]:
     """What an image may be called -> its id: the id, and where it is the only one of that name, its file."""
     ids = {pair.id: pair.id for pair in pairs}
-    files = [(PurePosixPath(pair.image[1]), pair.id) for pair in pairs if pair.image]
+    files = [(PurePosixPath(name), pair.id) for pair in pairs if pair.image for name in (pair.image[1], *pair.twins)]
     shown = {f"{id}{path.suffix}": id for path, id in files}
     count = Counter(name for path, _ in files for name in {path.name, path.stem})
     alone = {

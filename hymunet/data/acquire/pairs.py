@@ -37,6 +37,7 @@ class Pair:
     image: tuple[str, str] | None
     mask: tuple[str, str] | None
     problem: str = ""  # why it cannot be used, as far as names tell
+    twins: tuple[str, ...] = ()  # members that are images of this name, too
 
 
 Place = tuple[str, str]  # archive, member
@@ -122,7 +123,8 @@ def _pair(id: str, images: list[Place], masks: list[Place]) -> Pair:
         if problem:
             break
     id = id if id.isprintable() else repr(id)
-    return Pair(id, images[0] if images else None, masks[0] if masks else None, problem)
+    twins = tuple(name for _, name in images[1:])
+    return Pair(id, images[0] if images else None, masks[0] if masks else None, problem, twins)
 
 
 def described(names: Iterable[str], count: int = 4) -> str:

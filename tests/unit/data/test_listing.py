@@ -34,6 +34,21 @@ def test_a_split_of_ones_own_with_groups_or_alone() -> None:
     assert listing.read(both.encode(), PAIRS, "x") == {id: Entry("p", split) for id, split in rows.items()}
 
 
+TWINS = pair({"folder.zip": [f"folder/images/{name}" for name in ("a.jpg", "b.jpg", "b.PNG", "b.tif")]}, role)
+
+
+@pytest.mark.parametrize("lines", [("b.jpg", "b.PNG", "b.tif"), ("b.tif", "b.jpg"), ("b.PNG",), ("b",)], ids=str)
+def test_images_of_one_name_are_named_by_their_files(lines: tuple[str, ...]) -> None:
+    """They are a bad pair, which prepare refuses or leaves out; a listing that tells the truth stops nothing."""
+    text = "image,group\na.jpg,p1\n" + "".join(f"{name},p2\n" for name in lines)
+    assert listing.read(text.encode(), TWINS, "x") == {"a": Entry("p1", ""), "b": Entry("p2", "")}
+
+
+def test_one_of_them_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"line 4: 'b.PNG' has a line already; leave one"):
+        listing.read(b"image,group\na,p1\nb.PNG,p2\nb.PNG,p3\n", TWINS, "x")
+
+
 BAD = {
     "nothing": ("", "first line names the columns image and group, split or both, each once; it has none"),
     "no column of images": ("name,group\na,p1\n", "first line names the columns image .*; it has name, group"),
