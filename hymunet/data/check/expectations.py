@@ -49,7 +49,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     import pandas as pd
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
-    frame, assigned, source = table(prepared, split)
+    frame, assigned, preparation = table(prepared, split)
     # by itself it makes a folder for its pages in the temporary one, and leaves it there
     stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
     context = gx.get_context(project_config=DataContextConfig(store_backend_defaults=stores), mode="ephemeral")
@@ -82,7 +82,7 @@ def validate(section: params.Validate, prepared: Path, split: Path, output: Path
     make_offline(site)
     checks = [_check(outcome) for run in result.run_results.values() for outcome in run.results]
     failures = [check for check in checks if not check.passed]
-    record = _record(section, frame, checks, source, assigned["sizes"])
+    record = _record(section, frame, checks, preparation, assigned["sizes"])
     atomic.write(output / "validation.json", json.dumps(record, indent=2) + "\n")
     write_page(record, prepared, output / "report.html")
     write_verdict(output / "verdict.json", not failures, prepared, split / "split.csv")
@@ -106,13 +106,13 @@ def _expectations(section: params.Validate, record: dict[str, Any], frame: Any) 
             column="mask_area",
             min_value=low,
             max_value=high,
-            description=f"each lesion covers between {low:.1%} and {high:.1%} of its image",
+            description=f"each lesion covers between {_share(low)} and {_share(high)} of its image",
         ),
         expect.ExpectColumnMedianToBeBetween(
             column="mask_area",
             min_value=median_low,
             max_value=median_high,
-            description=f"the median lesion covers between {median_low:.0%} and {median_high:.0%} of its image",
+            description=f"the median lesion covers between {_share(median_low)} and {_share(median_high)} of its image",
         ),
         expect.ExpectColumnValuesToBeBetween(
             column="aspect_ratio",
@@ -187,17 +187,23 @@ def _shown(value: Any) -> str:
     return f"{value:,.0f}" if whole else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _share(value: float) -> str:
+    """In per cent, as exact as people write it: 0.01 % is not 0.0 %."""
+    return f"{value * 100:.6g}%"
+
+
 def _record(
-    section: params.Validate, frame: Any, checks: list[Check], source: str | None, sizes: dict[str, int]
+    section: params.Validate, frame: Any, checks: list[Check], preparation: dict[str, Any], sizes: dict[str, int]
 ) -> dict[str, Any]:
-    """The content of validation.json."""
+    """The content of validation.json. preparation: that of prepare.json."""
     area = frame["mask_area"].quantile([0, 0.01, 0.5, 0.99, 1])
     return {
         "success": all(check.passed for check in checks),
         "checks": [asdict(check) for check in checks],
         "failed": [str(check) for check in checks if not check.passed],
-        "source": source,
+        "source": preparation.get("source"),
         "images": len(frame),
+        "left_out": preparation.get("dropped", {}),
         "split": sizes,
         **({"without_lesion": _without_lesion(frame, sizes)} if "without_lesion" in frame else {}),
         "bounds": section.model_dump(),

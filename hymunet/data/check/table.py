@@ -8,8 +8,8 @@ from typing import Any
 CHECKED = ("id", "sha256_image", "sha256_mask", "width", "height", "mask_area", "components", "holes", "touches_border")
 
 
-def table(prepared: Path, split: Path) -> tuple[Any, dict[str, Any], str | None]:
-    """A frame with a row an image, the content of split.json, and the name of the images' source.
+def table(prepared: Path, split: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """A frame with a row an image, the content of split.json and that of prepare.json.
 
     The rows are the manifest's joined with the split's, and what follows from both; an id on one side only has nulls on
     the other. Images without a lesion have no area and no pieces; where there are any, `without_lesion` marks them and
@@ -17,7 +17,7 @@ def table(prepared: Path, split: Path) -> tuple[Any, dict[str, Any], str | None]
     """
     import pandas as pd
 
-    source = _checked(prepared / "prepare.json", "prepare", _json, ()).get("source")
+    preparation = _checked(prepared / "prepare.json", "prepare", _json, ())
     record = _checked(split / "split.json", "split", _json, ("sizes", "protocol"))
     # Names are text, whatever they look like: 007 is not 7, and NA is not nothing.
     assigned = _checked(split / "split.csv", "split", _names, ("id", "group", "split"))
@@ -34,7 +34,7 @@ def table(prepared: Path, split: Path) -> tuple[Any, dict[str, Any], str | None]
             frame[f"lesion_in_{name}"] = ((frame["split"] == name) & ~without).astype(int)
         lesion = ["mask_area", "components"]
         frame[lesion] = frame[lesion].mask(without)
-    return frame, record, source
+    return frame, record, preparation
 
 
 def _checked(path: Path, step: str, read: Callable[[Path], Any], keys: Collection[str]) -> Any:

@@ -174,6 +174,36 @@ def test_ids_are_text_whatever_they_look_like(tmp_path, name):
     assert check(folder) == []
 
 
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ({}, []),
+        ({"a & b": "no mask", "c": "mask holds <3> values"}, ["2 of 122 pairs", "a &amp; b", "no mask", "&lt;3&gt;"]),
+    ],
+    ids=["nothing", "two pairs"],
+)
+def test_people_read_what_was_left_out_and_why(tmp_path, left_out, said):
+    folder = write(tmp_path, changed(0))
+    (folder / "prepare.json").write_text(json.dumps({"sha256": "of the arrays", "dropped": left_out}))
+    assert check(folder) == []
+    assert json.loads((folder / "report/validation.json").read_text())["left_out"] == left_out
+    page = (folder / "report/report.html").read_text()
+    assert ("What was left out" in page) == bool(left_out)
+    assert [part for part in said if part not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [((0.001, 0.995), "0.1% and 99.5%"), ((0.0001, 0.99), "0.01% and 99%"), ((0.00005, 1.0), "0.005% and 100%")],
+)
+def test_a_bound_is_shown_as_it_was_set(tmp_path, bounds, said):
+    folder = write(tmp_path, changed(0))
+    for key in ("mask_area", "median_mask_area"):
+        section = SECTION.model_copy(update={key: list(bounds)})
+        validate(section, folder, folder / "split", folder / "report")
+        assert f"covers between {said} of its image" in (folder / "report/report.html").read_text()
+
+
 def test_other_bounds_that_the_data_meet_leave_the_verdict_as_it_was(tmp_path):
     folder = write(tmp_path, changed(0))
     written = []
