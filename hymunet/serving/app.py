@@ -230,11 +230,23 @@ def _guard(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+        reason = _elsewhere(request, error) or str(error.detail)
+        return JSONResponse({"error": reason}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": "the server failed; its log says why"}, 500, HEADERS)
+
+
+def _elsewhere(request: Request, error: HTTPException) -> str | None:
+    """Where to turn instead, for an address or a method that nothing answers."""
+    asked = f"{request.url.path:.100}"
+    if error.status_code == 404:
+        return f"nothing is at {asked}; POST an image to /v1/segment, see the page at / or the list in /openapi.json"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return f"{asked} does not answer {request.method} but {allowed}; /openapi.json says what to send"
+    return None
 
 
 class Heads:

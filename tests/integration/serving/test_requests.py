@@ -93,12 +93,13 @@ OTHERS = {  # method, path, headers, body -> status, words
     ),
     "no such output": ("POST", "/v1/segment?output=gif", {}, PNG, 422, "output"),
     "HTML alone accepted": ("POST", "/v1/segment", {"Accept": "text/html"}, PNG, 406, "application/json"),
-    "GET": ("GET", "/v1/segment", {}, b"", 405, "Not Allowed"),
-    "no such path": ("GET", "/admin", {}, b"", 404, "Not Found"),
-    "out of the page's folder": ("GET", "/..%2fapp.py", {}, b"", 404, "Not Found"),
-    "out of the page's folder, twice quoted": ("GET", "/%252e%252e/app.py", {}, b"", 404, "Not Found"),
+    "GET": ("GET", "/v1/segment", {}, b"", 405, "/v1/segment does not answer GET but POST"),
+    "no such path": ("GET", "/admin", {}, b"", 404, "nothing is at /admin; POST an image to /v1/segment"),
+    "another method of the page": ("DELETE", "/", {}, b"", 405, "/ does not answer DELETE but GET"),
+    "out of the page's folder": ("GET", "/..%2fapp.py", {}, b"", 404, "nothing is at /"),
+    "out of the page's folder, twice quoted": ("GET", "/%252e%252e/app.py", {}, b"", 404, "nothing is at /"),
     "no such sample": ("GET", "/samples/99.png", {}, b"", 404, "samples"),
-    "a sample's path": ("GET", "/samples/..%2f..%2fapp.py.png", {}, b"", 404, "Not Found"),
+    "a sample's path": ("GET", "/samples/..%2f..%2fapp.py.png", {}, b"", 404, "nothing is at /"),
 }
 
 
