@@ -158,13 +158,26 @@ def rollback(name: str, to: str | None = None, reason: str = "", dry_run: bool =
                 f"{name} version {present} is the first champion that is left; there is none to go back to"
             )
         if target not in before:
-            raise ValueError(
-                f"{name} version {target} was no champion before; those left: {', '.join(before) or 'none'}"
-            )
+            raise ValueError(f"{name} version {target} {_why_not(target, present, state, versions, before)}")
         if not dry_run:
             entry = model.ledger.append("rollback", target, state, reason=reason)
             _settled(model, entry)
         return present or "none", target
+
+
+def _why_not(target: str, present: str | None, state: State, versions: Mapping[str, object], before: list[str]) -> str:
+    """Why a rollback cannot go to that version, and what can be done."""
+    left = f"a rollback may go to: {', '.join(before) or 'none'}"
+    if target == present:
+        return f"is the champion already; {left}"
+    if target not in versions:
+        return f"is not in the registry; {left}"
+    if target in state.taken_back:
+        return (
+            f"was taken back for version {state.taken_back[target]}; to have it again, promote it: "
+            f"hymunet models promote {target} --regardless --reason WHY"
+        )
+    return f"was no champion before; {left}"
 
 
 def _settled(model: Model, entry: Entry) -> None:

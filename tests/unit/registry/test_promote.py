@@ -96,12 +96,29 @@ def test_rollback_walks_back_through_the_champions(name, three, champion):
 
 def test_rollback_to_any_earlier_champion_and_to_no_other(name, three, add, champion):
     add(BASE + 0.06)
-    with pytest.raises(ValueError, match="version 4 was no champion before; those left: 1, 2"):
+    with pytest.raises(ValueError, match="version 4 was no champion before; a rollback may go to: 1, 2"):
         rollback(name, to="4")
     assert rollback(name, to="1", reason="a fault in preprocessing", dry_run=True) == ("3", "1")
     assert champion() == "3", "a rehearsal changes nothing"
     assert rollback(name, to="1", reason="a fault in preprocessing") == ("3", "1")
     assert champion() == "1"
+
+
+WAYS = {  # to which version -> why not, once 3 was taken back for 2; 4 was never promoted
+    "2": "version 2 is the champion already; a rollback may go to: 1",
+    "3": "version 3 was taken back for version 2; to have it again, promote it: hymunet models promote 3 --regardless",
+    "4": "version 4 was no champion before; a rollback may go to: 1",
+    "9": "version 9 is not in the registry; a rollback may go to: 1",
+}
+
+
+@pytest.mark.parametrize("to", WAYS)
+def test_a_rollback_that_cannot_be_says_why_and_what_can(name, three, add, champion, to):
+    add(BASE + 0.06)
+    rollback(name)
+    with pytest.raises(ValueError, match=re.escape(f"{name} {WAYS[to]}")):
+        rollback(name, to=to)
+    assert champion() == "2"
 
 
 def test_a_promotion_that_fails_half_way_leaves_the_old_champion_and_verify_ends_it(
