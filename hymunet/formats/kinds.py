@@ -53,8 +53,13 @@ def told(name: str, head: Callable[[], bytes]) -> str | None:
 
 def stem(name: str) -> str:
     """A path without its ending; the last number of a DICOM's UID is none."""
-    path = PurePosixPath(name)
-    return str(path.with_suffix("")) if _LETTERS.fullmatch(path.suffix) else str(path)
+    return str(PurePosixPath(name).with_suffix("")) if ending(name) else str(PurePosixPath(name))
+
+
+def ending(name: str) -> str:
+    """What `stem` takes off: with its dot, or nothing."""
+    suffix = PurePosixPath(name).suffix
+    return suffix if _LETTERS.fullmatch(suffix) else ""
 
 
 def is_heic(content: bytes) -> bool:

@@ -13,13 +13,13 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from hymunet.data.acquire.pairs import LEFT_BEHIND, leftover, say_left_out
 from hymunet.formats import spreadsheet
-from hymunet.formats.kinds import HEAD, NAMED, WORDS, kind, stem, told
+from hymunet.formats.kinds import HEAD, NAMED, WORDS, ending, kind, stem, told
 from hymunet.places import in_words
 from hymunet.prediction.ours import written_by_us
 
@@ -32,19 +32,22 @@ LARGEST = 2**30  # bytes of an image in a ZIP
 
 @dataclass(frozen=True)
 class Entry:
-    """name: relative, without the file's ending; shown: as errors call it; problem: why it is not to be read."""
+    """name: relative, without the file's ending; shown: as errors call it; problem: why it is not to be read; ending:
+    the file's, with its dot."""
 
     name: str
     shown: str
     read: Callable[[], bytes]
     problem: str = ""
+    ending: str = ""
 
 
 def entries(sources: Sequence[str], output: Path) -> list[Entry]:
     """In the order of the sources, folders sorted. output: what lies in it is no image.
 
-    Raises ValueError, before anything is read, for a source that is not there or holds no image, and for two entries
-    whose results would be one file; PermissionError for one in a folder that may not be entered.
+    Images that differ in their endings alone, as `a.jpg` and `a.png`, keep them in their names. Raises ValueError,
+    before anything is read, for a source that is not there or holds no image, and for two entries whose results would
+    be one file; PermissionError for one in a folder that may not be entered.
     """
     missing = [source for source in sources if not (source == STDIN or _is_there(source) or _matches(source))]
     if missing:
@@ -57,6 +60,7 @@ def entries(sources: Sequence[str], output: Path) -> list[Entry]:
         found += _of(source, output.resolve())
         if len(found) == before:
             raise ValueError(f"{Path.cwd() if source == '.' else source}: no image in it; read are {WORDS}")
+    found = _told_apart(found)
     _require_names_apart(found)
     return found
 
@@ -103,7 +107,7 @@ def _file(path: Path, name: str) -> Entry:
         )
     if path.is_char_device() or path.is_block_device():  # which may never end
         return Entry("", str(path), path.read_bytes, f"{path} is a device and no file; name a file")
-    return Entry(stem(name), str(path), path.read_bytes)
+    return Entry(stem(name), str(path), path.read_bytes, ending=ending(name))
 
 
 def _folder(folder: Path, output: Path) -> Iterator[Entry]:
@@ -181,7 +185,7 @@ def _zip(archive: Path) -> Iterator[Entry]:
         if member.file_size > LARGEST:
             problem = problem or f"declares {member.file_size} bytes; at most {LARGEST} are read"
         name = "" if problem else stem(member.filename)
-        yield Entry(name, shown, reading(member), problem and f"{shown} {problem}")
+        yield Entry(name, shown, reading(member), problem and f"{shown} {problem}", ending(member.filename))
     _say(archive, systems, others)
 
 
@@ -218,6 +222,17 @@ def _listed(written: bytes, folder: Path) -> Entry:
     name = os.fsdecode(written)
     path = folder / name
     return _file(path, PurePosixPath(name).name if leads_outside(name) else os.path.normpath(name))
+
+
+def _told_apart(found: Sequence[Entry]) -> list[Entry]:
+    """With their endings the entries that differ in nothing else, so that none overwrites another's results."""
+    endings: dict[str, list[str]] = {}
+    for entry in found:
+        endings.setdefault(entry.name.casefold(), []).append(entry.ending.casefold())
+    apart = {name for name, all in endings.items() if name and 1 < len(all) == len(set(all))}
+    return [
+        replace(entry, name=entry.name + entry.ending) if entry.name.casefold() in apart else entry for entry in found
+    ]
 
 
 def _require_names_apart(found: Sequence[Entry]) -> None:

@@ -55,6 +55,33 @@ def test_patterns_keep_the_path_below_their_fixed_part(place):
     assert names("scans/*.jpg", "scans/sub/deep/*") == ["a", "d"]
 
 
+TWINS = {  # files of one folder -> the names of their results
+    "two endings": (("a.jpg", "a.png", "b.png"), ["a.jpg", "a.png", "b"]),
+    "three, one below": (
+        ("sub/a.JPG", "sub/a.tif", "sub/a.png", "a.png"),
+        ["a", "sub/a.JPG", "sub/a.png", "sub/a.tif"],
+    ),
+    "but for its case": (("A.jpg", "a.png"), ["A.jpg", "a.png"]),
+    "a DICOM's number": (("1.2.84", "1.2.84.dcm"), ["1.2.84", "1.2.84.dcm"]),
+}
+
+
+@pytest.mark.parametrize("way", ["folder", "pattern", "ZIP", "list"])
+@pytest.mark.parametrize("case", TWINS)
+def test_images_that_differ_in_their_endings_alone_keep_them(place, case, way):
+    files, expected = TWINS[case]
+    for name in files:
+        (place / "twins" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "twins" / name).write_bytes(bytes(128) + b"DICM" if name == "1.2.84" else name.encode())
+    with zipfile.ZipFile("twins.zip", "w") as archive:
+        for name in files:
+            archive.write(place / "twins" / name, name)
+    (place / "twins/list.csv").write_text("image\n" + "".join(f"{name}\n" for name in files))
+    sources = {"folder": ["twins"], "pattern": [f"twins/{'**/' * ('sub' in str(files))}*"], "ZIP": ["twins.zip"]}
+    (place / "twins/list.csv").rename(place / "list.csv") if way != "list" else None
+    assert sorted(names(*sources.get(way, ["twins/list.csv"]))) == expected
+
+
 def test_a_zip_is_read_where_it_lies(place):
     with zipfile.ZipFile("x.zip", "w") as archive:
         for name in ("q/1.jpg", "q/2.png", "__MACOSX/q/._1.jpg", "q/readme.txt", "q/"):
@@ -169,7 +196,8 @@ REFUSED = {
     "half a ZIP": (["half.zip"], "half.zip: is no whole ZIP archive (File is not a zip file); get it again"),
     "no column": (["list.csv"], "list.csv: its first line names no column image, path, file, filename; found name"),
     "one name twice": (["scans/a.jpg", "scans"], "two images are named a (scans/a.jpg, scans/a.jpg)"),
-    "one name but for its case": (["scans/b.PNG", "B.jpg"], "two images are named B (scans/b.PNG, B.jpg)"),
+    "one name but for its case": (["scans/b.PNG", "B.png"], "two images are named B (scans/b.PNG, B.png)"),
+    "one of three again": (["scans/b.PNG", "B.jpg", "B.png"], "two images are named B (scans/b.PNG, B.jpg)"),
 }
 
 
@@ -178,6 +206,7 @@ def test_what_cannot_be_a_source_is_refused_before_any_work(place, case):
     (place / "scans/.cache/none").mkdir()
     (place / "list.csv").write_text("name\na.jpg\n")
     (place / "B.jpg").write_bytes(b"")
+    (place / "B.png").write_bytes(b"")
     with zipfile.ZipFile("broken.zip", "w") as archive:
         archive.writestr("a.png", b"x")
     content = bytearray((place / "broken.zip").read_bytes())
