@@ -46,7 +46,8 @@ def _find(name: str) -> Spec:
             raise ValueError(f"model {name}: {foreign[name].value} is no Spec but {type(spec).__name__}")
         return spec
     close = difflib.get_close_matches(name, names(), 1)
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names())}"
+    own = "of another package's, that package must be installed here (docs/adding_a_model.md)"
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names())}; {own}"
     raise ValueError(f"model.name = {name!r}: no such model; {hint}")
 
 

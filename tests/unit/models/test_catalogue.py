@@ -111,6 +111,19 @@ def test_another_packages_model_trains_and_is_loaded(foreign, tmp_path, monkeypa
         assert model(torch.randn(1, 3, 33, 33)).shape == (1, 1, 33, 33)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unte", "'unte': no such model; did you mean unet?"),
+        ("ward_net", ", vm_unet; of another package's, that package must be installed here (docs/adding_a_model.md)"),
+    ],
+)
+def test_an_unknown_name_is_told_what_may_be_meant(name, said):
+    with pytest.raises(ValueError, match="no such model") as error:
+        models.section({"name": name})
+    assert str(error.value).endswith(said)
+
+
 ANOTHER = "model.json is of another version of this program, such as a newer one; update it, install the package"
 NO_MODEL = "model.json names no model with its image_size; replace it by a whole copy"
 DESCRIBED = {  # what model.json holds in place of what was written -> what is said
