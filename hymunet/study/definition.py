@@ -68,7 +68,7 @@ class Table(Section):
 class Study(Section):
     """base: the params file or profile that everything starts from, beside the study's file. reference: whom the
     others are compared with. scored: validation leaves the test images alone for good, as choosing a recipe must.
-    resamples: draws behind the ranks' stability."""
+    tables: by default one of all models, `scores`. resamples: draws behind the ranks' stability."""
 
     title: str
     base: str
@@ -80,6 +80,13 @@ class Study(Section):
     sets: Annotated[dict[Name, ImageSet], Field(min_length=1)]
     tables: dict[Name, Table] = Field(default_factory=dict)
     resamples: Count = 2000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_table_of_all(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "tables" in content or not isinstance(content.get("models"), dict):
+            return content
+        return content | {"tables": {"scores": {"title": "All models", "models": list(content["models"])}}}
 
     @model_validator(mode="after")
     def _nothing_is_said_in_vain(self) -> Self:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hymunet import params
 from hymunet.study import plan
 from hymunet.study.folds import fold_splits
 from tests.support import small_study
@@ -77,6 +79,16 @@ def test_the_study_of_the_paper_is_whole() -> None:
     assert shown == set(planned.study.models), "a model that no table shows"
     paper = planned.checked(planned.cells[0])
     assert (paper.prepare.image_size, paper.train.epochs, paper.train.batch_size) == (256, 200, 24)
+
+
+def test_a_study_that_names_no_tables_has_one_of_all_models(tmp_path: Path) -> None:
+    folder = small_study.write_study(tmp_path / "mini", models=NETS)
+    content = params.read_yaml(folder / "study.yaml")
+    del content["tables"]
+    (folder / "study.yaml").write_text(json.dumps(content))
+    tables = plan.load(folder).study.tables
+    assert {name: table.models for name, table in tables.items()} == {"scores": list(NETS)}
+    assert plan.load(small_study.write_study(tmp_path / "none", models=NETS, tables={})).study.tables == {}
 
 
 @pytest.mark.parametrize(
