@@ -35,7 +35,7 @@ SCORES: dict[ScoreName, Score] = {
     "specificity": Score("specificity, %", 100, 1, group="pixel by pixel"),
     "hd95_fraction": Score("% of the diagonal", 100, 2, group="HD95"),
 }
-HEADLINE = "dice"
+HEADLINE: ScoreName = "dice"
 
 
 @dataclass(frozen=True)

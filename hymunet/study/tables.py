@@ -80,7 +80,7 @@ def _model(plan: Plan, scored: Scored, model: str) -> tuple[list[str], dict[str,
     numbers: dict[str, Any] = {"model": model, "seeds": len(runs.seeds)}
     for name, score in SCORES.items():
         found = crossed_interval(runs.values[name], scored.groups)
-        found = replace(found, low=max(found.low, 0.0), high=min(found.high, score.most))  # t knows no bounds
+        found = _possible(found, 0.0, score.most)
         row.append(shown(found, score.factor, score.digits))
         numbers |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
         if len(runs.seeds) > 1:
@@ -95,6 +95,11 @@ def _model(plan: Plan, scored: Scored, model: str) -> tuple[list[str], dict[str,
     numbers |= {"parameters": record["parameters"], "gmacs": record["gmacs"]}
     numbers |= {f"images_per_second_{key}": value for key, value in rates.items()}
     return row, numbers
+
+
+def _possible(interval: Interval, least: float, most: float) -> Interval:
+    """Cut at what the score can be: t knows no bounds."""
+    return replace(interval, low=max(interval.low, least), high=min(interval.high, most))
 
 
 def _watt_hours(records: Sequence[dict[str, Any]]) -> float | None:
@@ -141,6 +146,8 @@ def comparisons(plan: Plan, scored: Scored) -> tuple[list[Comparison], Ranking |
     reference = scored.models.get(plan.study.reference)
     others = {name: runs.values[HEADLINE] for name, runs in scored.models.items() if name != plan.study.reference}
     found = compare(reference.values[HEADLINE], others, scored.groups) if reference and others else []
+    most = SCORES[HEADLINE].most
+    found = [replace(one, difference=_possible(one.difference, -most, most)) for one in found]
     if len(scored.models) < 2:
         return found, None
     values = [runs.values[HEADLINE] for runs in scored.models.values()]

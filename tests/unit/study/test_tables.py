@@ -66,6 +66,21 @@ def test_energy_has_a_column_once_a_meter_was_read(tmp_path: Path, case: str) ->
     assert found == expected
 
 
+@pytest.mark.parametrize(("apart", "cut"), [(0.9, True), (0.01, False)], ids=["beyond what can be", "within"])
+def test_a_difference_is_cut_at_what_can_be(tmp_path: Path, apart: float, cut: bool) -> None:
+    """Two seeds that differ widely leave t one degree of freedom; no difference of Dice is beyond a hundred points."""
+    folder = small_study.write_study(tmp_path / "mini", models=NETS)
+    for model, seed in (("unet", 0), ("unet", 1), ("attention", 0), ("attention", 1)):
+        rows = [{**row, "dice": 0.95 - apart * seed} for row in small_study.drawn_rows(model, seed)]
+        small_study.publish(folder, model, seed, rows)
+    planned = plan.load(folder)
+    scored = scores.load(planned, "drawn")
+    assert scored is not None
+    (found,), _ = tables.comparisons(planned, scored)
+    assert -1 <= found.difference.low <= found.difference.mean <= found.difference.high <= 1
+    assert ("(-100.00 to +100.00)" in tables.differences(planned, scored).rows[1][1]) is cut
+
+
 def test_a_row_says_what_the_scores_say(study: Path) -> None:
     planned = plan.load(study)
     scored = scores.load(planned, "drawn")
