@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hymunet import params
+from hymunet.data.grouping import together
 from hymunet.evaluation.slices import COLUMNS, SMALL, members
 from hymunet.evaluation.statistics import paired_difference
 from hymunet.registry.evidence import TESTED, Evidence, Scores
@@ -79,7 +80,7 @@ class Pair:
             raise Missing("the two were tested at different sizes, and one has no scores at the images' own")
         tail = ERROR * share(decided)
         draws = max(RESAMPLES, int(np.ceil(IN_TAIL / tail)))
-        groups = [challenger.images[id].group for id in ids]
+        groups, _ = together([challenger.images[id].group for id in ids], _groups(champion, challenger, ids))
         found = paired_difference(ours.dice, theirs.dice, draws, SEED, groups, tail)
         interval = {key: float(found[key]) for key in ("mean", "low", "high")}
         return cls(ours, theirs, decided, interval, native, len(scores_of(challenger).ids) - len(ids))
@@ -165,6 +166,12 @@ def costs(challenger: Evidence, champion: Evidence, policy: params.Promote) -> I
 def thirds(values: np.ndarray) -> list[np.ndarray]:
     """Rows of the lower, middle and upper third; equals stay in the order that they have."""
     return np.array_split(np.argsort(values, kind="stable"), len(SIZES))
+
+
+def _groups(champion: Evidence, challenger: Evidence, ids: tuple[str, ...]) -> list[str]:
+    """What the champion's own split puts together of the challenger's images; one that it does not have is alone."""
+    known = {image.sha256: f"group {image.group}" for image in champion.images.values()}
+    return [known.get(challenger.images[id].sha256, f"image {id}") for id in ids]
 
 
 def _unseen(challenger: Evidence, champion: Evidence, ids: tuple[str, ...]) -> tuple[str, ...]:

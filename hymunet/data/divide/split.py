@@ -141,25 +141,6 @@ def _nearest_sum(lengths: Sequence[int], wanted: int, most: int) -> set[int]:
     return taken
 
 
-def united(ids: Sequence[str], *kinds: Mapping[str, str]) -> dict[str, str]:
-    """id -> group, named by its first id: images that share a group of any kind share one here, and so on from one to
-    the next. kinds: id -> group, each of its own names."""
-    members: dict[tuple[int, str], list[str]] = {}
-    for number, groups in enumerate(kinds):
-        for id in ids:
-            members.setdefault((number, groups[id]), []).append(id)
-    found: dict[str, str] = {}
-    for first in ids:
-        waiting = [first]
-        while waiting:
-            id = waiting.pop()
-            if id not in found:
-                found[id] = first
-                for number, groups in enumerate(kinds):
-                    waiting += members.pop((number, groups[id]), [])
-    return found
-
-
 def torn_groups(groups: Mapping[str, str], assigned: Mapping[str, str]) -> int:
     """How many groups have members in more than one split."""
     sides: dict[str, set[str]] = {}

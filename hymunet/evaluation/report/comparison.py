@@ -38,6 +38,7 @@ def page(found: Compared) -> str:
         first=sides[0].name,
         second=sides[1].name,
         together=names.TOGETHER[result["grouped_by"]],
+        apart="" if result["grouped_alike"] else names.APART,
         verdict=result["verdict"],
         main=_main(result),
         tables=_tables(result),
@@ -55,6 +56,7 @@ def markdown(found: Compared) -> str:
     """The figures alone, for a pull request or a notebook."""
     result, (a, b) = found.result, found.sides
     lines = [f"# {_cell(b.name)} against {_cell(a.name)}", "", result["verdict"], ""]
+    lines += [] if result["grouped_alike"] else [names.APART, ""]
     for title, table in _tables(result):
         lines += [
             f"## {title}",

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hymunet import params
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.divide.divide import divide
-from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, sizes, summary, to_csv, torn_groups, united
+from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, sizes, summary, to_csv, torn_groups
+from hymunet.data.grouping import united
 from hymunet.data.prepare.decode import lesion_view
 from hymunet.data.prepare.manifest import facts, write_manifest
 

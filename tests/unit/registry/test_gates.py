@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hymunet.evaluation.statistics import paired_difference
 from hymunet.registry import evidence, gates, pair
 from hymunet.registry.evidence import Cost, Evidence, Image, Scores
 from hymunet.registry.lock import OTHER
@@ -298,6 +299,32 @@ def test_too_slow_too_large_or_not_measured_is_refused(champion, tmp_path, cost,
     assert {gate.name for gate in verdict.failed} == expected
     figures = {gate.name: gate.figure for gate in verdict.gates}
     assert figures["latency"] == ("not measured" if cost is None else f"{1e3 * cost.p95:.1f} ms, champion 100.0 ms")
+
+
+PATIENTS = [f"p{row // 12}" for row in range(120)]
+EARLY, LATE = (
+    [name if row % 12 in known else f"alone{row}" for row, name in enumerate(PATIENTS)]
+    for known in (range(7), range(6, 12))
+)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    {
+        "neither knows patients": (None, None, None),
+        "the challenger does": (PATIENTS, None, PATIENTS),
+        "the champion does": (None, PATIENTS, PATIENTS),
+        "each knows a part": (EARLY, LATE, PATIENTS),
+    }.values(),
+)
+def test_what_either_split_puts_together_is_drawn_together(tmp_path, ours, theirs, expected):
+    dice = np.clip(BASE + np.repeat(np.random.default_rng(3).normal(0, 0.02, 10), 12), 0, 1)
+    write_version(tmp_path / "1", BASE, groups=theirs)
+    write_version(tmp_path / "2", dice, groups=ours)
+    one, two = (evidence.read(number, TAGS, tmp_path / number) for number in "12")
+    found = pair.Pair.of(two, one, 0).interval
+    wanted = paired_difference(dice, BASE, 10_000, 1, expected)
+    assert found["high"] - found["low"] == pytest.approx(wanted["high"] - wanted["low"], rel=0.1)
 
 
 def test_images_that_the_champion_was_trained_with_do_not_count(champion, tmp_path):
