@@ -1,5 +1,6 @@
-"""A folder with patients and with images without a lesion, through `dvc repro` and through the steps of Kubeflow's pods:
-what decides is computed again when it changes, and nothing else is.
+"""A folder with patients and with images without a lesion, by `dvc repro` and by the steps of Kubeflow's pods.
+
+What decides is computed again when it changes, and nothing else is.
 """
 
 import csv
@@ -74,9 +75,7 @@ def test_dvc_computes_what_a_changed_listing_or_share_asks_for(project: Path) ->
     assert torn(first, 2) == 0 < torn(first, 4)
     record = json.loads((folder / "data/split/split.json").read_text())
     assert record["groups_listed"] == COUNT / 2
-    assert record["without_lesion"] == {"train": 3, "validation": 1, "test": 2} or min(
-        record["without_lesion"].values()
-    )
+    assert all(record["without_lesion"].values())
     assert repro([]) == first
     patients(folder.parent, 4)
     assert torn(repro(STAGES), 4) == 0, "groups.csv alone has changed"
