@@ -126,6 +126,8 @@ def run_compare(arguments: argparse.Namespace) -> None:
     print(result["verdict"])
     if not result["grouped_alike"]:
         print(APART)
+    if alarms := comparison.false_alarms(result):
+        print(alarms)
     for key in ("first", "second"):
         print(f"failed in {result[key]['name']} alone: {len(result['flips'][f'failed_in_{key}'])} images")
     print(f"page: {arguments.output / 'comparison.html'}")

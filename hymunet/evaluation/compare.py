@@ -150,6 +150,8 @@ def _facts(side: Side, basis: str) -> dict[str, Any]:
         "largest_region": metrics.get("largest_region", False),
         "failed": scores["failed"],
         "missed": scores["missed"],
+        "without_lesion": scores.get("without_lesion", 0),
+        "false_alarms": scores.get("false_alarms", 0),
         "ece": (calibration["band"] or calibration["whole"])["ece"],
         "aurc": metrics["confidence"]["aurc"],
     }

@@ -50,7 +50,7 @@ def assign(
         shuffled = _spread(
             shuffled, {group: (len(ids) > 1, not empty.isdisjoint(ids)) for group, ids in members.items()}
         )
-    without = {group: len(empty.intersection(ids)) for group, ids in members.items()}
+    without = {group: len(empty & set(ids)) for group, ids in members.items()}
     chosen = _exactly(members, shuffled, wanted, without) or _nearly(members, shuffled, wanted)
     return {id: name for group, name in chosen.items() for id in members[group]}
 

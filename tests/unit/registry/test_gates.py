@@ -279,6 +279,35 @@ def test_sizes_are_of_images_with_a_lesion(champion, tmp_path):
     assert "small lesions" in refused
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "refused"),
+    {
+        "as many": (6, 6, False),
+        "one more, as chance has it": (7, 6, False),
+        "clearly more": (20, 6, True),
+        "fewer": (2, 6, False),
+        "none of either": (0, 0, False),
+    }.values(),
+)
+def test_a_challenger_with_clearly_more_false_alarms_is_refused(tmp_path, ours, theirs, refused):
+    """Forty of 120 images are without a lesion; better lesions make up for the alarms in the mean."""
+    for number, alarms, gain in (("1", theirs, 0.0), ("2", ours, 0.3)):
+        dice = np.where(np.arange(120) < 40, np.arange(120) >= alarms, np.clip(BASE - 0.2 + gain, 0, 1))
+        write_version(tmp_path / number, dice)
+    one, two = (without_lesion(evidence.read(n, TAGS, tmp_path / n), range(40)) for n in "12")
+    gates_of = {gate.name: gate for gate in gates.judge(two, one, POLICY, 0).gates}
+    assert gates_of["false alarms"].passed == (not refused)
+    assert gates_of["false alarms"].figure.startswith(f"{ours} of 40, champion {theirs}; ")
+    assert gates_of["lesions missed"].passed
+
+
+def test_where_every_image_shows_a_lesion_no_gate_speaks_of_false_alarms(champion, tmp_path):
+    write_version(tmp_path, BETTER)
+    assert "false alarms" not in {
+        g.name for g in gates.judge(evidence.read("2", TAGS, tmp_path), champion, POLICY, 0).gates
+    }
+
+
 COSTLY = POLICY.model_copy(update={"max_slower": 1.5, "max_larger": 1.5})
 
 
