@@ -22,6 +22,7 @@ COMMON = (
     "closure",
     "commit",
     "control_groups",
+    "data/grouping",
     "data/splits",
     "evidence",
     "overrides",

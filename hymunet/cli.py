@@ -221,6 +221,7 @@ def run_clean(arguments: argparse.Namespace) -> None:
 
 def run_summary(arguments: argparse.Namespace) -> None:
     from hymunet import evidence
+    from hymunet.evaluation.record import false_alarms
     from hymunet.registry.client import REGISTER
 
     evaluation, registration = arguments.reports / "evaluation", arguments.reports / "registration/registration.json"
@@ -233,6 +234,8 @@ def run_summary(arguments: argparse.Namespace) -> None:
         print(f"test {label:<14}{mean:8.4f}   (95 % CI {low:.4f} to {high:.4f})")
     images, missed = (evidence.field(record, metrics, again, "test", key) for key in ("images", "missed"))
     print(f"over {images} images, {missed} missed altogether")
+    if alarms := false_alarms(record["test"]):
+        print(alarms)
     print(f"report       {evaluation / 'report.html'}")
     if registered:
         name, number, where = (

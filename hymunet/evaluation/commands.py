@@ -13,7 +13,7 @@ from hymunet.places import require_folder
 
 Parser = argparse.ArgumentParser
 EVALUATION = ("metrics.json", "per_image.csv", "panel.png", "report.html")
-PLACE = ("images", "masks", "folder", "prepared", "split", "masks_on", "part")  # options: which images, and how
+PLACE = ("images", "masks", "groups", "folder", "prepared", "split", "masks_on", "part")  # which images, and how
 COMPARISON = ("comparison.html", "comparison.md", "comparison.json")
 
 
@@ -29,6 +29,8 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
     """verb: with the options of who opens a model; opener: how one is opened."""
     verb.add_argument("--images", type=Path, metavar="DIR", help="image files; with --masks")
     verb.add_argument("--masks", type=Path, metavar="DIR", help="their masks: NAME.png, NAME_mask.png or alike")
+    groups = "with --images and --masks: which belong together, as one patient's do; columns image and group"
+    verb.add_argument("--groups", type=Path, metavar="CSV", help=groups)
     layout = "in place of both: a folder with images/ and masks/ in it, or laid out as publishers do"
     verb.add_argument("--folder", type=Path, metavar="DIR", help=layout)
     verb.add_argument("--prepared", type=Path, metavar="DIR", help="or a prepared set, as data/prepared")
@@ -56,7 +58,7 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     from hymunet.evaluation.place import Place
     from hymunet.evaluation.slices import read_table
 
-    place = Place(*(getattr(arguments, name) for name in PLACE))
+    place = Place(**{name: getattr(arguments, name) for name in PLACE})
     place.require_there()
     if arguments.columns:
         read_table(arguments.columns)
@@ -118,9 +120,14 @@ def run_compare(arguments: argparse.Namespace) -> None:
     evidence.require_free(arguments.output, COMPARISON, "comparison.json", "verdict")
 
     from hymunet.evaluation.report import comparison
+    from hymunet.evaluation.report.names import APART
 
     result = comparison.write(arguments.first, arguments.second, arguments.output, arguments.columns)
     print(result["verdict"])
+    if not result["grouped_alike"]:
+        print(APART)
+    if alarms := comparison.false_alarms(result):
+        print(alarms)
     for key in ("first", "second"):
         print(f"failed in {result[key]['name']} alone: {len(result['flips'][f'failed_in_{key}'])} images")
     print(f"page: {arguments.output / 'comparison.html'}")

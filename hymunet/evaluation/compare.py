@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hymunet import evidence
+from hymunet.data.grouping import together
 from hymunet.evaluation import record, slices
 from hymunet.evaluation.report.names import LOW_IS_GOOD, TOGETHER
 from hymunet.evaluation.statistics import Groups, bootstrap, standardised
@@ -66,8 +67,13 @@ def compare(first: Path, second: Path, columns: Path | None = None) -> Compared:
             "could be compared; prepare the images again, which keeps masks at their own size, and evaluate again"
         )
     basis = grids[0]
-    groups = [row["group"] or row["id"] for row in a.rows]
-    by = record.grouped_by(a.metrics, a.rows)
+    groups, alike = together(*([row["group"] or row["id"] for row in side.rows] for side in (a, b)))
+    if len(set(groups)) == 1 < len(groups):
+        raise ValueError(
+            f"{first} and {second}: all images are of one group, or become one when what either puts together is put "
+            "together, which tells nothing of others; evaluate both on images of more groups"
+        )
+    by = _said_by([record.grouped_by(side.metrics, side.rows) for side in (a, b)])
     ids = [row["id"] for row in a.rows]
     flips = _flips(a.rows, b.rows, f"{basis}iou")
     own = slices.read_columns(columns, ids) if columns else {}
@@ -81,6 +87,7 @@ def compare(first: Path, second: Path, columns: Path | None = None) -> Compared:
         "images": len(ids),
         "groups": len(set(groups)),
         "grouped_by": by,
+        "grouped_alike": alike,
         "test_images_sha256": a.metrics["test_images_sha256"],
         "compared_at": "native" if basis else "grid",
         **tables,
@@ -123,6 +130,12 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
     return "/".join(a) or str(first), "/".join(b) or str(second)
 
 
+def _said_by(names: Sequence[str | None]) -> str | None:
+    """What names the groups of both, of what names those of either."""
+    parts = {part for name in names if name for part in name.split(" and ")}
+    return next(name for name in TOGETHER if set(name.split(" and ") if name else ()) == parts)
+
+
 def _tables(grids: Sequence[str]) -> dict[str, str]:
     """The tables `scores` and `native` of the record, and what their columns begin with."""
     return {"native" if prefix else "scores": prefix for prefix in grids}
@@ -137,6 +150,8 @@ def _facts(side: Side, basis: str) -> dict[str, Any]:
         "largest_region": metrics.get("largest_region", False),
         "failed": scores["failed"],
         "missed": scores["missed"],
+        "without_lesion": scores.get("without_lesion", 0),
+        "false_alarms": scores.get("false_alarms", 0),
         "ece": (calibration["band"] or calibration["whole"])["ece"],
         "aurc": metrics["confidence"]["aurc"],
     }

@@ -77,7 +77,7 @@ def _is_own(segmenter: Segmenter, made_from: Mapping[str, Any]) -> bool:
 
 def _found(segmenter: Segmenter, place: Place) -> Found:
     if place.images and place.masks:
-        return Found(FolderCases.of_two(place.images, place.masks, segmenter.image_size, place.masks_on))
+        return Found(FolderCases.of_two(place.images, place.masks, segmenter.image_size, place.masks_on, place.groups))
     if place.folder:
         return Found(FolderCases.of_one(place.folder, segmenter.image_size, place.masks_on))
     assert place.prepared is not None

@@ -48,22 +48,27 @@ class FolderCases:
         )
 
     @classmethod
-    def of_two(cls, images: Path, masks: Path, size: int, masks_on: str | None = None) -> Self:
-        """Images in one folder, their masks in another."""
+    def of_two(
+        cls, images: Path, masks: Path, size: int, masks_on: str | None = None, listed: Path | None = None
+    ) -> Self:
+        """Images in one folder, their masks in another. ValueError, also, for a listing without groups."""
         if images.resolve() == masks.resolve():
             raise ValueError(f"{images}: is named for images and for masks; they must lie in folders of their own")
         files = {
             f"x/{kind}/{name}": path
             for kind, place in (("images", images), ("masks", masks))
-            for name, path in _files(place, f"x/{kind}").items()
+            for name, path in _files(place, f"x/{kind}", listed).items()
         }
-        return cls(files, size, f"{images} and {masks}", masks_on)
+        found = cls(files, size, f"{images} and {masks}", masks_on, listed)
+        if listed and not found.groups:
+            raise ValueError(f"{listed}: has no column {listing.GROUP}; say in it which images belong together")
+        return found
 
     @classmethod
     def of_one(cls, place: Path, size: int, masks_on: str | None = None) -> Self:
         """A folder that holds both, laid out as `data.folder` may be: images/ and masks/, or as publishers do."""
-        files = {f"x/{name}": path for name, path in _files(place, "x").items()}
         listed = place / listing.FILE
+        files = {f"x/{name}": path for name, path in _files(place, "x", listed).items()}
         return cls(files, size, str(place), masks_on, listed if listed.is_file() else None)
 
     def __getitem__(self, position: int) -> Case:
@@ -102,10 +107,15 @@ def require_folder_of_files(place: Path) -> None:
         raise ValueError(f"{place}: no such folder; name one with image files in it")
 
 
-def _files(place: Path, under: str) -> dict[str, Path]:
-    """Every file of images or masks below, by its name there, as `folder.named` has it; what else there is is said."""
+def _same(path: Path, other: Path) -> bool:
+    return path.name == other.name and path.resolve() == other.resolve()
+
+
+def _files(place: Path, under: str, listed: Path | None) -> dict[str, Path]:
+    """Every file of images or masks below, by its name there, as `folder.named` has it; what else there is, but for the
+    listing, is said."""
     require_folder_of_files(place)
-    files = (name for name in folder.files(place) if name != listing.FILE)
+    files = (name for name in folder.files(place) if not (listed and _same(place / name, listed)))
     found = sorted(name for name in files if (place / name).is_file() or not (place / name).exists())
     named = folder.named(place, [name for name in found if not leftover(name)], under)
     kept = {file: name for file, name in named.items() if folder.role(f"{under}/{name}")}

@@ -11,7 +11,7 @@ from hymunet.evaluation.folders import require_folder_of_files
 @dataclass(frozen=True)
 class Place:
     """Where the images are: `images` and `masks`, or `folder` with both in it, or `prepared` with or without a `split`,
-    of which a part counts: test where none is named."""
+    of which a part counts: test where none is named. groups: a `groups.csv` of `images`."""
 
     images: Path | None = None
     masks: Path | None = None
@@ -20,11 +20,16 @@ class Place:
     split: Path | None = None
     masks_on: str | None = None
     part: Scored | None = None
+    groups: Path | None = None
 
     def __post_init__(self) -> None:
         ways = [self.images or self.masks, self.folder, self.prepared]
         if sum(way is not None for way in ways) != 1 or bool(self.images) != bool(self.masks):
             raise ValueError("name the images in one way: --images and --masks, or --folder, or --prepared")
+        if self.groups and not self.images:
+            own = "a folder's own groups.csv is read as it is"
+            made = "a prepared set keeps the groups of the folder that it was made from"
+            raise ValueError(f"--groups belongs to --images and --masks; {own if self.folder else made}")
         if self.split and not self.prepared:
             raise ValueError("--split belongs to --prepared")
         if self.part and not self.split:
@@ -35,6 +40,8 @@ class Place:
         for folder in (self.images, self.masks, self.folder):
             if folder is not None:
                 require_folder_of_files(folder)
+        if self.groups is not None and not self.groups.is_file():
+            raise ValueError(f"{self.groups}: no such file; name a table with the columns image and group")
         if self.prepared is not None:
             require_prepared(self.prepared, self.split)
 

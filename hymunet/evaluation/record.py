@@ -35,6 +35,7 @@ COLUMNS = (
     *FACTS,
     *SEEN,
 )
+EMPTY = ("without_lesion", "false_alarms")  # counts of images, of what `summarise` gives
 Row = dict[str, Any]
 
 

@@ -46,6 +46,11 @@ class Scores:
         """Images with a lesion of which not one pixel was found."""
         return int(((self.truth > 0) & (self.found == 0)).sum())
 
+    @property
+    def false_alarms(self) -> np.ndarray:
+        """(n,): where something was found in an image without a lesion."""
+        return (self.truth == 0) & (self.dice == 0)
+
     def of(self, ids: tuple[str, ...]) -> "Scores":
         """The same images in another order."""
         place = {id: row for row, id in enumerate(self.ids)}

@@ -57,6 +57,7 @@ def judge(challenger: Evidence, champion: Evidence | None, policy: params.Promot
         pair.use(decided, policy.max_decisions),
         both.better(policy),
         both.no_more_missed(policy.more_missed),
+        *both.no_more_alarms(),
         *both.sizes(policy.slice_margin),
         tried("slices", lambda: both.slices(policy.slice_margin)),
     ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hymunet import metrics
+from hymunet.evaluation.record import EMPTY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +37,9 @@ def _scores(test: Mapping[str, Any], images: Any, linked: Mapping[str, str]) -> 
     from mlflow.entities import Metric
 
     named = {"dataset_name": images.name, "dataset_digest": images.digest}
-    return [Metric(f"test/{score}", test[score]["mean"], 0, 0, **named, **linked) for score in metrics.SCORES]
+    found = {score: test[score]["mean"] for score in metrics.SCORES}
+    found |= {name: test[name] for name in EMPTY if test.get("without_lesion")}
+    return [Metric(f"test/{name}", value, 0, 0, **named, **linked) for name, value in found.items()]
 
 
 def _model(client: "MlflowClient", run_id: str, name: str, content: str) -> str | None:

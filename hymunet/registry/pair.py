@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hymunet import params
+from hymunet.data.grouping import together
 from hymunet.evaluation.slices import COLUMNS, SMALL, members
 from hymunet.evaluation.statistics import paired_difference
 from hymunet.registry.evidence import TESTED, Evidence, Scores
@@ -39,7 +40,8 @@ def use(decided: int, most: int) -> Gate:
 class Pair:
     """Both versions' scores of the same images, in the same order, and the interval of the mean difference.
 
-    native: Dice is at the images' own size. left: how many images were left out, the champion being trained with them.
+    groups: of each image, those that are drawn together. native: Dice is at the images' own size. left: how many images
+    were left out, the champion being trained with them.
     """
 
     ours: Scores
@@ -48,6 +50,7 @@ class Pair:
     interval: dict[str, float]
     native: bool
     left: int
+    groups: list[str]
 
     @classmethod
     def of(cls, challenger: Evidence, champion: Evidence, decided: int) -> "Pair":
@@ -79,10 +82,10 @@ class Pair:
             raise Missing("the two were tested at different sizes, and one has no scores at the images' own")
         tail = ERROR * share(decided)
         draws = max(RESAMPLES, int(np.ceil(IN_TAIL / tail)))
-        groups = [challenger.images[id].group for id in ids]
+        groups, _ = together([challenger.images[id].group for id in ids], _groups(champion, challenger, ids))
         found = paired_difference(ours.dice, theirs.dice, draws, SEED, groups, tail)
         interval = {key: float(found[key]) for key in ("mean", "low", "high")}
-        return cls(ours, theirs, decided, interval, native, len(scores_of(challenger).ids) - len(ids))
+        return cls(ours, theirs, decided, interval, native, len(scores_of(challenger).ids) - len(ids), groups)
 
     def same(self, rescored: bool) -> Gate:
         """What is compared: how many images, at which size, and who was scored again for it."""
@@ -107,6 +110,18 @@ class Pair:
     def no_more_missed(self, more: int) -> Gate:
         ours, theirs = self.ours.missed, self.theirs.missed
         return at_most("lesions missed", ours, theirs + more, f"{ours}, champion {theirs}", f"at most {theirs + more}")
+
+    def no_more_alarms(self) -> Iterator[Gate]:
+        """Where both masks are empty in truth: the interval of the difference of the shares of false alarms."""
+        rows = np.flatnonzero((self.ours.truth == 0) & (self.theirs.truth == 0))
+        if not len(rows):
+            return
+        ours, theirs = (scores.false_alarms[rows].astype(float) for scores in (self.ours, self.theirs))
+        groups = [self.groups[row] for row in rows]
+        low = paired_difference(ours, theirs, RESAMPLES, SEED, groups, ERROR)["low"]
+        figure = f"{ours.sum():.0f} of {len(rows)}, champion {theirs.sum():.0f}; difference at least {low:+.1%}"
+        why = "it finds something in images without a lesion more often, for certain"
+        yield at_most("false alarms", low, 0.0, figure, "not more for certain (95 % interval)", why)
 
     def sizes(self, margin: float) -> Iterator[Gate]:
         """Small, medium and large lesions: thirds of the test images that show one, by the true mask's pixels; those
@@ -165,6 +180,12 @@ def costs(challenger: Evidence, champion: Evidence, policy: params.Promote) -> I
 def thirds(values: np.ndarray) -> list[np.ndarray]:
     """Rows of the lower, middle and upper third; equals stay in the order that they have."""
     return np.array_split(np.argsort(values, kind="stable"), len(SIZES))
+
+
+def _groups(champion: Evidence, challenger: Evidence, ids: tuple[str, ...]) -> list[str]:
+    """What the champion's own split puts together of the challenger's images; one that it does not have is alone."""
+    known = {image.sha256: f"group {image.group}" for image in champion.images.values()}
+    return [known.get(challenger.images[id].sha256, f"image {id}") for id in ids]
 
 
 def _unseen(challenger: Evidence, champion: Evidence, ids: tuple[str, ...]) -> tuple[str, ...]:

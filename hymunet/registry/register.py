@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hymunet import atomic, evidence, metrics
 from hymunet.commit import git_commit
+from hymunet.evaluation.record import EMPTY
 from hymunet.mlflow_store.address import RUN_KEY_TAG
 from hymunet.mlflow_store.experiment import experiment_id
 from hymunet.registry import contract, grounds, logged, package, seal
@@ -159,6 +160,7 @@ def tags(candidate: Candidate, root: Path) -> dict[str, str]:
         **scores,
         "test.images": str(test["images"]),
         "test.missed": str(test["missed"]),
+        **{f"test.{name}": str(test[name]) for name in EMPTY if test.get("without_lesion")},
     }
 
 

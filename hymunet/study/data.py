@@ -67,8 +67,11 @@ def make(plan: Plan, images: str, places: Places) -> None:
             f"{folder}: given for {images}, and holds no prepared/ and split/split.csv; make it: dvc repro validate"
         )
     if folds := plan.study.sets[images].folds:
+        from hymunet.data.prepare.manifest import read_manifest
+
         text = (folder / "split/split.csv").read_text(encoding="utf-8")
-        for fold, split in enumerate(fold_splits(text, folds, content.split.seed)):
+        empty = {row["id"] for row in read_manifest(folder / "prepared/manifest.parquet") if row["mask_area"] == 0}
+        for fold, split in enumerate(fold_splits(text, folds, content.split.seed, empty)):
             target = places.work / "folds" / images / f"fold-{fold}.csv"
             if not target.is_file() or target.read_text(encoding="utf-8") != split:
                 atomic.write(target, split)

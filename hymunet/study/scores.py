@@ -50,7 +50,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Scored:
-    """What there is of one set. groups: of each image, that of its near-duplicates. missing: names of cells."""
+    """What there is of one set. groups: of each image, what it belongs together with. missing: names of cells."""
 
     images: str
     ids: Sequence[str]
@@ -92,7 +92,7 @@ def load(plan: Plan, images: str) -> Scored | None:
             raise ValueError(f"{plan.folder}: {images}/{model}/seed-{seed} was tested on other images; {results.AGAIN}")
     group_of = {id: row["group"] or id for id, row in next(iter(tables.values())).items()}
     if len(set(group_of.values())) < 2:
-        raise ValueError(f"{plan.folder}: {images} has one group of near-duplicates to test on; take a larger set")
+        raise ValueError(f"{plan.folder}: {images} has one group of images to test on; take a larger set")
     models = {}
     for model, seeds in whole.items():
         values: dict[str, np.ndarray] = {

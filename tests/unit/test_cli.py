@@ -259,6 +259,11 @@ def test_summary_says_scores_report_and_version(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "version 3" not in said
     assert "registration.json is of another evaluation; register this one: dvc repro register" in said
+    assert "without a lesion" not in said
+    alarms = {**test, "without_lesion": 8, "false_alarms": 2}
+    (tmp_path / "evaluation/metrics.json").write_text(json.dumps({"test": alarms}))
+    assert cli.main(["summary", "--reports", str(tmp_path)]) == 0
+    assert "Images without a lesion: 8 of 24, of them with a false alarm: 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "99999"])

@@ -11,7 +11,8 @@ from typing import Any
 from hymunet import atomic, params
 from hymunet.data.divide.contact_sheet import contact_sheet
 from hymunet.data.divide.near_duplicates import group_ids
-from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, summary, to_csv, torn_groups, united
+from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, summary, to_csv, torn_groups
+from hymunet.data.grouping import united
 from hymunet.data.prepare.groups import GROUPS, read_groups
 from hymunet.data.prepare.manifest import open_array, read_manifest
 from hymunet.places import named

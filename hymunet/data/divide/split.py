@@ -50,7 +50,8 @@ def assign(
         shuffled = _spread(
             shuffled, {group: (len(ids) > 1, not empty.isdisjoint(ids)) for group, ids in members.items()}
         )
-    chosen = _exactly(members, shuffled, wanted) or _nearly(members, shuffled, wanted)
+    without = {group: len(empty & set(ids)) for group, ids in members.items()}
+    chosen = _exactly(members, shuffled, wanted, without) or _nearly(members, shuffled, wanted)
     return {id: name for group, name in chosen.items() for id in members[group]}
 
 
@@ -64,18 +65,31 @@ def _spread(ordered: Sequence[str], kinds: Mapping[str, Hashable]) -> list[str]:
 
 
 def _exactly(
-    members: Mapping[str, Sequence[str]], shuffled: Sequence[str], wanted: Mapping[str, int]
+    members: Mapping[str, Sequence[str]],
+    shuffled: Sequence[str],
+    wanted: Mapping[str, int],
+    without: Mapping[str, int],
 ) -> dict[str, str] | None:
-    """group -> split with exactly the sizes wanted; None where this simple way does not come out even."""
+    """group -> split with exactly the sizes wanted; None where this simple way does not come out even.
+
+    without: how many images of a group have no lesion; such a group goes where they are wanted most.
+    """
     room, chosen = dict(wanted), {}
-    for group in [group for group in shuffled if len(members[group]) > 1]:
+    share = sum(without.values()) / sum(wanted.values())
+    lacking = {name: share * size for name, size in wanted.items()}
+    several = [group for group in shuffled if len(members[group]) > 1]
+    for group in [*several, *(group for group in shuffled if len(members[group]) == 1 and without[group])]:
         fitting = [name for name in NAMES if room[name] >= len(members[group])]
         if not fitting:
             return None
-        target = max(fitting, key=lambda name: (room[name] / wanted[name], -NAMES.index(name)))
+        need = lacking if without[group] else room
+        if len(members[group]) > 1:  # in proportion, so that what is small is not left to the last
+            need = {name: need[name] / wanted[name] for name in fitting}
+        target = max(fitting, key=lambda name: (need[name], -NAMES.index(name)))
         room[target] -= len(members[group])
+        lacking[target] -= without[group]
         chosen[group] = target
-    singles = iter(group for group in shuffled if len(members[group]) == 1)
+    singles = iter(group for group in shuffled if group not in chosen)
     for name in NAMES:
         chosen.update(dict.fromkeys(islice(singles, room[name]), name))
     return chosen
@@ -139,25 +153,6 @@ def _nearest_sum(lengths: Sequence[int], wanted: int, most: int) -> set[int]:
         position, total, _ = by[total]
         taken.add(position)
     return taken
-
-
-def united(ids: Sequence[str], *kinds: Mapping[str, str]) -> dict[str, str]:
-    """id -> group, named by its first id: images that share a group of any kind share one here, and so on from one to
-    the next. kinds: id -> group, each of its own names."""
-    members: dict[tuple[int, str], list[str]] = {}
-    for number, groups in enumerate(kinds):
-        for id in ids:
-            members.setdefault((number, groups[id]), []).append(id)
-    found: dict[str, str] = {}
-    for first in ids:
-        waiting = [first]
-        while waiting:
-            id = waiting.pop()
-            if id not in found:
-                found[id] = first
-                for number, groups in enumerate(kinds):
-                    waiting += members.pop((number, groups[id]), [])
-    return found
 
 
 def torn_groups(groups: Mapping[str, str], assigned: Mapping[str, str]) -> int:

@@ -38,7 +38,9 @@ def page(found: Compared) -> str:
         first=sides[0].name,
         second=sides[1].name,
         together=names.TOGETHER[result["grouped_by"]],
+        apart="" if result["grouped_alike"] else names.APART,
         verdict=result["verdict"],
+        alarms=false_alarms(result),
         main=_main(result),
         tables=_tables(result),
         low_is_good=names.LOW_IS_GOOD,
@@ -55,6 +57,8 @@ def markdown(found: Compared) -> str:
     """The figures alone, for a pull request or a notebook."""
     result, (a, b) = found.result, found.sides
     lines = [f"# {_cell(b.name)} against {_cell(a.name)}", "", result["verdict"], ""]
+    lines += [_cell(alarms), ""] if (alarms := false_alarms(result)) else []
+    lines += [] if result["grouped_alike"] else [names.APART, ""]
     for title, table in _tables(result):
         lines += [
             f"## {title}",
@@ -85,6 +89,13 @@ def markdown(found: Compared) -> str:
             f"| {remark} |"
         )
     return "\n".join([*lines, "", "For research use only; not a medical device.", ""])
+
+
+def false_alarms(result: dict[str, Any]) -> str:
+    """Of both sides, in a sentence; nothing where every image shows a lesion."""
+    sides = [side for side in (result["first"], result["second"]) if side["without_lesion"]]
+    said = (f"{side['name']} {side['false_alarms']} of {side['without_lesion']}" for side in sides)
+    return f"False alarms in images without a lesion: {', '.join(said)}." if sides else ""
 
 
 def _main(result: dict[str, Any]) -> dict[str, Any]:

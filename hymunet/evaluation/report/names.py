@@ -26,6 +26,7 @@ TOGETHER = {  # by what says which images belong together
     "groups.csv": "groups of groups.csv drawn together; near-duplicates were not looked for",
     "near-duplicates and groups.csv": "near-duplicates and groups of groups.csv drawn together",
 }
+APART = "The two evaluations put other images together; what either puts together is drawn together here."
 OTHERS = {
     "confidence": "Confidence",
     "suspicion": "Label contradicts (confidence - Dice)",

@@ -4,9 +4,11 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from hymunet.data.acquire.synthetic import draw
 from hymunet.study import data, plan
 from tests.support import small_study
 
@@ -59,3 +61,40 @@ def test_data_are_made_once_and_again_where_what_they_are_made_of_changed(tmp_pa
         data.make(study(tmp_path, validate={**BOUNDS, "min_images": 100}), "drawn", places)
     data.make(study(tmp_path), "drawn", places)
     assert [places.of(cell).hashes() for cell in cells] == first
+
+
+def listed(folder: Path, patients: list[str]) -> None:
+    lines = "".join(f"case_{number:02},{patient}\n" for number, patient in enumerate(patients))
+    (folder / "groups.csv").write_text(f"image,group\n{lines}")
+
+
+def test_folds_keep_patients_whole_and_share_out_images_without_a_lesion(tmp_path: Path) -> None:
+    """A folder of one's own: patients of two images, every third of them without a lesion; then of four."""
+    mine = tmp_path / "mine"
+    for kind in ("images", "masks"):
+        (mine / kind).mkdir(parents=True)
+    for number in range(24):
+        image, mask = draw(number, 48, 3)
+        mask = mask * (number // 2 % 3 > 0)
+        cv2.imwrite(str(mine / f"images/case_{number:02}.png"), image)
+        cv2.imwrite(str(mine / f"masks/case_{number:02}.png"), mask)
+    sections = {
+        "data": {"source": "folder", "folder": {"path": str(mine)}},
+        "prepare": {"max_without_lesion": 0.5},
+        "split": {"fractions": [0.5, 0.25, 0.25]},
+    }
+    places, found = data.Places(tmp_path / "work", {}), []
+    for size in (2, 4, 4):
+        patients = [f"patient {number // size}" for number in range(24)]
+        listed(mine, patients)
+        planned = study(tmp_path, **sections)
+        data.make(planned, "drawn", places)
+        for cell in planned.cells[:3]:
+            rows = list(csv.DictReader(places.of(cell).split.open(newline="")))
+            sides = {(patient, row["split"]) for patient, row in zip(patients, rows, strict=True)}
+            assert len(sides) == 24 / size, "a patient on two sides"
+            tested = [number for number, row in enumerate(rows) if row["split"] == "test"]
+            without = sum(number // 2 % 3 == 0 for number in tested)
+            assert (len(tested), abs(without - 8 / 3) <= size) == (8, True)
+        found.append(times(places.work / "data/drawn/prepared"))
+    assert found[0] != found[1] == found[2], "made again where groups.csv changed alone"

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hymunet import params
 from hymunet.data.acquire.synthetic import draw
 from hymunet.data.divide.divide import divide
-from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, sizes, summary, to_csv, torn_groups, united
+from hymunet.data.divide.split import NAMES, assign, near_duplicates_csv, sizes, summary, to_csv, torn_groups
+from hymunet.data.grouping import united
 from hymunet.data.prepare.decode import lesion_view
 from hymunet.data.prepare.manifest import facts, write_manifest
 
@@ -62,6 +63,33 @@ def test_each_split_gets_its_share_of_images_without_a_lesion(protocol, share, p
     for name in NAMES:
         singles = sum(assigned[id] == name for id in ids)
         assert without[name] == pytest.approx(singles * len(empty) / len(ids), abs=1 if protocol == "grouped" else 4)
+
+
+PATIENTS = {  # lengths of groups -> how far a split may be from its share, in groups of the largest length
+    "single images": ([1] * 100, 1),
+    "pairs": ([2] * 50, 1),
+    "pairs and single images": ([2, 1] * 30, 1),
+    "one to six images": ([1, 2, 3, 4, 5, 6] * 10, 1),
+    "two to six, which do not come out even": ([2, 3, 4, 5, 6] * 10, 2),
+    "ten images each": ([10] * 30, 1),
+}
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.5, 0.25, 0.25)])
+@pytest.mark.parametrize("every", [3, 4, 5])
+@pytest.mark.parametrize("case", PATIENTS)
+def test_groups_without_a_lesion_are_shared_out_whatever_their_sizes(case, every, fractions):
+    """Every so many groups are without; as many as there are splits to deal them to in turn, too."""
+    lengths, apart = PATIENTS[case]
+    groups = make_groups(lengths)
+    without = set(sorted(set(groups.values()))[::every])
+    empty = frozenset(id for id, group in groups.items() if group in without)
+    for seed in range(10):
+        assigned = assign(groups, fractions, seed, "grouped", empty)
+        assert torn_groups(groups, assigned) == 0
+        for name, fraction in zip(NAMES, fractions, strict=True):
+            found = sum(assigned[id] == name for id in empty)
+            assert abs(found - len(empty) * fraction) <= apart * max(lengths), (name, found, seed)
 
 
 @settings(deadline=None)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hymunet.evaluation.statistics import paired_difference
 from hymunet.registry import evidence, gates, pair
 from hymunet.registry.evidence import Cost, Evidence, Image, Scores
 from hymunet.registry.lock import OTHER
@@ -278,6 +279,35 @@ def test_sizes_are_of_images_with_a_lesion(champion, tmp_path):
     assert "small lesions" in refused
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "refused"),
+    {
+        "as many": (6, 6, False),
+        "one more, as chance has it": (7, 6, False),
+        "clearly more": (20, 6, True),
+        "fewer": (2, 6, False),
+        "none of either": (0, 0, False),
+    }.values(),
+)
+def test_a_challenger_with_clearly_more_false_alarms_is_refused(tmp_path, ours, theirs, refused):
+    """Forty of 120 images are without a lesion; better lesions make up for the alarms in the mean."""
+    for number, alarms, gain in (("1", theirs, 0.0), ("2", ours, 0.3)):
+        dice = np.where(np.arange(120) < 40, np.arange(120) >= alarms, np.clip(BASE - 0.2 + gain, 0, 1))
+        write_version(tmp_path / number, dice)
+    one, two = (without_lesion(evidence.read(n, TAGS, tmp_path / n), range(40)) for n in "12")
+    gates_of = {gate.name: gate for gate in gates.judge(two, one, POLICY, 0).gates}
+    assert gates_of["false alarms"].passed == (not refused)
+    assert gates_of["false alarms"].figure.startswith(f"{ours} of 40, champion {theirs}; ")
+    assert gates_of["lesions missed"].passed
+
+
+def test_where_every_image_shows_a_lesion_no_gate_speaks_of_false_alarms(champion, tmp_path):
+    write_version(tmp_path, BETTER)
+    assert "false alarms" not in {
+        g.name for g in gates.judge(evidence.read("2", TAGS, tmp_path), champion, POLICY, 0).gates
+    }
+
+
 COSTLY = POLICY.model_copy(update={"max_slower": 1.5, "max_larger": 1.5})
 
 
@@ -298,6 +328,32 @@ def test_too_slow_too_large_or_not_measured_is_refused(champion, tmp_path, cost,
     assert {gate.name for gate in verdict.failed} == expected
     figures = {gate.name: gate.figure for gate in verdict.gates}
     assert figures["latency"] == ("not measured" if cost is None else f"{1e3 * cost.p95:.1f} ms, champion 100.0 ms")
+
+
+PATIENTS = [f"p{row // 12}" for row in range(120)]
+EARLY, LATE = (
+    [name if row % 12 in known else f"alone{row}" for row, name in enumerate(PATIENTS)]
+    for known in (range(7), range(6, 12))
+)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    {
+        "neither knows patients": (None, None, None),
+        "the challenger does": (PATIENTS, None, PATIENTS),
+        "the champion does": (None, PATIENTS, PATIENTS),
+        "each knows a part": (EARLY, LATE, PATIENTS),
+    }.values(),
+)
+def test_what_either_split_puts_together_is_drawn_together(tmp_path, ours, theirs, expected):
+    dice = np.clip(BASE + np.repeat(np.random.default_rng(3).normal(0, 0.02, 10), 12), 0, 1)
+    write_version(tmp_path / "1", BASE, groups=theirs)
+    write_version(tmp_path / "2", dice, groups=ours)
+    one, two = (evidence.read(number, TAGS, tmp_path / number) for number in "12")
+    found = pair.Pair.of(two, one, 0).interval
+    wanted = paired_difference(dice, BASE, 10_000, 1, expected)
+    assert found["high"] - found["low"] == pytest.approx(wanted["high"] - wanted["low"], rel=0.1)
 
 
 def test_images_that_the_champion_was_trained_with_do_not_count(champion, tmp_path):

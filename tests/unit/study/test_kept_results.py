@@ -91,7 +91,7 @@ def without(rows: list[Record], name: str) -> list[Record]:
 UNFIT: dict[str, tuple[Callable[[list[Record]], list[Record]], str]] = {
     "an image twice": (lambda rows: [*rows, rows[1]], "per_image.csv: IMAGE_01: more than one row of an image"),
     "no such column": (lambda rows: without(rows, "hd95"), "per_image.csv: holds no hd95"),
-    "one lesion": (lambda rows: rows[:1], "mini: drawn has one group of near-duplicates"),
+    "one lesion": (lambda rows: rows[:1], "mini: drawn has one group of images to test on"),
 }
 
 

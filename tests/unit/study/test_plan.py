@@ -1,6 +1,7 @@
 """A study's file, its cells, its folds: what is said is what is computed, and what is wrong is said in one line."""
 
 import csv
+import hashlib
 import io
 import json
 from collections import Counter
@@ -162,17 +163,21 @@ def test_a_study_that_is_not_there_says_what_one_is(tmp_path: Path) -> None:
     st.lists(st.integers(0, 12), min_size=12, max_size=60),
     st.integers(3, 6),
     st.integers(0, 2**32 - 1),
+    st.sets(st.integers(0, 59)),
 )
 @settings(max_examples=60, deadline=None)
-def test_folds_test_every_image_once_and_tear_no_group(codes: list[int], folds: int, seed: int) -> None:
+def test_folds_test_every_image_once_and_tear_no_group(
+    codes: list[int], folds: int, seed: int, places: set[int]
+) -> None:
     rows = [(f'image {row:02}, "it\'s"', f"group {code}") for row, code in enumerate(codes)]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("id", "group", "split"), *((*row, "train") for row in rows)])
+    empty = {rows[place][0] for place in places if place < len(rows)}
     if len(set(codes)) < folds:
         with pytest.raises(ValueError, match="do not make"):
-            fold_splits(text.getvalue(), folds, seed)
+            fold_splits(text.getvalue(), folds, seed, empty)
         return
-    splits = [list(csv.DictReader(io.StringIO(found))) for found in fold_splits(text.getvalue(), folds, seed)]
+    splits = [list(csv.DictReader(io.StringIO(found))) for found in fold_splits(text.getvalue(), folds, seed, empty)]
     for split in splits:
         assert [(row["id"], row["group"]) for row in split] == rows
         sides = {(row["group"], row["split"]) for row in split}
@@ -184,4 +189,45 @@ def test_folds_test_every_image_once_and_tear_no_group(codes: list[int], folds: 
     assert validated == tested
     sizes = [sum(row["split"] == "test" for row in split) for split in splits]
     assert max(sizes) - min(sizes) <= max(Counter(codes).values())
-    assert fold_splits(text.getvalue(), folds, seed) == fold_splits(text.getvalue(), folds, seed)
+    assert len({tuple(fold_splits(text.getvalue(), folds, seed, empty)) for _ in range(2)}) == 1
+
+
+def patients(count: int, largest: int) -> list[str]:
+    """Groups of 1 to `largest` images, in turn."""
+    return [f"patient {number}" for number in range(count) for _ in range(1 + number % largest)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("groups", "every", "apart"),
+    {
+        "single images": ([f"image {number}" for number in range(100)], 4, 1),
+        "single images, few without a lesion": ([f"image {number}" for number in range(100)], 20, 1),
+        "pairs and single images": (patients(60, 2), 5, 2),
+        "patients of up to six images": (patients(60, 6), 3, 6),
+    }.values(),
+)
+def test_each_fold_tests_its_share_of_images_without_a_lesion(
+    groups: list[str], every: int, apart: int, seed: int
+) -> None:
+    """Whole groups are without a lesion: every so many of them. apart: how far two folds may be from each other."""
+    names = sorted(set(groups))
+    without = set(names[::every])
+    text = "id,group,split\n" + "".join(f"{place},{group},train\n" for place, group in enumerate(groups))
+    empty = {str(place) for place, group in enumerate(groups) if group in without}
+    tested = [
+        {row["id"] for row in csv.DictReader(io.StringIO(fold)) if row["split"] == "test"}
+        for fold in fold_splits(text, 5, seed, empty)
+    ]
+    for part in (empty, {str(place) for place in range(len(groups))}):
+        counts = [len(ids & part) for ids in tested]
+        assert max(counts) - min(counts) <= apart, counts
+
+
+def test_folds_of_images_that_all_show_a_lesion_stay_what_they_were() -> None:
+    """Results that are kept name their split by its hash."""
+    text = "id,group,split\n" + "".join(f"{place},{group},train\n" for place, group in enumerate(patients(30, 4)))
+    whole = "".join(fold_splits(text, 4, 7, set()))
+    assert (
+        hashlib.sha256(whole.encode()).hexdigest() == "c0633f58ea0314f805d272449665288fada5f30d3c361bef2cbb959c55ba02e2"
+    )
