@@ -34,7 +34,7 @@ USES = {  # a name -> what a shell is told in the demo's folder, with IMAGE one 
     "predict": "hymunet predict IMAGE --output masks",
     "predict, the packaged model": "hymunet predict IMAGE --model bundled --output masks",
     "evaluate": "hymunet evaluate --prepared data/prepared --split data/split/split.csv --output again",
-    "compare": "hymunet compare reports/evaluation reports/evaluation --output comparison",
+    "compare": "hymunet compare reports/evaluation again --output comparison",
     "export": "hymunet export --output model.onnx",
     "predict, by the exported file": "hymunet predict IMAGE --model model.onnx --output masks",
     "show-augment": "hymunet show-augment --output sheet.png",
