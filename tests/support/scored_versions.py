@@ -28,6 +28,10 @@ POLICY = params.Promote(
     approval=False,
     signed_by=[],
 )
+SUPERIOR = POLICY.model_copy(update={"rule": "superiority"})
+BASE = np.random.default_rng(0).uniform(0.7, 0.95, 120)  # a champion's Dice
+NOISE = np.random.default_rng(1).normal(0, 0.01, 120)
+BETTER = BASE + 0.02 + NOISE / 4
 DATA, COMMIT, LOCK = "d" * 64, "c" * 40, "e" * 64
 TAGS = {"hymunet.git_commit": COMMIT, "hymunet.dvc_lock_sha256": LOCK}
 TRAINED = 30  # images of training and validation, beside those of the test

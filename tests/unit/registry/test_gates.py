@@ -8,14 +8,20 @@ import pytest
 
 from hymunet.evaluation.statistics import paired_difference
 from hymunet.registry import evidence, gates, pair
-from hymunet.registry.evidence import Cost, Evidence, Image, Scores
+from hymunet.registry.evidence import Cost, Image
 from hymunet.registry.lock import OTHER
 from hymunet.registry.seal import Seal
-from tests.support.scored_versions import COMMIT, LOCK, POLICY, TAGS, sha256, write_version
-
-SUPERIOR = POLICY.model_copy(update={"rule": "superiority"})
-BASE = np.random.default_rng(0).uniform(0.7, 0.95, 120)
-NOISE = np.random.default_rng(1).normal(0, 0.01, 120)
+from tests.support.scored_versions import (
+    BASE,
+    BETTER,
+    COMMIT,
+    NOISE,
+    POLICY,
+    SUPERIOR,
+    TAGS,
+    sha256,
+    write_version,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +71,6 @@ def with_zeros(dice, count):
     return np.where(np.arange(120) % 40 < count, 0.0, dice)
 
 
-BETTER = BASE + 0.02 + NOISE / 4
 RECORDS, SAME = "records", "same test images"
 # what the challenger scores, how it was written, what happens to its folder, its tags -> the gates that refuse it
 DEFECTS = {
@@ -246,68 +251,6 @@ def test_unsigned_or_changed_after_signing_is_refused(champion, tmp_path, seal, 
     assert {gate.name for gate in verdict.failed} == (set() if passed else {"signature"})
 
 
-def without_lesion(version, rows):
-    """The same, its test images in these rows without a lesion; the rest grow with the row."""
-    scores = version.scores
-    empty = np.isin(np.arange(len(scores.ids)), rows)
-    truth, found = (np.where(empty, 0, array) for array in (scores.truth, scores.found))
-    return replace(version, scores=replace(scores, truth=truth, found=found))
-
-
-@pytest.mark.parametrize(
-    ("rows", "missed", "figure"),
-    [
-        (range(60, 120), 7, "7 of 60"),  # more than a tenth of the images with a lesion, less of all
-        (range(60, 120), 6, "6 of 60"),
-        ([], 12, "12 of 120"),
-        (range(120), 0, "not known"),
-    ],
-)
-def test_missed_are_lesions_where_there_is_one(tmp_path, rows, missed, figure):
-    write_version(tmp_path, with_zeros(BETTER, 0) * (np.arange(120) >= missed))
-    version = without_lesion(evidence.read("2", TAGS, tmp_path), rows)
-    (gate,) = (gate for gate in gates.judge(version, None, POLICY, 0).gates if gate.name == "missed")
-    assert (gate.figure, gate.passed) == (figure, figure in ("6 of 60", "12 of 120"))
-
-
-def test_sizes_are_of_images_with_a_lesion(champion, tmp_path):
-    """Worse on the small lesions alone, with as many images that have none and are better."""
-    dice = np.where(np.arange(120) < 60, BASE + 0.03, np.where(np.arange(120) < 80, BASE - 0.05, BASE + 0.05))
-    write_version(tmp_path, dice)
-    challenger, known = (without_lesion(one, range(60)) for one in (evidence.read("2", TAGS, tmp_path), champion))
-    refused = {gate.name for gate in gates.judge(challenger, known, POLICY, 0).failed}
-    assert "small lesions" in refused
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "refused"),
-    {
-        "as many": (6, 6, False),
-        "one more, as chance has it": (7, 6, False),
-        "clearly more": (20, 6, True),
-        "fewer": (2, 6, False),
-        "none of either": (0, 0, False),
-    }.values(),
-)
-def test_a_challenger_with_clearly_more_false_alarms_is_refused(tmp_path, ours, theirs, refused):
-    """Forty of 120 images are without a lesion; better lesions make up for the alarms in the mean."""
-    for number, alarms, gain in (("1", theirs, 0.0), ("2", ours, 0.3)):
-        dice = np.where(np.arange(120) < 40, np.arange(120) >= alarms, np.clip(BASE - 0.2 + gain, 0, 1))
-        write_version(tmp_path / number, dice)
-    one, two = (without_lesion(evidence.read(n, TAGS, tmp_path / n), range(40)) for n in "12")
-    gates_of = {gate.name: gate for gate in gates.judge(two, one, POLICY, 0).gates}
-    assert gates_of["false alarms"].passed == (not refused)
-    assert gates_of["false alarms"].figure.startswith(f"{ours} of 40, champion {theirs}; ")
-    assert gates_of["lesions missed"].passed
-
-
-def test_where_every_image_shows_a_lesion_no_gate_speaks_of_false_alarms(champion, tmp_path):
-    write_version(tmp_path, BETTER)
-    assert "false alarms" not in {
-        g.name for g in gates.judge(evidence.read("2", TAGS, tmp_path), champion, POLICY, 0).gates
-    }
-
-
 COSTLY = POLICY.model_copy(update={"max_slower": 1.5, "max_larger": 1.5})
 
 
@@ -410,70 +353,6 @@ def test_a_set_that_has_decided_asks_for_more_each_time_and_then_no_more(champio
     shares = np.array([pair.share(decided) for decided in range(10_000)])
     assert shares[0] == 1
     assert 1.999 < shares.sum() < 2, "all errors and all margins together are those of two first decisions"
-
-
-def equal_but_for_noise(number, rng, images=80):
-    ids = tuple(f"t{row:04}" for row in range(images))
-    dice = rng.uniform(0.7, 0.95, images)
-    return scored(str(number), ids, dice)
-
-
-def scored(version, ids, dice):
-    truth = np.arange(100, 100 + len(ids))
-    return Evidence(
-        version,
-        COMMIT,
-        LOCK,
-        metrics={"test_images_sha256": "the same", "per_image_sha256": "p"},
-        scores=Scores(ids, dice, truth, truth),
-        images={id: Image(id, "test", id) for id in ids},
-        hashes={"scores": "p"},
-    )
-
-
-def passes(challenger, champion, decided=0):
-    return pair.Pair.of(challenger, champion, decided).better(SUPERIOR).passed
-
-
-def test_of_a_hundred_models_equal_but_for_noise_five_at_most_are_called_superior_on_fresh_images():
-    rng = np.random.default_rng(7)
-    won = sum(passes(equal_but_for_noise(2, rng), equal_but_for_noise(1, rng)) for _ in range(100))
-    assert won <= 5
-
-
-def test_of_a_hundred_models_equal_but_for_noise_five_at_most_win_on_the_same_images(champion, tmp_path):
-    """As for a team that registers every seed it trains: by whole verdicts, and from the twenty-first on by none."""
-    rng = np.random.default_rng(11)
-    write_version(tmp_path, BASE)
-    equal = evidence.read("2", TAGS, tmp_path)
-
-    def wins(decided):
-        noisy = np.clip(BASE + rng.normal(0, 0.02, len(BASE)), 0, 1)
-        challenger = replace(equal, scores=replace(equal.scores, dice=noisy, native=noisy))
-        return gates.judge(challenger, champion, SUPERIOR, decided).passed
-
-    assert sum(wins(decided) for decided in range(SUPERIOR.max_decisions)) <= 5
-    assert not any(pair.use(decided, SUPERIOR.max_decisions).passed for decided in range(20, 100))
-
-
-def test_tried_until_it_wins_on_one_set_noise_seldom_wins():
-    """The same test images decide each time, as for a team that registers every seed it trains: 5 % of teams."""
-    rng = np.random.default_rng(8)
-
-    def ever_wins():
-        champion = equal_but_for_noise(1, rng)
-        won = [passes(equal_but_for_noise(2, rng), champion, decided) for decided in range(6)]
-        return any(won)
-
-    assert sum(ever_wins() for _ in range(25)) <= 3
-
-
-def test_what_is_truly_better_is_called_superior():
-    rng = np.random.default_rng(9)
-    champion = equal_but_for_noise(1, rng)
-    better = scored("2", champion.scores.ids, np.clip(champion.scores.dice + rng.normal(0.04, 0.05, 80), 0, 1))
-    assert passes(better, champion)
-    assert passes(better, champion, decided=3)
 
 
 def test_thirds_by_the_size_of_the_lesion():
