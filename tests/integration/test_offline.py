@@ -30,6 +30,7 @@ assert b"<html" in urllib.request.urlopen(address, timeout=60).read()
 server.terminate()
 sys.exit(server.wait())
 """
+NAMED = "git config user.name A && git config user.email a@example.org"  # dvc exp run asks for it
 USES = {  # a name -> what a shell is told in the demo's folder, with IMAGE one of its images
     "predict": "hymunet predict IMAGE --output masks",
     "predict, the packaged model": "hymunet predict IMAGE --model bundled --output masks",
@@ -43,8 +44,8 @@ USES = {  # a name -> what a shell is told in the demo's folder, with IMAGE one 
     "promote": "hymunet models promote || hymunet models history",
     "summary": "hymunet summary && hymunet params && hymunet clean",
     "serve": f"python -c '{SERVED}'",
-    "the pipeline for Kubeflow": "cd CHECKOUT && python -m pipelines compile",
-    "dvc": "dvc status && dvc exp run -S train.epochs=2",
+    "the pipeline for Kubeflow": "cd CHECKOUT && python -m pipelines compile --allow-tags",
+    "dvc": f"cd CHECKOUT && {NAMED} && hymunet profile demo && dvc exp run -S train.epochs=2 && dvc status",
 }
 
 
@@ -108,8 +109,8 @@ def test_a_command_that_asks_is_seen(home, tmp_path):
     done, asked = run(tmp_path, home, sys.executable, "-c", asks)
     assert done.returncode == 1
     assert asked == ["name hymunet.invalid"]
-    asks = asks.replace("hymunet.invalid", "192.0.2.9")
-    assert run(tmp_path, home, sys.executable, "-c", asks)[1] == ["tcp 192.0.2.9 port 443"]
+    asks = asks.replace("hymunet.invalid", "198.51.100.9")
+    assert run(tmp_path, home, sys.executable, "-c", asks)[1] == ["tcp 198.51.100.9 port 443"]
 
 
 def test_to_predict_a_checkout_is_not_needed(elsewhere, demonstrated, home, tmp_path):
