@@ -42,6 +42,11 @@ def build(section, image_size):
 SPEC = Spec(section=Section, build=build, stride=lambda section: 1, tiny={})
 """
 CRASHES, WORKS = 'raise RuntimeError("the planted crash")', "pass"
+NETS = {
+    "unet": {"title": "U-Net", "model": {"name": "unet", "size": [4, 8]}, "published": {"dice": 87.03, "hd95": 4.74}},
+    "ward": {"title": "Ward | net & co", "model": {"name": "resunet", "size": [4, 8]}},
+    "attention": {"title": "Attention U-Net", "model": {"name": "attention_unet", "size": [4, 8]}},
+}
 
 
 def definition(**changes: Any) -> dict[str, Any]:

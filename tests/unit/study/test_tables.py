@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -15,22 +14,6 @@ from hymunet import metrics
 from hymunet.evaluation.statistics import crossed_interval
 from hymunet.study import documents, formats, plan, scores, tables
 from tests.support import small_study
-
-ROOT = Path(__file__).resolve().parents[3]
-NETS = {
-    "unet": {"title": "U-Net", "model": {"name": "unet", "size": [4, 8]}, "published": {"dice": 87.03, "hd95": 4.74}},
-    "ward": {"title": "Ward | net & co", "model": {"name": "resunet", "size": [4, 8]}},
-    "attention": {"title": "Attention U-Net", "model": {"name": "attention_unet", "size": [4, 8]}},
-}
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """U-Net with two seeds, Attention U-Net with one of two, the third not computed."""
-    folder = small_study.write_study(tmp_path / "mini", models=NETS)
-    for model, seed in (("unet", 0), ("unet", 1), ("attention", 0)):
-        small_study.publish(folder, model, seed, small_study.drawn_rows(model, seed))
-    return folder
 
 
 def dice(model: str, *seeds: int) -> np.ndarray:
@@ -53,7 +36,7 @@ METERED = {  # records of U-Net's two seeds and of Attention U-Net's one -> what
 @pytest.mark.parametrize("case", METERED)
 def test_energy_has_a_column_once_a_meter_was_read(tmp_path: Path, case: str) -> None:
     records, expected = METERED[case]
-    folder = small_study.write_study(tmp_path / "mini", models=NETS)
+    folder = small_study.write_study(tmp_path / "mini", models=small_study.NETS)
     for (model, seed), said in zip((("unet", 0), ("unet", 1), ("attention", 0)), records, strict=True):
         small_study.publish(folder, model, seed, small_study.drawn_rows(model, seed), **said)
     planned = plan.load(folder)
@@ -69,7 +52,7 @@ def test_energy_has_a_column_once_a_meter_was_read(tmp_path: Path, case: str) ->
 @pytest.mark.parametrize(("apart", "cut"), [(0.9, True), (0.01, False)], ids=["beyond what can be", "within"])
 def test_a_difference_is_cut_at_what_can_be(tmp_path: Path, apart: float, cut: bool) -> None:
     """Two seeds that differ widely leave t one degree of freedom; no difference of Dice is beyond a hundred points."""
-    folder = small_study.write_study(tmp_path / "mini", models=NETS)
+    folder = small_study.write_study(tmp_path / "mini", models=small_study.NETS)
     for model, seed in (("unet", 0), ("unet", 1), ("attention", 0), ("attention", 1)):
         rows = [{**row, "dice": 0.95 - apart * seed} for row in small_study.drawn_rows(model, seed)]
         small_study.publish(folder, model, seed, rows)
@@ -111,8 +94,13 @@ def test_a_row_says_what_the_scores_say(study: Path) -> None:
 
 @pytest.mark.parametrize("published", [True, False])
 def test_a_publication_is_quoted_beside_images_of_its_kind_alone(tmp_path: Path, published: bool) -> None:
-    noted = {name: {**net, "note": f"Of {name}."} for name, net in NETS.items()}
-    table = {"title": "Table 1", "models": list(NETS), "notes": ["Drawn."], "published_notes": ["Of the paper's."]}
+    noted = {name: {**net, "note": f"Of {name}."} for name, net in small_study.NETS.items()}
+    table = {
+        "title": "Table 1",
+        "models": list(small_study.NETS),
+        "notes": ["Drawn."],
+        "published_notes": ["Of the paper's."],
+    }
     folder = small_study.write_study(
         tmp_path / "mini",
         models=noted,
@@ -207,97 +195,6 @@ def test_the_same_scores_make_the_same_bytes_and_pictures_that_can_be_shown(stud
         ElementTree.fromstring(first[f"drawn/{name}.svg"].encode())
 
 
-def test_what_is_written_agrees_and_what_changes_is_seen(study: Path, tmp_path: Path) -> None:
-    document = tmp_path / "results.md"
-    block = "# Results\n<!-- study mini drawn/table_1 -->\nold\n<!-- end of study -->\nend\n"
-    other = "<!-- study another x/y -->\nkept\n<!-- end of study -->\n"
-    document.write_text(block + other)
-    planned = plan.load(study)
-    changed = documents.write(planned, [document])
-    assert str(document) in changed
-    assert documents.stale(planned, [document]) == {}
-    text = document.read_text()
-    assert (study / "tables/drawn/table_1.md").read_text() in text
-    assert "old" not in text
-    assert text.endswith("end\n" + other)
-    small_study.publish(study, "attention", 1, small_study.drawn_rows("attention", 1))
-    changed = documents.stale(planned, [document])
-    assert {path.name for path in changed} >= {"table_1.md", "table_1.csv", "forest.svg", "ranks.svg", "results.md"}
-    document.write_text(block.replace("table_1", "table_9"))
-    with pytest.raises(ValueError, match=r"block drawn/table_9 of study mini: no such table; there are: drawn/diff"):
-        documents.stale(planned, [document])
-
-
-OWN = {
-    "a note beside the sets": "notes.txt",
-    "a hidden file": ".gitkeep",
-    "a draft beside the tables": "drawn/draft.md",
-    "a spreadsheet of one's own": "drawn/costs.csv",
-    "a picture of one's own": "drawn/figure.svg",
-    "a deeper folder": "drawn/poster/table_1.md",
-    "a set that the study does not have": "elsewhere/readme.md",
-}
-
-
-def test_tables_that_no_result_makes_go_and_what_others_laid_there_stays(study: Path) -> None:
-    documents.write(plan.load(study), [])
-    (study / "tables/drawn").rename(study / "tables/gone")
-    ours = set((study / "tables/gone").iterdir())
-    for name in OWN.values():
-        (study / "tables" / name).parent.mkdir(parents=True, exist_ok=True)
-        (study / "tables" / name).write_bytes(b"\xff of somebody's own")
-    changed = set(documents.write(plan.load(study), []))
-    assert {str(path) for path in ours} < changed
-    assert not any(path.exists() for path in ours)
-    for case, name in OWN.items():
-        assert (study / "tables" / name).read_bytes() == b"\xff of somebody's own", case
-    assert documents.stale(plan.load(study), []) == {}
-
-
-def test_a_document_that_is_a_device_stays_one(study: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(ValueError, match=rf"{place}: no file; name a document"):
-            documents.write(plan.load(study), [place])
-    assert not (study / "tables").exists()
-    assert (tmp_path / "pipe").is_fifo()
-
-
-def test_a_document_that_is_no_text_is_named(study: Path, tmp_path: Path) -> None:
-    document = tmp_path / "results.md"
-    document.write_bytes("Größe".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"results.md: not UTF-8 text; save it as UTF-8"):
-        documents.write(plan.load(study), [document])
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ["BEGIN", "old", "prose", "BEGIN", "old", "END"],
-        ["BEGIN", "old", "END", "prose", "BEGIN", "old", "prose"],
-        ["BEGIN", "prose"],
-    ],
-)
-def test_a_block_without_its_end_swallows_nothing(study: Path, tmp_path: Path, lines: list[str]) -> None:
-    marks = {"BEGIN": "<!-- study mini drawn/table_1 -->", "END": "<!-- end of study -->"}
-    document = tmp_path / "results.md"
-    document.write_text("\n".join(marks.get(line, line) for line in lines) + "\n")
-    before = document.read_text()
-    with pytest.raises(ValueError, match=r"results.md: line \d: <!-- study mini drawn/table_1 --> has no <!-- end"):
-        documents.write(plan.load(study), [document])
-    assert document.read_text() == before
-
-
-def test_a_picture_is_compared_by_what_it_was_drawn_from(study: Path) -> None:
-    planned = plan.load(study)
-    documents.write(planned, [])
-    picture = study / "tables/drawn/forest.svg"
-    picture.write_text(picture.read_text().replace("<svg", "<svg "))
-    assert documents.stale(planned, []) == {}
-    picture.write_text(picture.read_text().replace("drawn from ", "drawn from 0"))
-    assert list(documents.stale(planned, [])) == [picture]
-
-
 OF_A_SET = {  # the set's models, of those that have scores -> the table's rows; None: no table, the reference is alone
     "all": (None, ["U-Net", "Attention U-Net"]),
     "some": (["attention", "unet"], ["U-Net", "Attention U-Net"]),
@@ -310,7 +207,7 @@ OF_A_SET = {  # the set's models, of those that have scores -> the table's rows;
 def test_a_table_has_the_models_of_its_set(tmp_path: Path, case: str) -> None:
     models, expected = OF_A_SET[case]
     sets = {"drawn": {"title": "Drawn", **({"models": models} if models else {})}}
-    folder = small_study.write_study(tmp_path / "mini", models=NETS, sets=sets)
+    folder = small_study.write_study(tmp_path / "mini", models=small_study.NETS, sets=sets)
     for model in models or ["unet", "attention"]:
         small_study.publish(folder, model, 0, small_study.drawn_rows(model, 0))
     planned = plan.load(folder)
@@ -324,7 +221,7 @@ def test_a_table_has_the_models_of_its_set(tmp_path: Path, case: str) -> None:
 
 def test_folds_make_one_run_and_count_when_all_are_there(tmp_path: Path) -> None:
     sets = {"drawn": {"title": "Drawn", "folds": 3}}
-    folder = small_study.write_study(tmp_path / "mini", models=NETS, sets=sets)
+    folder = small_study.write_study(tmp_path / "mini", models=small_study.NETS, sets=sets)
     rows = {seed: small_study.drawn_rows("unet", seed) for seed in (0, 1)}
     for seed, fold in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1)):
         small_study.publish(folder, "unet", seed, rows[seed][fold::3], fold)
@@ -376,15 +273,9 @@ def test_a_result_that_was_touched_is_believed_nowhere(study: Path, file: str) -
 
 
 def test_without_results_there_is_nothing_to_write(tmp_path: Path) -> None:
-    planned = plan.load(small_study.write_study(tmp_path / "mini", models=NETS))
+    planned = plan.load(small_study.write_study(tmp_path / "mini", models=small_study.NETS))
     assert documents.build(planned) == {}
     assert documents.write(planned, []) == []
-
-
-@pytest.mark.parametrize("study", sorted(ROOT.glob("studies/*/study.yaml")), ids=lambda path: path.parent.name)
-def test_committed_tables_and_documents_agree_with_committed_scores(study: Path) -> None:
-    planned = plan.load(study)
-    assert list(documents.stale(planned, [ROOT / "docs/results.md"])) == [], "make results"
 
 
 def test_special_characters_survive_latex() -> None:

@@ -1,0 +1,108 @@
+"""Tables in a study's folder and in documents: what is written agrees, and what others wrote stays."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hymunet.study import documents, plan
+from tests.support import small_study
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_what_is_written_agrees_and_what_changes_is_seen(study: Path, tmp_path: Path) -> None:
+    document = tmp_path / "results.md"
+    block = "# Results\n<!-- study mini drawn/table_1 -->\nold\n<!-- end of study -->\nend\n"
+    other = "<!-- study another x/y -->\nkept\n<!-- end of study -->\n"
+    document.write_text(block + other)
+    planned = plan.load(study)
+    changed = documents.write(planned, [document])
+    assert str(document) in changed
+    assert documents.stale(planned, [document]) == {}
+    text = document.read_text()
+    assert (study / "tables/drawn/table_1.md").read_text() in text
+    assert "old" not in text
+    assert text.endswith("end\n" + other)
+    small_study.publish(study, "attention", 1, small_study.drawn_rows("attention", 1))
+    changed = documents.stale(planned, [document])
+    assert {path.name for path in changed} >= {"table_1.md", "table_1.csv", "forest.svg", "ranks.svg", "results.md"}
+    document.write_text(block.replace("table_1", "table_9"))
+    with pytest.raises(ValueError, match=r"block drawn/table_9 of study mini: no such table; there are: drawn/diff"):
+        documents.stale(planned, [document])
+
+
+OWN = {
+    "a note beside the sets": "notes.txt",
+    "a hidden file": ".gitkeep",
+    "a draft beside the tables": "drawn/draft.md",
+    "a spreadsheet of one's own": "drawn/costs.csv",
+    "a picture of one's own": "drawn/figure.svg",
+    "a deeper folder": "drawn/poster/table_1.md",
+    "a set that the study does not have": "elsewhere/readme.md",
+}
+
+
+def test_tables_that_no_result_makes_go_and_what_others_laid_there_stays(study: Path) -> None:
+    documents.write(plan.load(study), [])
+    (study / "tables/drawn").rename(study / "tables/gone")
+    ours = set((study / "tables/gone").iterdir())
+    for name in OWN.values():
+        (study / "tables" / name).parent.mkdir(parents=True, exist_ok=True)
+        (study / "tables" / name).write_bytes(b"\xff of somebody's own")
+    changed = set(documents.write(plan.load(study), []))
+    assert {str(path) for path in ours} < changed
+    assert not any(path.exists() for path in ours)
+    for case, name in OWN.items():
+        assert (study / "tables" / name).read_bytes() == b"\xff of somebody's own", case
+    assert documents.stale(plan.load(study), []) == {}
+
+
+def test_a_document_that_is_a_device_stays_one(study: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ValueError, match=rf"{place}: no file; name a document"):
+            documents.write(plan.load(study), [place])
+    assert not (study / "tables").exists()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_document_that_is_no_text_is_named(study: Path, tmp_path: Path) -> None:
+    document = tmp_path / "results.md"
+    document.write_bytes("Größe".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"results.md: not UTF-8 text; save it as UTF-8"):
+        documents.write(plan.load(study), [document])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["BEGIN", "old", "prose", "BEGIN", "old", "END"],
+        ["BEGIN", "old", "END", "prose", "BEGIN", "old", "prose"],
+        ["BEGIN", "prose"],
+    ],
+)
+def test_a_block_without_its_end_swallows_nothing(study: Path, tmp_path: Path, lines: list[str]) -> None:
+    marks = {"BEGIN": "<!-- study mini drawn/table_1 -->", "END": "<!-- end of study -->"}
+    document = tmp_path / "results.md"
+    document.write_text("\n".join(marks.get(line, line) for line in lines) + "\n")
+    before = document.read_text()
+    with pytest.raises(ValueError, match=r"results.md: line \d: <!-- study mini drawn/table_1 --> has no <!-- end"):
+        documents.write(plan.load(study), [document])
+    assert document.read_text() == before
+
+
+def test_a_picture_is_compared_by_what_it_was_drawn_from(study: Path) -> None:
+    planned = plan.load(study)
+    documents.write(planned, [])
+    picture = study / "tables/drawn/forest.svg"
+    picture.write_text(picture.read_text().replace("<svg", "<svg "))
+    assert documents.stale(planned, []) == {}
+    picture.write_text(picture.read_text().replace("drawn from ", "drawn from 0"))
+    assert list(documents.stale(planned, [])) == [picture]
+
+
+@pytest.mark.parametrize("study", sorted(ROOT.glob("studies/*/study.yaml")), ids=lambda path: path.parent.name)
+def test_committed_tables_and_documents_agree_with_committed_scores(study: Path) -> None:
+    planned = plan.load(study)
+    assert list(documents.stale(planned, [ROOT / "docs/results.md"])) == [], "make results"
