@@ -108,9 +108,10 @@ def name_of(arguments: argparse.Namespace) -> str:
 
 
 def _numbers(tags: dict[str, str]) -> dict[str, float] | None:
-    if "test.dice" not in tags:
-        return None
-    return {key: float(tags[f"test.dice{end}"]) for key, end in (("mean", ""), ("low", ".low"), ("high", ".high"))}
+    from hymunet.registry.page import dice_of
+
+    dice = dice_of(tags)
+    return dice and dict(zip(("low", "mean", "high"), dice, strict=True))
 
 
 def _estimate(dice: dict[str, float] | None) -> str:

@@ -29,6 +29,7 @@ PLUMBING = {
     "hymunet/data/acquire/sections.py",
     "hymunet/data/acquire/transfer.py",
     "hymunet/mlflow_store/__init__.py",
+    "hymunet/mlflow_store/account.py",
     "hymunet/mlflow_store/address.py",
     "hymunet/mlflow_store/answer.py",
     "hymunet/mlflow_store/database.py",
