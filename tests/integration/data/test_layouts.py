@@ -333,15 +333,24 @@ def spoiled(*names):
 
 
 BAD = {
-    "no mask": (spoiled("masks/3.png"), "3: no mask"),
-    "two images": (PLAIN | {"images/3.png": PLAIN["images/3.jpg"]}, "3: 2 images of this name"),
-    "a kind that is not read": (spoiled("images/3.jpg") | {"images/3.cr2": b"II*"}, "3: image .*3.cr2 is of a kind"),
+    "no mask": (spoiled("masks/3.png"), "images/3.jpg: no mask"),
+    "two images": (PLAIN | {"images/3.png": PLAIN["images/3.jpg"]}, "images/3.jpg: 2 images of this name"),
+    "a kind that is not read": (
+        spoiled("images/3.jpg") | {"images/3.cr2": b"II*"},
+        "images/3.cr2: image images/3.cr2 is of a kind",
+    ),
     "a void ring": (
         PLAIN | {"masks/3.png": file(np.dstack([CASES[3][1]] * 3) + CASES[4][1][..., None] // 2, "x.png")},
-        "3: mask",
+        "masks/3.png: mask",
     ),
-    "damage": (PLAIN | {"images/3.jpg": PLAIN["images/3.jpg"][:400]}, "3: image is a truncated or damaged JPEG"),
-    "another size": (PLAIN | {"masks/3.png": file(CASES[3][1][:40], "x.png")}, "3: image is 64×64, mask 64×40"),
+    "damage": (
+        PLAIN | {"images/3.jpg": PLAIN["images/3.jpg"][:400]},
+        "images/3.jpg: image is a truncated or damaged JPEG",
+    ),
+    "another size": (
+        PLAIN | {"masks/3.png": file(CASES[3][1][:40], "x.png")},
+        "images/3.jpg: image is 64×64, mask 64×40",
+    ),
 }
 
 
@@ -349,7 +358,7 @@ BAD = {
 def test_what_is_left_out_is_named_and_no_more_than_allowed(kind, tmp_path, capsys):
     files, reason = BAD[kind]
     section = chosen("folder", "folder", path=str(write(tmp_path / "mine", files)))
-    with pytest.raises(ValueError, match=rf"1 of 12 pairs cannot be used: {reason}.*set prepare.on_bad_pair to drop"):
+    with pytest.raises(ValueError, match=rf"1 of 12 pairs cannot be used; mend .* to drop: {reason}"):
         ids(section, tmp_path / "stop")
     download(section.data, tmp_path / "raw")
     with pytest.raises(ValueError, match=r"prepare.max_dropped allows 5.0%"):
@@ -358,7 +367,7 @@ def test_what_is_left_out_is_named_and_no_more_than_allowed(kind, tmp_path, caps
     prepare(tmp_path / "raw", tmp_path / "prepared", 32, "drop", 2, max_dropped=0.1)
     said = capsys.readouterr().err
     assert "prepare: " in said
-    assert "1 of 12 pairs cannot be used: 3: " in said
+    assert "1 of 12 pairs cannot be used and are left out: " in said
     record = json.loads((tmp_path / "prepared/prepare.json").read_text())
     assert (record["images"], list(record["dropped"])) == (COUNT - 1, ["3"])
 
