@@ -115,6 +115,7 @@ def examine(
         "image_size": segmenter.image_size,
         "source": cases.source,
         "grouped_by": cases.grouped_by,
+        "groups": None if groups is None else len(set(groups)),
         "left_out": found.problems,
         familiar.KEY: origin.trained_on or segmenter.info.get(familiar.KEY),
         "test_images_sha256": hash_of_images(rows),

@@ -12,7 +12,7 @@ from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.orientation import ALL, Read, drawn_on
-from hymunet.evaluation.cases import Case, GroupedBy
+from hymunet.evaluation.cases import Case, GroupedBy, require_several
 from hymunet.images import resize
 
 
@@ -94,11 +94,7 @@ class FolderCases:
 
     def _groups(self, listed: Path) -> list[str] | None:
         found = listing.groups(listed.read_bytes(), self._pairs, listed)
-        if found and len(set(found.values())) == 1:
-            raise ValueError(
-                f"{listed}: all images are of one group, which tells nothing of others; take images of more groups, or "
-                "give each image a group of its own"
-            )
+        require_several(list((found or {}).values()), listed)
         return [found.get(id, id) for id in self.ids] if found else None
 
     def _reading(self, one: Pair, kind: str) -> Read:
