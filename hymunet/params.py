@@ -210,8 +210,7 @@ def load(path: str | Path, *sections: str, changes: Sequence[str] = ()) -> Secti
 
 def own_folder(path: str | Path, changes: Sequence[str] = ()) -> Path | None:
     """The folder that `data` names, for messages alone; None for another source. Errors as of `load`."""
-    data = load(path, "data", changes=changes).data
-    return Path(data.folder.path) if data.source == "folder" else None
+    return load(path, "data", changes=changes).data.own_folder
 
 
 def read_yaml(path: str | Path) -> Any:

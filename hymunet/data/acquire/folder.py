@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from hymunet.data.acquire import listing
+from hymunet.data.acquire.archives import MAX_MEMBER_BYTES
 from hymunet.data.acquire.pairs import LEFT_BEHIND, described, leftover, pair, require_one, say_left_out
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
@@ -102,6 +103,10 @@ def _refuse(folder: Path, found: list[str]) -> None:
         "names with a backslash": [name for name in images if "\\" in name],
         "names that differ only in case or in the form of accents": [name for name in images if count[plain[name]] > 1],
     }
+    large = f"files of more than {MAX_MEMBER_BYTES / 2**20:.0f} MiB"
+    kinds[large] = [
+        name for name in images if (folder / name).is_file() and (folder / name).stat().st_size > MAX_MEMBER_BYTES
+    ]
     problems = []
     linked = {parent for name in images for parent in PurePosixPath(name).parents if (folder / parent).is_symlink()}
     if behind := sorted(str(parent) for parent in linked if parent.name):

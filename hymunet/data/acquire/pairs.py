@@ -99,17 +99,17 @@ def pair(members: Mapping[str, Iterable[str]], role: Role, shown: Callable[[str]
         target = next((one for one in (id, short) if one in images), None)
         target = target or known.get(id.casefold()) or known.get(short.casefold()) or id
         belonging.setdefault(target, []).append(place)
-    found = [_pair(id, images.get(id, []), belonging.get(id, []), shown) for id in sorted({*images, *belonging})]
-    example = next((one for one in found if not one.problem), None)
-    for position, one in enumerate(found):
+    pairs = [_pair(id, images.get(id, []), belonging.get(id, []), shown) for id in sorted({*images, *belonging})]
+    example = next((one for one in pairs if not one.problem), None)
+    for position, one in enumerate(pairs):
         if not one.problem:
             example = one  # the nearest before it lies in the same folder, if any does
         elif example and (one.image is None or one.mask is None):
             expected = [shown(name) for name in _expected(one, example, role)]
-            found[position] = replace(
+            pairs[position] = replace(
                 one, problem=f"{one.problem}; expected {' or '.join(expected)}" if expected else one.problem
             )
-    return found
+    return pairs
 
 
 def _expected(half: Pair, example: Pair, role: Role) -> list[str]:
