@@ -59,6 +59,12 @@ def _room(place: Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def _profiles() -> str:
+    """Those of the folder here, for the help text."""
+    names = ", ".join(sorted(path.stem for path in Path("profiles").glob("*.yaml")))
+    return names.replace("%", "%%") or "none is here (run from the project's root)"
+
+
 def parser() -> argparse.ArgumentParser:
     top = Parser(prog="hymunet", description="Medical image segmentation with HyM-UNet. Research use only.")
     top.add_argument("--version", action="version", version=f"hymunet {__version__}")
@@ -77,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     profile = with_params(verb("profile", run_profile, "rewrite params.yaml to a profile of the folder profiles/"))
-    profile.add_argument("name", metavar="NAME", help="paper, demo, or a file of your own in profiles/")
+    profile.add_argument("name", metavar="NAME", help=f"{_profiles()}, or a file of your own in profiles/")
     verb("params", run_params, "print what each key of params.yaml may be")
 
     shown = with_params(verb("show-augment", run_show_augment, "draw what the training makes of its images, as a PNG"))

@@ -208,6 +208,11 @@ def load(path: str | Path, *sections: str, changes: Sequence[str] = ()) -> Secti
     return Sections(check(content, origin), sections)
 
 
+def own_folder(path: str | Path, changes: Sequence[str] = ()) -> Path | None:
+    """The folder that `data` names, for messages alone; None for another source. Errors as of `load`."""
+    return load(path, "data", changes=changes).data.own_folder
+
+
 def read_yaml(path: str | Path) -> Any:
     """The file's content; YAML 1.2, the dialect that DVC writes (`1e-3` is a number)."""
     try:

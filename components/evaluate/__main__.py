@@ -21,11 +21,14 @@ def main(argv: list[str] | None = None) -> None:
     section = params.load(args.params, "evaluate", changes=args.set).evaluate
 
     from hymunet.evaluation.evaluate import evaluate
+    from hymunet.evaluation.record import one_group
 
-    test = evaluate(args.model, args.prepared, args.split, args.training, args.output, section)["test"]
-    dice = test["dice"]
+    found = evaluate(args.model, args.prepared, args.split, args.training, args.output, section)
+    test, dice = found["test"], found["test"]["dice"]
     interval = f"{dice['mean']:.4f} ({dice['low']:.4f} to {dice['high']:.4f})"
     print(f"evaluate: test Dice {interval} over {test['images']} images; report: {args.output / 'report.html'}")
+    if alone := one_group(found):
+        print(f"evaluate: {alone}")
 
 
 if __name__ == "__main__":

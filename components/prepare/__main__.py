@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> None:
         max_dropped=section.max_dropped,
         masks_on=section.masks_on,
         max_without_lesion=section.max_without_lesion,
+        own=params.own_folder(args.params, args.set),
     )
 
 

@@ -50,6 +50,15 @@ class Cases(Protocol):
         ...
 
 
+def require_several(groups: Sequence[str], said_by: object) -> None:
+    """ValueError where all of several images are of one group: any interval over groups would be empty."""
+    if len(set(groups)) == 1 < len(groups):
+        raise ValueError(
+            f"{said_by}: all images are of one group, which tells nothing of others; take images of more groups, or "
+            "give each image a group of its own"
+        )
+
+
 class PreparedCases:
     """Rows of prepared arrays. Without native masks there (an older preparation) `native` is None."""
 

@@ -69,7 +69,7 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
         opener.require(name, arguments.evaluation)
 
     from hymunet.evaluation import external
-    from hymunet.evaluation.record import false_alarms
+    from hymunet.evaluation.record import false_alarms, one_group
 
     segmenter, authority = _opened(names, arguments, opener)
     options = external.Options(arguments.columns, arguments.on_bad_pair, arguments.shifts, authority)
@@ -79,6 +79,8 @@ def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
     print(f"Dice {_interval(test['dice'])} over {over}")
     if alarms := false_alarms(test):
         print(alarms)
+    if alone := one_group(result):
+        print(alone)
     for id, reason in left_out.items():
         print(f"left out: {id}: {reason}")
     print(f"report: {arguments.output / 'report.html'}")

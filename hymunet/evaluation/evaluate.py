@@ -23,6 +23,7 @@ from hymunet.evaluation.threshold import best_threshold
 from hymunet.evidence import METRICS
 from hymunet.inference import Segmenter
 from hymunet.models import catalogue
+from hymunet.shortlist import shortlist
 
 PANEL_COLUMNS = 4
 Row = dict[str, Any]
@@ -114,6 +115,7 @@ def examine(
         "image_size": segmenter.image_size,
         "source": cases.source,
         "grouped_by": cases.grouped_by,
+        "groups": None if groups is None else len(set(groups)),
         "left_out": found.problems,
         familiar.KEY: origin.trained_on or segmenter.info.get(familiar.KEY),
         "test_images_sha256": hash_of_images(rows),
@@ -241,14 +243,13 @@ def _repeatable() -> None:
 
 
 def _judge(found: Results, count: int, on_bad: str) -> None:
-    shown = "; ".join(f"{id}: {reason}" for id, reason in list(found.problems.items())[:10])
-    more = f"; and {len(found.problems) - 10} more" if len(found.problems) > 10 else ""
+    listed = shortlist([f"{id}: {reason}" for id, reason in found.problems.items()])
     if not found.rows:
-        raise ValueError(f"none of {count} images can be evaluated: {shown}{more}")
+        raise ValueError(f"none of {count:,} images can be evaluated:{listed}")
     if found.problems and on_bad == "stop":
         raise ValueError(
-            f"{len(found.problems)} of {count} images cannot be evaluated: {shown}{more}; mend them, or leave them out "
-            "(--on-bad-pair drop)"
+            f"{len(found.problems):,} of {count:,} images cannot be evaluated; mend them, or leave them out "
+            f"(--on-bad-pair drop):{listed}"
         )
 
 

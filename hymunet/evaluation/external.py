@@ -9,7 +9,7 @@ from hymunet import params
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.groups import GROUPS, read_groups
 from hymunet.data.prepare.manifest import read_manifest
-from hymunet.evaluation.cases import Cases, PreparedCases
+from hymunet.evaluation.cases import Cases, PreparedCases, require_several
 from hymunet.evaluation.evaluate import Origin, data_and_split, examine, of_size, prepared_cases, weights_and_code
 from hymunet.evaluation.folders import FolderCases
 from hymunet.evaluation.place import Place
@@ -101,5 +101,6 @@ def _found(segmenter: Segmenter, place: Place) -> Found:
         )
     listed = read_groups(prepared.folder / GROUPS, [row["id"] for row in manifest])
     groups = list(listed.values()) if listed else None
+    require_several(groups or [], prepared.folder / GROUPS)
     whole = PreparedCases(prepared, range(len(prepared)), manifest, groups, "groups.csv" if groups else None)
     return Found(whole, made_from)

@@ -12,7 +12,7 @@ from hymunet.data.prepare.decode import decode_under
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.orientation import ALL, Read, drawn_on
-from hymunet.evaluation.cases import Case, GroupedBy
+from hymunet.evaluation.cases import Case, GroupedBy, require_several
 from hymunet.images import resize
 
 
@@ -30,16 +30,18 @@ class FolderCases:
         files: Mapping[str, Path],
         size: int,
         what: str,
+        places: Mapping[str, Path],
         masks_on: str | None = None,
         listed: Path | None = None,
     ) -> None:
-        """files: by names that `folder.role` understands. size: of the model's grid. listed: a file as `listing` has
+        """files: by names that `folder.role` understands. size: of the model's grid. places: how names begin -> the
+        folder that stands for. listed: a file as `listing` has
         it, whose groups count. Raises ValueError, calling the files `what`, where there is no image with a mask, and
         for a listing that is not of them or has one group alone."""
-        self._files, self._size = files, size
-        self._pairs = pair({"": files}, folder.role)
+        self._files, self._size, self._places = files, size, places
+        self._pairs = pair({"": files}, folder.role, self._shown)
         self.ids = [one.id for one in self._pairs]
-        require_one(self._pairs, what, lambda name: str(files[name]))
+        require_one(self._pairs, what, self._shown)
         self.groups = self._groups(listed) if listed else None
         self.grouped_by: GroupedBy | None = "groups.csv" if self.groups else None
         whole = [one for one in self._pairs if not one.problem and one.image and one.mask]
@@ -59,7 +61,8 @@ class FolderCases:
             for kind, place in (("images", images), ("masks", masks))
             for name, path in _files(place, f"x/{kind}", listed).items()
         }
-        found = cls(files, size, f"{images} and {masks}", masks_on, listed)
+        places = {"x/images/": images, "x/masks/": masks}
+        found = cls(files, size, f"{images} and {masks}", places, masks_on, listed)
         if listed and not found.groups:
             raise ValueError(f"{listed}: has no column {listing.GROUP}; say in it which images belong together")
         return found
@@ -69,7 +72,7 @@ class FolderCases:
         """A folder that holds both, laid out as `data.folder` may be: images/ and masks/, or as publishers do."""
         listed = place / listing.FILE
         files = {f"x/{name}": path for name, path in _files(place, "x", listed).items()}
-        return cls(files, size, str(place), masks_on, listed if listed.is_file() else None)
+        return cls(files, size, str(place), {"x/": place}, masks_on, listed if listed.is_file() else None)
 
     def __getitem__(self, position: int) -> Case:
         one = self._pairs[position]
@@ -81,13 +84,17 @@ class FolderCases:
         truth = cv2.resize(native, (self._size, self._size), interpolation=cv2.INTER_NEAREST_EXACT)
         return Case(one.id, resize(pixels, self._size), truth, native, facts(image, mask, pixels, native))
 
+    def _shown(self, name: str) -> str:
+        """The path of a file, and of one that could be there."""
+        if name in self._files:
+            return str(self._files[name])
+        return next(
+            (str(place / name.removeprefix(top)) for top, place in self._places.items() if name.startswith(top))
+        )
+
     def _groups(self, listed: Path) -> list[str] | None:
         found = listing.groups(listed.read_bytes(), self._pairs, listed)
-        if found and len(set(found.values())) == 1:
-            raise ValueError(
-                f"{listed}: all images are of one group, which tells nothing of others; take images of more groups, or "
-                "give each image a group of its own"
-            )
+        require_several(list((found or {}).values()), listed)
         return [found.get(id, id) for id in self.ids] if found else None
 
     def _reading(self, one: Pair, kind: str) -> Read:

@@ -81,6 +81,17 @@ def false_alarms(test: Mapping[str, Any]) -> str:
     return f"{said}; Dice of the images with a lesion: {found / (images - empty):.4f}"
 
 
+def one_group(metrics: Mapping[str, Any]) -> str:
+    """In a sentence, where several images are one group, so that an interval over groups has nothing to draw from."""
+    images = metrics["test"]["images"]
+    if metrics.get("groups") != 1 or images == 1:
+        return ""
+    return (
+        f"All {images} images are of one group ({metrics['grouped_by']}): the intervals have no width and say nothing "
+        "of other groups; evaluate on images of more groups"
+    )
+
+
 def grouped_by(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str | None:
     """What says which images belong together; records that do not say it were of near-duplicates, if any."""
     return metrics.get("grouped_by", "near-duplicates" if any(row["group"] for row in rows) else None)

@@ -4,6 +4,7 @@ import html
 import re
 
 from hymunet.addresses import without_secrets
+from hymunet.mlflow_store.account import account
 
 BENEATH = {"boto3", "botocore", "requests", "sqlalchemy", "sqlite3", "urllib3"}  # whose errors MLflow lets through
 REFUSALS = {  # what MLflow says no to; any other error may be gone at the next try
@@ -79,10 +80,18 @@ def answered(status: str, said: str) -> str:
     words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:100]
     remedy = "is this the address of an MLflow server?"
     if status in ("401", "403"):
-        remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        remedy = _refused(status, account())
     elif status == "429":
         remedy = "too many requests; try again later"
     elif status.startswith("5"):
         remedy = "the server is up and fails: its log says why; is its database up?"
     told = " ".join(part for part in (status, f'"{words}"' if words else "") if part)
     return f"answered with {told}; {remedy}"
+
+
+def _refused(status: str, name: str | None) -> str:
+    if name is None:
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    if status == "401":
+        return f'is "{name}" the name of an account there, and is its password right?'
+    return f'"{name}" lacks a permission there: docs/registry.md, "A server with accounts"'

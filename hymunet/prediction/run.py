@@ -27,9 +27,10 @@ from hymunet.prediction import results
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.model import identity
 from hymunet.prediction.ours import written_by_us
-from hymunet.prediction.sources import SHOWN, Entry
+from hymunet.prediction.sources import Entry
 from hymunet.prediction.table import Table
 from hymunet.processors import processors
+from hymunet.shortlist import shortlist
 
 BATCH = 4  # on processors larger ones leave the cache: 8 take a seventh longer for each image
 PIXELS = 60_000_000  # of the images in memory, about; one may be larger
@@ -51,9 +52,7 @@ class Outcome:
         if not self.problems:
             return
         count = self.written + self.skipped + len(self.problems)
-        more = f"; and {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
-        shown = "; ".join(self.problems[:SHOWN])
-        raise ValueError(f"{len(self.problems)} of {count} images cannot be read: {shown}{more}")
+        raise ValueError(f"{len(self.problems):,} of {count:,} images cannot be read:{shortlist(self.problems)}")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Decisions, versions and the ledger as people and programs read them: Markdown and JSON."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,28 @@ def markdown(decision: "Decision", carried_out: bool = True) -> str:
 def history(entries: "Sequence[Entry]", state: "State") -> list[dict[str, Any]]:
     """The ledger, oldest first; `holds`: no for an entry that came second and changed nothing."""
     return [{**asdict(entry), "holds": entry.number not in state.void} for entry in entries]
+
+
+def history_lines(found: Iterable[dict[str, Any]], width: int) -> list[str]:
+    """`history` for people: what was decided in a line of columns, why below it, no line longer than width.
+
+    Each line begins with its entry's number, so that a search for it finds the whole entry.
+    """
+    heads, reasons = [("entry", "when", "version", "champion then", "kind", "by")], [""]
+    for row in found:
+        kind = row["kind"] if row["holds"] else f"{row['kind']} (void: came second)"
+        heads.append((str(row["number"]), row["when"], row["version"] or "-", row["against"] or "-", kind, row["by"]))
+        reasons.append(" ".join((row["reason"] or "no reason given").split()))
+    widths = [max(map(len, column)) for column in zip(*heads, strict=True)]
+    lines = []
+    for (number, *cells), reason in zip(heads, reasons, strict=True):
+        start = f"{number.ljust(widths[0])}  "
+        head = "  ".join(cell.ljust(size) for cell, size in zip(cells, widths[1:], strict=True)).rstrip()
+        for text, indent in ((head, start), (reason, f"{start}  ")):
+            lines += textwrap.wrap(
+                text, width, initial_indent=indent, subsequent_indent=f"{start}    ", break_on_hyphens=False
+            )
+    return lines
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

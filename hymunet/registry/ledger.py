@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hymunet import silence
+from hymunet.mlflow_store.account import account
 from hymunet.registry.client import CHAMPION, Unavailable
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ def _mapping(value: object) -> bool:
 def who() -> str:
     """As whom this process acts; a claim, since MLflow without accounts knows nobody."""
     try:
-        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+        return account() or getpass.getuser()
     except (KeyError, OSError):
         return f"user {os.getuid()}"
 

@@ -39,7 +39,7 @@ def page(
     name: str, versions: Mapping[str, Any], aliases: Mapping[str, str], entries: Sequence[Entry], state: State
 ) -> str:
     """HTML. versions: number -> MLflow's version, the newest first; entries: the ledger, the oldest first."""
-    dice = {number: _dice(version.tags) for number, version in versions.items()}
+    dice = {number: dice_of(version.tags) for number, version in versions.items()}
     known = [value for found in dice.values() if found for value in found]
     span = (min(known), max(known)) if known else (0.0, 1.0)
     rows = "\n".join(_version(number, version, dice[number], span, aliases) for number, version in versions.items())
@@ -61,8 +61,8 @@ def page(
 """
 
 
-def _dice(tags: Mapping[str, str]) -> tuple[float, float, float] | None:
-    """Low, mean, high."""
+def dice_of(tags: Mapping[str, str]) -> tuple[float, float, float] | None:
+    """Low, mean, high; None where a tag is missing or no number, as in a version that somebody made by hand."""
     try:
         low, mean, high = (float(tags[f"test.dice{end}"]) for end in (".low", "", ".high"))
     except (KeyError, ValueError):

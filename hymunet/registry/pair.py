@@ -83,6 +83,11 @@ class Pair:
         tail = ERROR * share(decided)
         draws = max(RESAMPLES, int(np.ceil(IN_TAIL / tail)))
         groups, _ = together([challenger.images[id].group for id in ids], _groups(champion, challenger, ids))
+        if len(set(groups)) < 2:
+            raise Missing(
+                f"{counted(len(ids), 'test image')}, all of one group: an interval over groups tells nothing of other "
+                "images; test both versions on images of more groups"
+            )
         found = paired_difference(ours.dice, theirs.dice, draws, SEED, groups, tail)
         interval = {key: float(found[key]) for key in ("mean", "low", "high")}
         return cls(ours, theirs, decided, interval, native, len(scores_of(challenger).ids) - len(ids), groups)

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import shutil
 from datetime import UTC, datetime
 from typing import Any
+
+COLUMNS, NARROWEST = 100, 60  # where no terminal says how wide it is; below that a line of columns would be cut
 
 
 def run_list(arguments: argparse.Namespace) -> None:
@@ -55,19 +58,8 @@ def run_history(arguments: argparse.Namespace) -> None:
     found = decision.history(entries, state)
     if arguments.json:
         return print_json(found)
-    rows = [
-        (
-            str(row["number"]),
-            row["when"],
-            row["by"],
-            row["kind"] if row["holds"] else f"{row['kind']} (void: came second)",
-            row["version"] or "-",
-            row["against"] or "-",
-            row["reason"] or "no reason given",
-        )
-        for row in found
-    ]
-    print("\n".join(decision.table(("entry", "when", "by", "kind", "version", "champion then", "reason"), rows)))
+    columns = shutil.get_terminal_size((COLUMNS, 0)).columns
+    print("\n".join(decision.history_lines(found, max(columns, NARROWEST))))
 
 
 def run_card(arguments: argparse.Namespace) -> None:
@@ -108,9 +100,10 @@ def name_of(arguments: argparse.Namespace) -> str:
 
 
 def _numbers(tags: dict[str, str]) -> dict[str, float] | None:
-    if "test.dice" not in tags:
-        return None
-    return {key: float(tags[f"test.dice{end}"]) for key, end in (("mean", ""), ("low", ".low"), ("high", ".high"))}
+    from hymunet.registry.page import dice_of
+
+    dice = dice_of(tags)
+    return dice and dict(zip(("low", "mean", "high"), dice, strict=True))
 
 
 def _estimate(dice: dict[str, float] | None) -> str:

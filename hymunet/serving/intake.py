@@ -25,6 +25,7 @@ ACCEPTED = "PNG, JPEG, WebP, TIFF or BMP"
 FIELD = "image"
 BIG = 43  # the third byte of a BigTIFF, whose head is twice as long
 FORM = "multipart/form-data"
+FEWER_PIXELS = "send it smaller, or cut into parts; whoever runs the server can take more: --max-pixels"
 DISCARDED = 4  # times the limit: how much of a body that is too large is read, so that its sender hears the answer
 
 
@@ -41,12 +42,14 @@ async def content(request: Request, limits: Limits) -> bytes:
         async with asyncio.timeout(limits.upload_seconds):
             body = await _body(request, limits.max_bytes)
     except TimeoutError:
-        raise Refused(408, f"the upload took more than {limits.upload_seconds:g} s") from None
+        remedy = "send a smaller file; whoever runs the server can wait longer: --upload-seconds"
+        raise Refused(408, f"the upload took more than {limits.upload_seconds:g} s; {remedy}") from None
     return await _file_of_form(request.headers, body) if media == FORM else body
 
 
 async def _body(request: Request, most: int) -> bytes:
-    too_large = Refused(413, f"the body is larger than {most} bytes; send a smaller image")
+    remedy = "send it as JPEG, or fewer pixels of it; whoever runs the server can take more: --max-bytes"
+    too_large = Refused(413, f"the body is larger than {most:,} bytes ({_in_units(most)}); {remedy}")
     declared = request.headers.get("content-length", "0")
     if int(declared) > DISCARDED * most or (int(declared) > most and "expect" in request.headers):
         raise too_large
@@ -63,6 +66,10 @@ async def _body(request: Request, most: int) -> bytes:
     if size > most:
         raise too_large
     return b"".join(parts)
+
+
+def _in_units(count: int) -> str:
+    return f"{count / 2**20:.3g} MiB" if count >= 2**20 else f"{count / 2**10:.3g} KiB"
 
 
 async def _file_of_form(headers: Headers, body: bytes) -> bytes:
@@ -118,7 +125,7 @@ def _check_head(content: bytes, max_pixels: int) -> None:
     except Refused:
         raise
     except Image.DecompressionBombError:
-        raise Refused(413, f"the image declares more than {max_pixels} pixels; send a smaller one") from None
+        raise Refused(413, f"the image declares more than {max_pixels:,} pixels; {FEWER_PIXELS}") from None
     except Image.UnidentifiedImageError:
         _whole(content)
         raise Refused(415, f"the file is not an image that is read here: {ACCEPTED}; or its head is damaged") from None
@@ -146,4 +153,5 @@ def _tiff_size(content: bytes) -> tuple[int, int]:
 
 def _check_pixels(width: int, height: int, most: int) -> None:
     if width * height > most:
-        raise Refused(413, f"the image declares {width}×{height} pixels; at most {most} are taken")
+        size = f"{width:,}×{height:,} pixels, {width * height:,} in all"
+        raise Refused(413, f"the image declares {size}; at most {most:,} are taken; {FEWER_PIXELS}")

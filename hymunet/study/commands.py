@@ -149,6 +149,6 @@ def run_tables(arguments: argparse.Namespace) -> int:
         for file in differing:
             print(f"{file}: does not agree with the results; make results", file=sys.stderr)
         return int(bool(differing))
-    for path in documents.write(planned, arguments.into):
-        print(path)
+    changed = documents.write(planned, arguments.into)
+    print("\n".join(changed) or f"{arguments.study}: nothing to change, all agrees with the results")
     return 0

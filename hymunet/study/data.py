@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic, closure, evidence, params
+from hymunet.shortlist import shortlist
 from hymunet.study import locks
 from hymunet.study.folds import fold_splits
 from hymunet.study.plan import Cell, Plan
@@ -110,11 +111,13 @@ def _make(content: params.Params, folder: Path) -> None:
         max_dropped=section.max_dropped,
         masks_on=section.masks_on,
         max_without_lesion=section.max_without_lesion,
+        own=content.data.own_folder,
     )
     divide(content.split, folder / "prepared", folder / "split")
     (folder / "validation").mkdir(exist_ok=True)
     if failures := validate(content.validate_, folder / "prepared", folder / "split", folder / "validation"):
-        raise ValueError(f"{'; '.join(map(str, failures))}; report: {folder / 'validation/report.html'}")
+        failed = shortlist(list(map(str, failures)))
+        raise ValueError(f"{content.data.source}: the data checks failed; {folder / 'validation/report.html'}:{failed}")
     atomic.write(record, json.dumps(made, indent=2) + "\n")
 
 

@@ -82,8 +82,8 @@ def _made(folder: Path) -> list[Path]:
 
 
 def with_blocks(document: Path, study: str, files: Mapping[str, str]) -> str:
-    """A document's text with this study's blocks filled. Raises ValueError for a block that no result makes, and for
-    one without an end, which would reach into what follows."""
+    """A document's text with this study's blocks filled. Raises ValueError where it has none, for a block that no
+    result makes, and for one without an end, which would reach into what follows."""
     if document.exists() and not document.is_file():
         raise ValueError(f"{document}: no file; name a document with blocks of studies")
     try:
@@ -95,12 +95,18 @@ def with_blocks(document: Path, study: str, files: Mapping[str, str]) -> str:
         line = text.count("\n", 0, opened[0].start()) + 1
         raise ValueError(f"{document}: line {line}: {opened[0][0]} has no <!-- end of study --> before the next block")
 
+    made = ", ".join(sorted(file.removesuffix(".md") for file in files if file.endswith(".md"))) or "none yet"
+    if study not in {match["study"] for match in BLOCK.finditer(text)}:
+        raise ValueError(
+            f"{document}: has no block of study {study}; where a table shall stand, write the lines <!-- study {study} "
+            f"NAME --> and <!-- end of study -->, with a NAME of: {made}"
+        )
+
     def filled(match: re.Match[str]) -> str:
         if match["study"] != study:
             return match[0]
         name = f"{match['name']}.md"
         if name not in files:
-            made = ", ".join(sorted(file.removesuffix(".md") for file in files if file.endswith(".md"))) or "none yet"
             raise ValueError(f"{document}: block {match['name']} of study {study}: no such table; there are: {made}")
         return f"{match[1]}{files[name]}{match[4]}"
 

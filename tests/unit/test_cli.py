@@ -134,6 +134,25 @@ def test_a_bad_profile_is_refused_and_writes_nothing(project, capsys, content, m
     assert sorted(path.name for path in project.iterdir()) == ["params.yaml", "profiles"]
 
 
+@pytest.mark.parametrize(
+    ("own", "removed"), [((), ()), (("my clinic", "50%"), ("kvasir",)), ((), ("*",))], ids=["as it is", "own", "none"]
+)
+def test_the_help_of_profile_names_those_that_are_there(project, capsys, monkeypatch, own, removed):
+    monkeypatch.setenv("COLUMNS", "500")
+    for pattern in removed:
+        for file in (project / "profiles").glob(f"{pattern}.yaml"):
+            file.unlink()
+    for name in own:
+        (project / f"profiles/{name}.yaml").write_text("model: {size: base}")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["profile", "--help"])
+    assert ended.value.code == 0
+    names = sorted(path.stem for path in (project / "profiles").glob("*.yaml"))
+    listed = ", ".join(names) or "none is here (run from the project's root)"
+    assert f"{listed}, or a file of your own in profiles/" in capsys.readouterr().out
+    assert len(names) >= 5 or removed
+
+
 def test_an_unknown_profile_names_those_there_are(project, capsys):
     assert "no profile 'dmeo'; there are: demo, " in refusal(capsys, "profile", "dmeo")
 

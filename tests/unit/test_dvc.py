@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = params.read_yaml(ROOT / "dvc.yaml")["stages"]
 # Parsing of options and of params.yaml, whose values are tracked instead; how a file reaches the disk, and what is said
 # of one that does not; how many work; how bytes travel whose hash is known beforehand;
-# how long a server may say nothing.
+# how long a server may say nothing; how a list is said.
 PLUMBING = {
     "components/__init__.py",
     "components/cli.py",
@@ -29,6 +29,7 @@ PLUMBING = {
     "hymunet/data/acquire/sections.py",
     "hymunet/data/acquire/transfer.py",
     "hymunet/mlflow_store/__init__.py",
+    "hymunet/mlflow_store/account.py",
     "hymunet/mlflow_store/address.py",
     "hymunet/mlflow_store/answer.py",
     "hymunet/mlflow_store/database.py",
@@ -43,6 +44,7 @@ PLUMBING = {
     "hymunet/places.py",
     "hymunet/processors.py",
     "hymunet/section.py",
+    "hymunet/shortlist.py",
     "hymunet/silence.py",
 }
 TABLE = "hymunet/data/acquire/sources.py"  # imports every source's module; of them, the chosen one counts

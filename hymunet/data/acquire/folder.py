@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from hymunet.data.acquire import listing
+from hymunet.data.acquire.archives import MAX_MEMBER_BYTES
 from hymunet.data.acquire.pairs import LEFT_BEHIND, described, leftover, pair, require_one, say_left_out
 from hymunet.data.acquire.sections import Folder
 from hymunet.data.acquire.source import ArchiveFile, Source
 from hymunet.formats.kinds import ENDED, HEAD, stem, told
 
-LISTING = f"folder/{listing.FILE}"
+HOME = "folder/"
+LISTING = f"{HOME}{listing.FILE}"
 _WORDS = {  # how a folder's name ends, letters and figures alone
     kind: re.compile(rf"(?i)(^|[^a-z])({words})$")
     for kind, words in (
@@ -69,7 +71,7 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
     if listed := listing.FILE in found:
         found.remove(listing.FILE)
     names = named(folder, [name for name in found if not leftover(name)])
-    roles = {name: role(f"folder/{packed}") for name, packed in names.items()}
+    roles = {name: role(f"{HOME}{packed}") for name, packed in names.items()}
     kinds = {known[0] for known in roles.values() if known}
     if kinds != {"image", "mask"}:
         missing = " and of ".join(f"{kind}s" for kind in ("image", "mask") if kind not in kinds)
@@ -77,7 +79,7 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
             f"data.folder.path {folder}: no folder of {missing} in it; expected images/ and masks/ with matching "
             f"names, found {described(roles)}"
         )
-    packed = {f"folder/{name}": own for own, name in names.items()}
+    packed = {f"{HOME}{name}": own for own, name in names.items()}
     pairs = pair({"": packed}, role)
     require_one(pairs, f"data.folder.path {folder}", packed.__getitem__)
     _say(folder, found, names, roles)
@@ -86,7 +88,7 @@ def members(section: Folder) -> Iterator[tuple[str, bytes]]:
         listing.read(content, pairs, folder / listing.FILE)
         yield LISTING, content
     for name in sorted((name for name, known in roles.items() if known), key=lambda name: names[name]):
-        yield f"folder/{names[name]}", (folder / name).read_bytes()
+        yield f"{HOME}{names[name]}", (folder / name).read_bytes()
 
 
 def _refuse(folder: Path, found: list[str]) -> None:
@@ -101,6 +103,10 @@ def _refuse(folder: Path, found: list[str]) -> None:
         "names with a backslash": [name for name in images if "\\" in name],
         "names that differ only in case or in the form of accents": [name for name in images if count[plain[name]] > 1],
     }
+    large = f"files of more than {MAX_MEMBER_BYTES / 2**20:.0f} MiB"
+    kinds[large] = [
+        name for name in images if (folder / name).is_file() and (folder / name).stat().st_size > MAX_MEMBER_BYTES
+    ]
     problems = []
     linked = {parent for name in images for parent in PurePosixPath(name).parents if (folder / parent).is_symlink()}
     if behind := sorted(str(parent) for parent in linked if parent.name):
@@ -164,4 +170,4 @@ def _say(folder: Path, found: list[str], names: dict[str, str], roles: dict[str,
     say_left_out("download", folder, others, "no image in a folder of images or masks")
 
 
-SOURCE = Source(archives=(ArchiveFile("folder.zip"),), role=role, members=members, listing=LISTING)
+SOURCE = Source(archives=(ArchiveFile("folder.zip"),), role=role, members=members, home=HOME, listing=LISTING)

@@ -9,7 +9,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from hymunet.formats.kinds import NAMED
@@ -38,6 +38,11 @@ class Pair:
     mask: tuple[str, str] | None
     problem: str = ""  # why it cannot be used, as far as names tell
     twins: tuple[str, ...] = ()  # members that are images of this name, too
+
+    def concerned(self, reason: str) -> str:
+        """The member that a reason is about: the mask's where it begins with it, or there is no image."""
+        place = self.mask if self.image is None or (self.mask and reason.startswith("mask")) else self.image
+        return place[1] if place else self.id
 
 
 Place = tuple[str, str]  # archive, member
@@ -68,8 +73,9 @@ def by_pattern(image: str, mask: str) -> Role:
     return role
 
 
-def pair(members: Mapping[str, Iterable[str]], role: Role) -> list[Pair]:
-    """members: archive name -> member names. Pairs sorted by id, which is the image's name.
+def pair(members: Mapping[str, Iterable[str]], role: Role, shown: Callable[[str], str] = str) -> list[Pair]:
+    """members: archive name -> member names. Pairs sorted by id, which is the image's name. shown: a member's name ->
+    as people know it.
 
     A mask belongs to the image of its own name, else to that of its name without an ending as `_mask`, with the form of
     accents and, where that is unambiguous, case ignored.
@@ -93,7 +99,38 @@ def pair(members: Mapping[str, Iterable[str]], role: Role) -> list[Pair]:
         target = next((one for one in (id, short) if one in images), None)
         target = target or known.get(id.casefold()) or known.get(short.casefold()) or id
         belonging.setdefault(target, []).append(place)
-    return [_pair(id, images.get(id, []), belonging.get(id, [])) for id in sorted({*images, *belonging})]
+    pairs = [_pair(id, images.get(id, []), belonging.get(id, []), shown) for id in sorted({*images, *belonging})]
+    example = next((one for one in pairs if not one.problem), None)
+    for position, one in enumerate(pairs):
+        if not one.problem:
+            example = one  # the nearest before it lies in the same folder, if any does
+        elif example and (one.image is None or one.mask is None):
+            expected = [shown(name) for name in _expected(one, example, role)]
+            pairs[position] = replace(
+                one, problem=f"{one.problem}; expected {' or '.join(expected)}" if expected else one.problem
+            )
+    return pairs
+
+
+def _expected(half: Pair, example: Pair, role: Role) -> list[str]:
+    """What the other half may be called, as that of a whole pair is: only names that would be paired with it."""
+    kind, place, id = ("mask", example.mask, half.id) if half.mask is None else ("image", example.image, half.id)
+    if kind == "image":
+        id = _MASK_ENDS.sub("", id)
+    path = PurePosixPath(place[1] if place else "")
+    own, other = PurePosixPath(id).name, PurePosixPath(example.id).name
+    names = [_renamed(path, example.id, id), _renamed(path, other, own)]
+    names += [str(path.with_name(f"{own}{end}{path.suffix}")) for end in ("", "_mask") if kind == "mask"]
+    fitting = []
+    for name in dict.fromkeys(names):
+        told = role(name)
+        if told and told[0] == kind and id in (told[1], _MASK_ENDS.sub("", told[1])):
+            fitting.append(name)
+    return fitting[:2]
+
+
+def _renamed(path: PurePosixPath, old: str, new: str) -> str:
+    return re.sub(rf"(?<![^\W_]){re.escape(old)}(?![^\W_])", lambda _: new, str(path))
 
 
 def require_one(pairs: Iterable[Pair], what: object, names: Callable[[str], str] = str) -> None:
@@ -111,15 +148,15 @@ def require_one(pairs: Iterable[Pair], what: object, names: Callable[[str], str]
     )
 
 
-def _pair(id: str, images: list[Place], masks: list[Place]) -> Pair:
+def _pair(id: str, images: list[Place], masks: list[Place], shown: Callable[[str], str]) -> Pair:
     problem = ""
     for kind, places in (("image", images), ("mask", masks)):
         if not places:
             problem = f"no {kind}"
         elif len(places) > 1:
-            problem = f"{len(places)} {kind}s of this name: {', '.join(sorted(name for _, name in places)[:4])}"
+            problem = f"{len(places)} {kind}s of this name: {', '.join(sorted(shown(name) for _, name in places)[:4])}"
         elif not NAMED.search(places[0][1]):
-            problem = f"{kind} {places[0][1]} is of a kind that is not read; convert it to PNG"
+            problem = f"{kind} {shown(places[0][1])} is of a kind that is not read; convert it to PNG"
         if problem:
             break
     id = id if id.isprintable() else repr(id)

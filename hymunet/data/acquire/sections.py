@@ -3,6 +3,7 @@
 A step depends on the chosen source's section alone.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -43,6 +44,11 @@ class Data(Section):
     kvasir_seg: Published
     folder: Folder
     synthetic: Synthetic
+
+    @property
+    def own_folder(self) -> Path | None:
+        """The user's own folder, where images come from one."""
+        return Path(self.folder.path) if self.source == "folder" else None
 
     @property
     def chosen(self) -> Published | Folder | Synthetic:

@@ -28,6 +28,7 @@ class Source:
     official: Mapping[str, tuple[ArchiveFile, ...]] = field(default_factory=dict)  # its further splits, by name
     role: Role | None = None  # in place of the two patterns
     members: Callable[[Any], Iterator[tuple[str, bytes]]] | None = None  # of an archive of our own: section -> content
+    home: str = ""  # of an archive of our own: what its members' names begin with and people's own do not
     listing: str = ""  # the member that says what belongs together, where it is there (`acquire.listing`)
 
     @property
@@ -41,6 +42,10 @@ class Source:
             (name for name, files in self.official.items() if archive in {file.name for file in files}), "train"
         )
 
+    def shown(self, member: str) -> str:
+        """A member's name as people know it."""
+        return member.removeprefix(self.home)
+
     def pairs(self, members: Mapping[str, list[str]]) -> list[Pair]:
         """members: archive name -> member names. Pairs sorted by id, those with a problem among them."""
-        return pair(members, self.role or by_pattern(self.image, self.mask))
+        return pair(members, self.role or by_pattern(self.image, self.mask), self.shown)

@@ -136,7 +136,8 @@ def _expectations(section: params.Validate, record: dict[str, Any], frame: Any) 
         ),
     ]
     if record["protocol"] == "grouped":
-        description = "no group of near-duplicates is in more than one split"
+        kind = "groups.csv or of near-duplicates" if "groups_listed" in record else "near-duplicates"
+        description = f"no group of {kind} is in more than one split"
         checks.append(
             expect.ExpectColumnValuesToBeBetween(column="splits_of_group", max_value=1, description=description)
         )

@@ -7,7 +7,6 @@ lets go of the interpreter) write each pair to its own row, so that the bytes do
 import hashlib
 import json
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +26,8 @@ from hymunet.data.acquire.archives import Archive
 from hymunet.data.acquire.pairs import Pair, described
 from hymunet.data.acquire.source import Source
 from hymunet.data.acquire.sources import SOURCES
-from hymunet.data.prepare.decode import EMPTY, VIEW, decode_pair
+from hymunet.data.prepare.bad_pairs import LIST, known_place, require_few, without_lesion
+from hymunet.data.prepare.decode import VIEW, decode_pair
 from hymunet.data.prepare.groups import GROUPS, write_groups
 from hymunet.data.prepare.manifest import write_manifest
 from hymunet.data.prepare.native import NATIVE_MASKS, NativeMasks, encoded
@@ -49,23 +49,27 @@ def prepare(
     max_dropped: float = 1.0,
     masks_on: str = "auto",
     max_without_lesion: float = 0.0,
+    own: Path | None = None,
 ) -> None:
     """Writes `images.npy`, `masks.npy`, `lesions.npy` (`decode.lesion_view`), `native_masks.zip` (`native`),
     `manifest.parquet` and `prepare.json`; `groups.csv` where the source has groups.
 
-    Raises ValueError naming every bad pair (up to ten in full) unless on_bad_pair is 'drop', which leaves them out on
-    record; when they are more than the part max_dropped of all; and when no pair is left. An empty mask is a bad pair
-    where max_without_lesion is 0; else so many of all at most are images without a lesion, and not all of those left.
+    own: the folder that the images came from, which messages name where it holds them. Raises ValueError naming every
+    bad pair (ten of them; more are in `bad_pairs.csv`) unless on_bad_pair is 'drop', which leaves them out on record;
+    when they are more than the part max_dropped of all; and when no pair is left. An empty mask is a bad pair where
+    max_without_lesion is 0; else so many of all at most are images without a lesion, and not all of those left.
     """
     source_name, archives, official = _read_source(raw)
     source = SOURCES[source_name]
     pairs = find_pairs(source_name, [raw / name for name in archives])
     if not pairs:
         raise ValueError(_nothing_found(source_name, raw, archives))
-    listed = _listed(source, [raw / name for name in archives], pairs)
+    place = known_place(raw, own, source, pairs)
+    listed = _listed(source, [raw / name for name in archives], pairs, place)
     splits = {pair.id: source.official_split(pair.image[0]) if official and pair.image else "" for pair in pairs}
     splits |= {id: entry.split for id, entry in listed.items()}
     output.mkdir(parents=True, exist_ok=True)
+    (output / LIST).unlink(missing_ok=True)
     partial = {name: output / f".{name}.npy.tmp" for name in ARRAYS}
     masks = output / ".native_masks.zip.tmp"
     try:
@@ -77,8 +81,10 @@ def prepare(
             workers = workers or processors()
             decoder = _Decoder(raw, source, partial, image_size, way, max_without_lesion > 0)
             rows, problems = _decode_all(decoder, pairs, native, workers)
-        kept = _judge(raw, rows, problems, on_bad_pair, max_dropped)
-        without = _without_lesion(raw, rows, max_without_lesion)
+        require_few(place, source, pairs, problems, on_bad_pair, max_dropped, output / RECORD)
+        kept = [index for index, row in enumerate(rows) if row is not None]
+        empty = [row["id"] for row in rows if row is not None and row["mask_area"] == 0]
+        without = without_lesion(place, source, pairs, empty, len(kept), max_without_lesion)
         with named(output):
             for path in partial.values():
                 _compact(path, kept)
@@ -117,54 +123,13 @@ def find_pairs(source_name: str, archives: Iterable[Path]) -> list[Pair]:
     return SOURCES[source_name].pairs(members)
 
 
-def _listed(source: Source, archives: Iterable[Path], pairs: list[Pair]) -> dict[str, listing.Entry]:
-    """What the source's listing says of each pair; nothing where it has none."""
+def _listed(source: Source, archives: Iterable[Path], pairs: list[Pair], place: Path) -> dict[str, listing.Entry]:
+    """What the source's listing says of each pair; nothing where it has none. place: the folder that errors name."""
     for path in archives:
         with Archive(path) as archive:
             if source.listing in archive.names:
-                return listing.read(archive.read(source.listing), pairs, f"{path}, {source.listing}")
+                return listing.read(archive.read(source.listing), pairs, place / source.shown(source.listing))
     return {}
-
-
-def _judge(
-    raw: Path, rows: list[dict[str, Any] | None], problems: dict[str, str], on_bad_pair: str, max_dropped: float
-) -> list[int]:
-    """The positions of the pairs to keep; what is dropped is said."""
-    kept = [index for index, row in enumerate(rows) if row is not None]
-    if not problems:
-        return kept
-    shown = "; ".join(f"{id}: {reason}" for id, reason in list(problems.items())[:10])
-    more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-    found = f"{raw}: {len(problems)} of {len(rows)} pairs cannot be used: {shown}{more}"
-    if not kept:
-        raise ValueError(f"{found}. Nothing is left to prepare")
-    if on_bad_pair == "stop":
-        lesionless = EMPTY in problems.values()
-        allow = "; for images without a lesion, say how many at most: prepare.max_without_lesion" * lesionless
-        raise ValueError(f"{found}. Mend them, or set prepare.on_bad_pair to drop{allow}")
-    if len(problems) > max_dropped * len(rows):
-        raise ValueError(f"{found}. prepare.max_dropped allows {max_dropped:.1%}; mend them, or allow more")
-    print(f"prepare: {found}. They are left out", file=sys.stderr)
-    return kept
-
-
-def _without_lesion(raw: Path, rows: list[dict[str, Any] | None], most: float) -> int:
-    """How many images have an empty mask, which is said. ValueError for more than the part `most` of all pairs."""
-    used = [row for row in rows if row is not None]
-    empty = [row["id"] for row in used if row["mask_area"] == 0]
-    if not empty:
-        return 0
-    named = f"{', '.join(empty[:10])}{', …' if len(empty) > 10 else ''}"
-    found = f"{raw}: {len(empty)} of {len(rows)} images are without a lesion, their masks are empty: {named}"
-    if len(empty) > most * len(rows):
-        raise ValueError(
-            f"{found}. prepare.max_without_lesion allows {most:.1%}; export the masks again, or, where these images "
-            "show no lesion, allow more"
-        )
-    if len(empty) == len(used):
-        raise ValueError(f"{found}. No image is left that shows one; there is nothing to learn")
-    print(f"prepare: {found}", file=sys.stderr)
-    return len(empty)
 
 
 def masks_drawn_on(raw: Path, source: Source, pairs: Iterable[Pair], program: str = "prepare") -> str | None:

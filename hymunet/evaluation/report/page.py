@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hymunet.evaluation import confidence
-from hymunet.evaluation.record import false_alarms
+from hymunet.evaluation.record import false_alarms, one_group
 from hymunet.evaluation.report import names, plots
 from hymunet.evaluation.slices import Members
 from hymunet.evaluation.thumbnails import Thumbnail
@@ -52,6 +52,7 @@ def page(
         native=result["native"],
         facts=_facts(result, info, parameters, dataset),
         false_alarms=false_alarms(test),
+        one_group=one_group(result),
         medians={name: float(np.median([row[name] for row in rows])) for name in names.SCORES},
         histogram=plots.histogram([row["dice"] for row in rows]),
         reliability=plots.reliability(result["calibration"]["whole"], result["calibration"]["band"]),

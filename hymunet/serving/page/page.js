@@ -55,7 +55,7 @@ async function work() {
 
 async function answer(entry) {
   if (limits && entry.blob.size > limits.max_bytes) {
-    throw new Refusal(413, `The file has ${(entry.blob.size / 2 ** 20).toFixed(1)} MB; at most ${(limits.max_bytes / 2 ** 20).toFixed(0)} MB are taken`);
+    throw new Refusal(413, `The file has ${(entry.blob.size / 2 ** 20).toFixed(1)} MB; at most ${(limits.max_bytes / 2 ** 20).toFixed(0)} MB are taken; save it as JPEG, or smaller`);
   }
   const start = performance.now();
   const found = await segment(entry.blob, (seconds) => { entry.note = `The server is busy; again in ${seconds} s`; render(); });

@@ -1,7 +1,6 @@
 """Published sets and people's folders in miniature, as they come: through the data steps, or stopped with a reason."""
 
 import io
-import json
 import os
 import shutil
 import socket
@@ -289,6 +288,10 @@ STRANGE = {  # what is done to a good folder -> what is said of it; None: it goe
         lambda mine: copied(mine, b"L\xe4sion"),
         r"2 names that are not in UTF-8 .*images/L\\xe4sion.jpg",
     ),
+    "a file too large": (
+        lambda mine: os.truncate(mine / "images/3.jpg", 2**28 + 1),
+        r"/mine: 1 files of more than 256 MiB \(1 .jpg, as images/3.jpg\); mend, rename or remove them",
+    ),
     "a backslash": (lambda mine: copied(mine, b"a\\b"), "2 names with a backslash"),
     "case twins": (lambda mine: copied(mine, b"a", b"A"), "4 names that differ only in case or in the form of accents"),
     "accents' twins": (
@@ -326,41 +329,6 @@ def test_an_archive_in_the_place_of_the_folder_is_told_as_one(tmp_path):
     archive = shutil.make_archive(str(tmp_path / "mine"), "zip", write(tmp_path / "mine", PLAIN))
     with pytest.raises(ValueError, match=r"mine.zip: a file; unpack it, and name the folder with images/ and masks/"):
         ids(chosen("folder", "folder", path=archive), tmp_path)
-
-
-def spoiled(*names):
-    return {name: content for name, content in PLAIN.items() if name not in names}
-
-
-BAD = {
-    "no mask": (spoiled("masks/3.png"), "3: no mask"),
-    "two images": (PLAIN | {"images/3.png": PLAIN["images/3.jpg"]}, "3: 2 images of this name"),
-    "a kind that is not read": (spoiled("images/3.jpg") | {"images/3.cr2": b"II*"}, "3: image .*3.cr2 is of a kind"),
-    "a void ring": (
-        PLAIN | {"masks/3.png": file(np.dstack([CASES[3][1]] * 3) + CASES[4][1][..., None] // 2, "x.png")},
-        "3: mask",
-    ),
-    "damage": (PLAIN | {"images/3.jpg": PLAIN["images/3.jpg"][:400]}, "3: image is a truncated or damaged JPEG"),
-    "another size": (PLAIN | {"masks/3.png": file(CASES[3][1][:40], "x.png")}, "3: image is 64×64, mask 64×40"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_what_is_left_out_is_named_and_no_more_than_allowed(kind, tmp_path, capsys):
-    files, reason = BAD[kind]
-    section = chosen("folder", "folder", path=str(write(tmp_path / "mine", files)))
-    with pytest.raises(ValueError, match=rf"1 of 12 pairs cannot be used: {reason}.*set prepare.on_bad_pair to drop"):
-        ids(section, tmp_path / "stop")
-    download(section.data, tmp_path / "raw")
-    with pytest.raises(ValueError, match=r"prepare.max_dropped allows 5.0%"):
-        prepare(tmp_path / "raw", tmp_path / "few", 32, "drop", 2, max_dropped=0.05)
-    capsys.readouterr()
-    prepare(tmp_path / "raw", tmp_path / "prepared", 32, "drop", 2, max_dropped=0.1)
-    said = capsys.readouterr().err
-    assert "prepare: " in said
-    assert "1 of 12 pairs cannot be used: 3: " in said
-    record = json.loads((tmp_path / "prepared/prepare.json").read_text())
-    assert (record["images"], list(record["dropped"])) == (COUNT - 1, ["3"])
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["masks on the pixels as stored", "masks on the image as shown"])

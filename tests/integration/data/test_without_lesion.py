@@ -92,7 +92,7 @@ def listing(part):
 
 
 def test_by_default_they_stop_the_run_and_are_named(tmp_path, files, monkeypatch):
-    said = rf"{EMPTY} of {COUNT} pairs cannot be used: case_30: mask is empty; .*prepare.max_without_lesion"
+    said = rf"{EMPTY} of {COUNT} pairs cannot be used; .*prepare.max_without_lesion:\n  masks/case_30_mask.png: mask is"
     with pytest.raises(ValueError, match=said):
         prepared(tmp_path, files, monkeypatch, STEPS[:2])
     assert not any((tmp_path / "data/prepared").iterdir())

@@ -234,7 +234,11 @@ def test_an_image_unlike_those_of_the_training_is_named_by_what_it_is_beyond(fol
 LONG = 123 * "ä" + "l.png"  # a mask's name is nine bytes longer than its stem
 REFUSED = {  # sources, what is in the way, what is said
     "no image": (["text.png"], {}, "1 of 1 images cannot be read: text.png is not an image"),
-    "some bad": (["text.png", "scans/a.png", "cut.jpg"], {}, "2 of 3 images cannot be read: text.png is not an image"),
+    "some bad": (
+        ["text.png", "scans/a.png", "cut.jpg"],
+        {},
+        "2 of 3 images cannot be read:\n  text.png is not an image",
+    ),
     "absent": (["absent.png", "scans/a.png", "gone.png"], {}, "absent.png, gone.png: not there"),
     "one name twice": (["text.png", "more/text.png"], {}, "two images are named text (text.png, more/text.png)"),
     "a true mask": (["scans"], {"out/sub/a_mask.png": b"drawn by hand"}, "out/sub/a_mask.png: there already and not"),

@@ -151,7 +151,7 @@ def test_too_large_a_file_is_refused_before_it_is_sent(chromium, model, tmp_path
         chromium.until(f"{TEXT.format('hint')}.includes('megapixels')")
         chromium.choose("#files", file(tmp_path, "large.jpg", good()["large"]))
         chromium.until("!document.getElementById('error').hidden")
-        assert "at most" in chromium.evaluate(TEXT.format("error-text"))
+        assert "MB are taken; save it as JPEG, or smaller" in chromium.evaluate(TEXT.format("error-text"))
         assert 'status="413"' not in server.get("/metrics").text
 
 

@@ -70,9 +70,10 @@ def test_a_tiff_that_predict_reads_is_served(case):
 @pytest.mark.parametrize("pages", [[PAGE], [PAGE[:1], PAGE], [PAGE, PAGE[:1]], [PAGE / 255]])
 def test_no_page_of_a_tiff_is_decoded_that_declares_too_many_pixels(pages):
     content = cv2.imencodemulti(".tif", pages)[1].tobytes()
-    with pytest.raises(Refused, match="declares 60×40 pixels; at most 2399 are taken") as refusal:
+    with pytest.raises(Refused, match="60×40 pixels, 2,400 in all; at most 2,399 are taken") as refusal:
         decode(content, Limits(max_pixels=2399))
     assert refusal.value.status == 413
+    assert "; send it smaller, or cut into parts; whoever runs the server can take more: --max" in str(refusal.value)
 
 
 @pytest.mark.parametrize("pages", [[PAGE, PAGE[::-1].copy()], [PAGE, 255 - PAGE, PAGE]])

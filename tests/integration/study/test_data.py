@@ -57,7 +57,7 @@ def test_data_are_made_once_and_again_where_what_they_are_made_of_changed(tmp_pa
     second = [places.of(cell).hashes() for cell in cells]
     assert {found["data_sha256"] for found in second if found} == {found["data_sha256"] for found in first if found}
     assert second != first
-    with pytest.raises(ValueError, match=r"there are at least 100 images .*: 24; report: .*report.html"):
+    with pytest.raises(ValueError, match=r"data checks failed; .*report.html: there are at least 100 images .*: 24"):
         data.make(study(tmp_path, validate={**BOUNDS, "min_images": 100}), "drawn", places)
     data.make(study(tmp_path), "drawn", places)
     assert [places.of(cell).hashes() for cell in cells] == first

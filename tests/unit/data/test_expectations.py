@@ -82,6 +82,32 @@ def move_one(text):
     )
 
 
+@pytest.mark.parametrize(
+    ("told", "protocol", "named"),
+    [
+        ({}, "grouped", "no group of near-duplicates is in more than one split"),
+        (
+            {"groups_listed": 60, "listed_groups_torn": 0},
+            "grouped",
+            "no group of groups.csv or of near-duplicates is in more than one split",
+        ),
+        ({}, "random", None),
+        ({"groups_listed": 60, "listed_groups_torn": 0}, "official", None),
+    ],
+)
+@pytest.mark.parametrize("torn", [False, True])
+def test_the_check_of_groups_is_named_for_what_says_which_belong_together(tmp_path, told, protocol, named, torn):
+    folder = write(tmp_path, changed(0), move_one if torn else str)
+    record = json.loads((folder / "split/split.json").read_text())
+    (folder / "split/split.json").write_text(json.dumps({**record, **told, "protocol": protocol}))
+    failures = [failure.check for failure in check(folder)]
+    record = json.loads((folder / "report/validation.json").read_text())
+    names = [one["check"] for one in record["checks"] if "splits_of_group" in one["expectation"]]
+    assert names == ([named] if named else [])
+    assert (named in failures) == bool(torn and named)
+    assert not named or named in (folder / "report/report.html").read_text()
+
+
 def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
     """Great Expectations makes a folder for its pages there, once a validation."""
     temporary = tmp_path / "temporary"

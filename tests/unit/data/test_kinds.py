@@ -137,7 +137,9 @@ def test_dicom_files_without_an_ending_are_prepared_or_refused_with_the_remedy(t
         monkeypatch.setitem(sys.modules, "pydicom", None)
         with pytest.raises(ValueError, match=r"3 of 3 pairs cannot be used") as refusal:
             prepare(tmp_path / "raw", tmp_path / "prepared", 32, "stop")
-        line = "1.2.840.1: mask is a DICOM file, which the package pydicom reads; pip install 'hymunet[formats]'"
+        line = (
+            "masks/1.2.840.1.dcm: mask is a DICOM file, which the package pydicom reads; pip install 'hymunet[formats]'"
+        )
         assert line in str(refusal.value)
         return
     prepare(tmp_path / "raw", tmp_path / "prepared", 32, "stop")

@@ -166,7 +166,8 @@ def test_bad_pairs_are_reported_together_or_dropped_on_record(tmp_path):
     bad = {"synthetic/images/case_00003.png": b"text", "synthetic/masks/case_00007.png": b""}
     raw = raw_folder(tmp_path / "raw", replaced=bad)
     with pytest.raises(
-        ValueError, match=r"2 of 40 pairs cannot be used: case_00003: image is not.*; case_00007: mask is"
+        ValueError,
+        match=r"2 of 40 pairs cannot be used; (.|\n)*case_00003.png: image is not.*\n.*case_00007.png: mask is",
     ):
         prepare(raw, tmp_path / "stop", 32, "stop", 2)
     assert list((tmp_path / "stop").iterdir()) == []
@@ -196,8 +197,8 @@ def test_an_image_without_a_lesion_is_prepared_where_that_is_allowed(case):
         decode_pair(encoded(image), encoded(np.full_like(mask, 255)), 128, 64, empty=True)
 
 
-ALL_12 = r"12 of 12 images are without a lesion.*\. No image is left that shows one"
-FEW = r"3 of 12 images are without a lesion, their masks are empty: case_00000, case_00001, case_00002\. prepare.max_wi"
+ALL_12 = r"12 of 12 images are without a lesion.*; no image is left that shows one"
+FEW = r"3 of 12 images are without a lesion, their masks are empty; prepare.max_wi"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ FEW = r"3 of 12 images are without a lesion, their masks are empty: case_00000, 
             3,
             0.0,
             "stop",
-            r"3 of 12 .* used: case_00000: mask is empty; .* how many at most: prepare.max_without_lesion",
+            r"3 of 12 .* used; .* how many at most: prepare.max_without_lesion:\n.*case_00000.png: mask is empty\n",
         ),
         (3, 0.0, "drop", None),
         (3, 0.2, "stop", rf"{FEW}thout_lesion allows 20.0%; export the masks again, or"),

@@ -70,20 +70,21 @@ def spoil(files):
 
 REASONS = {
     "photo2": "image is 82×70, mask 20×20",
-    "photo3": "no mask",
+    "photo3": "no mask; expected masks/photo3",
     "photo4": "truncated or damaged PNG",
     "photo5": "allowed are two values",
-    "nobody": "no image",
+    "nobody": "no image; expected images/nobody",
 }
 
 
 def test_bad_pairs_stop_it_or_are_left_out_on_record_as_told(files, model, capsys):
     spoil(files)
     assert command(model, *FOLDERS) == 1
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "5 of 7 images cannot be evaluated" in error
-    assert "--on-bad-pair drop" in error
-    assert all(f"{id}: " in error and reason in error for id, reason in REASONS.items())
+    head, *lines = capsys.readouterr().err.strip().splitlines()[-6:]
+    assert "5 of 7 images cannot be evaluated; mend them, or leave them out (--on-bad-pair drop):" in head
+    for (id, reason), line in zip(sorted(REASONS.items()), sorted(lines), strict=True):
+        assert line.startswith(f"  {id}: ")
+        assert reason in line
     assert not (files / "out").exists()
     assert command(model, *FOLDERS, "--on-bad-pair", "drop") == 0
     said = capsys.readouterr().out
@@ -278,10 +279,53 @@ def test_a_prepared_set_whole_or_its_test_part(finished_training, model, tmp_pat
     write_groups({f"CASE_{index:04}": f"patient {index // 4}" for index in range(40)}, Path("data/prepared/groups.csv"))
     assert command(tmp_path / "other", "--prepared", "data/prepared") == 0
     assert record_of(tmp_path / "out")["grouped_by"] == "groups.csv"
-    assert rows_of(tmp_path / "out")[5]["group"] == "patient 1"
+    assert (rows_of(tmp_path / "out")[5]["group"], record_of(tmp_path / "out")["groups"]) == ("patient 1", 10)
     assert command(tmp_path / "other", "--prepared", "data/prepared", "--split", "data/split/split.csv") == 0
     assert [row["id"] for row in rows_of(tmp_path / "out")] == [f"CASE_{index:04}" for index in range(28, 40)]
     assert record_of(tmp_path / "out")["grouped_by"] == "near-duplicates and groups.csv"
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A model that was trained on other images than those that lie in data/."""
+    monkeypatch.chdir(tmp_path)
+    images, masks, hashes = write_data(tmp_path / "data")
+    train(images, masks, 1, {**hashes, "data_sha256": "e" * 64}, tmp_path / "other")
+    return tmp_path / "other"
+
+
+def one_patient(rows):
+    """A split.csv in which these positions are one group."""
+    file = Path("data/split/split.csv")
+    lines = [line.split(",") for line in file.read_text().splitlines()]
+    for row in rows:
+        lines[1 + row][1] = "ann"
+    file.write_text("".join(",".join(line) + "\n" for line in lines))
+
+
+def test_a_prepared_set_of_one_patient_alone_is_refused_as_a_folder_is(stranger, capsys):
+    ids = [f"CASE_{index:04}" for index in range(40)]
+    write_groups(dict.fromkeys(ids, "ann"), Path("data/prepared/groups.csv"))
+    assert command(stranger, "--prepared", "data/prepared") == 1
+    said = capsys.readouterr().err
+    assert "data/prepared/groups.csv: all images are of one group, which tells nothing of others; take images" in said
+    assert not Path("out/metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("together", "said"),
+    [(range(28, 40), True), (range(29, 40), False), (range(28), False)],
+    ids=["all that are tested", "all but one", "those that are trained with"],
+)
+def test_a_test_part_of_one_group_is_said_wherever_the_interval_stands(stranger, tmp_path, capsys, together, said):
+    one_patient(together)
+    assert command(stranger, "--prepared", "data/prepared", "--split", "data/split/split.csv") == 0
+    line = "All 12 images are of one group (near-duplicates): the intervals have no width and say nothing of other"
+    record = record_of(tmp_path / "out")
+    assert (line in capsys.readouterr().out) == said
+    assert (line in (tmp_path / "out/report.html").read_text()) == said
+    assert (record["groups"] == 1) == said
+    assert (record["test"]["dice"]["low"] == record["test"]["dice"]["high"]) == said
 
 
 def test_a_set_of_test_images_alone_goes_through_the_steps(finished_training, model, tmp_path, monkeypatch, capsys):

@@ -299,6 +299,23 @@ def test_what_either_split_puts_together_is_drawn_together(tmp_path, ours, their
     assert found["high"] - found["low"] == pytest.approx(wanted["high"] - wanted["low"], rel=0.1)
 
 
+def one_group(of_all):
+    return ["ann"] * 120 if of_all else ["ann"] * 60 + ["bob"] * 60
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(True, False), (False, True), (True, True), (False, False)])
+@pytest.mark.parametrize("rule", ["superiority", "non_inferiority"])
+def test_images_of_one_group_decide_nothing(tmp_path, ours, theirs, rule):
+    """An interval over one group has no width: whatever is a little better would be better for certain."""
+    write_version(tmp_path / "1", BASE, groups=one_group(theirs))
+    write_version(tmp_path / "2", np.clip(BASE + 0.001, 0, 1), groups=one_group(ours))
+    one, two = (evidence.read(number, TAGS, tmp_path / number) for number in "12")
+    verdict = gates.judge(two, one, POLICY.model_copy(update={"rule": rule}), 0)
+    refused = [gate for gate in verdict.failed if "120 test images, all of one group" in gate.why]
+    assert [gate.name for gate in refused] == ([SAME] if ours or theirs else [])
+    assert not (verdict.passed and (ours or theirs))
+
+
 def test_images_that_the_champion_was_trained_with_do_not_count(champion, tmp_path):
     """As after scoring it on another split's test images: on them it is at home."""
     write_version(tmp_path, BETTER)

@@ -1,10 +1,14 @@
 """Tables in a study's folder and in documents: what is written agrees, and what others wrote stays."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from hymunet import cli
 from hymunet.study import documents, plan
 from tests.support import small_study
 
@@ -92,6 +96,62 @@ def test_a_block_without_its_end_swallows_nothing(study: Path, tmp_path: Path, l
     assert document.read_text() == before
 
 
+NOT_OF_IT = {
+    "no block": "# Results\n",
+    "another study's": "<!-- study another drawn/table_1 -->\nkept\n<!-- end of study -->\n",
+    "a longer name": "<!-- study mini2 drawn/table_1 -->\nkept\n<!-- end of study -->\n",
+    "a mention in prose": "The study mini, `study mini drawn/table_1`.\n",
+}
+
+
+@pytest.mark.parametrize("option", [(), ("--check",)])
+@pytest.mark.parametrize("case", NOT_OF_IT)
+def test_a_document_without_a_block_of_the_study_is_said_and_nothing_written(study, tmp_path, capsys, case, option):
+    document = tmp_path / "results.md"
+    document.write_text(NOT_OF_IT[case])
+    assert cli.main(["study", "tables", str(study), "--into", str(document), *option]) == 1
+    said = capsys.readouterr().err
+    assert f"{document}: has no block of study mini; where a table shall stand, write the lines <!-- study mini" in said
+    assert "drawn/table_1" in said
+    assert document.read_text() == NOT_OF_IT[case]
+    assert not (study / "tables").exists()
+
+
+def test_what_was_written_is_said_and_that_nothing_was(study, tmp_path, capsys):
+    document = tmp_path / "results.md"
+    document.write_text("<!-- study mini drawn/table_1 -->\n<!-- end of study -->\n")
+    command = ["study", "tables", str(study), "--into", str(document)]
+    assert cli.main(command) == 0
+    assert {str(document), str(study / "tables/drawn/table_1.md")} <= set(capsys.readouterr().out.splitlines())
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == f"{study}: nothing to change, all agrees with the results\n"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_results_leaves_studies_that_the_document_does_not_mention(tmp_path):
+    """Whatever their state: one of them is no study at all."""
+    published = small_study.write_study(tmp_path / "studies/mini", models=small_study.NETS)
+    private = small_study.write_study(tmp_path / "studies/my own", models=small_study.NETS)
+    for folder in (published, private):
+        small_study.publish(folder, "unet", 0, small_study.drawn_rows("unet", 0))
+    (tmp_path / "studies/notes").mkdir()
+    (tmp_path / "docs").mkdir()
+    document = tmp_path / "docs/results.md"
+    document.write_text("<!-- study mini drawn/table_1 -->\n<!-- end of study -->\n")
+    shutil.copyfile(ROOT / "docs/scale.md", tmp_path / "docs/scale.md")
+    for name in ("Makefile", "benchmarks", "profiles", "studies/comparison"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["make", "results", "VENV=none", "-o", "none/.dev"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "U-Net" in document.read_text()
+    assert not (private / "tables").exists()
+    for name in ("my own", "notes", "comparison"):
+        assert f"studies/{name}/: left as it is, docs/results.md has no block of it" in done.stdout
+    assert "docs/results.md\n" in done.stdout
+
+
 def test_a_picture_is_compared_by_what_it_was_drawn_from(study: Path) -> None:
     planned = plan.load(study)
     documents.write(planned, [])
@@ -102,7 +162,11 @@ def test_a_picture_is_compared_by_what_it_was_drawn_from(study: Path) -> None:
     assert list(documents.stale(planned, [])) == [picture]
 
 
-@pytest.mark.parametrize("study", sorted(ROOT.glob("studies/*/study.yaml")), ids=lambda path: path.parent.name)
+RESULTS = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+PUBLISHED = [file for file in sorted(ROOT.glob("studies/*/study.yaml")) if f"<!-- study {file.parent.name} " in RESULTS]
+
+
+@pytest.mark.parametrize("study", PUBLISHED, ids=lambda path: path.parent.name)
 def test_committed_tables_and_documents_agree_with_committed_scores(study: Path) -> None:
     planned = plan.load(study)
     assert list(documents.stale(planned, [ROOT / "docs/results.md"])) == [], "make results"
