@@ -109,7 +109,7 @@ def pair(members: Mapping[str, Iterable[str]], role: Role, shown: Callable[[str]
             pairs[position] = replace(
                 one, problem=f"{one.problem}; expected {' or '.join(expected)}" if expected else one.problem
             )
-    return pairs
+    return sorted(pairs, key=lambda one: one.id)  # a name that is written out, as repr does, has another place
 
 
 def _expected(half: Pair, example: Pair, role: Role) -> list[str]:

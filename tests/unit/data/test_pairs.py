@@ -174,6 +174,25 @@ def test_each_name_is_paired_or_named_with_its_problem(case):
         assert isinstance(found[id], tuple) if problem is None else problem in found[id], found
 
 
+WRITTEN_OUT = {  # signs that are not printed: an id that holds one begins with a quotation mark
+    "a space that does not break": "links\u00a0(2)",
+    "a soft hyphen": "haut\u00adkrebs",
+    "a joiner": "x\u200dy",
+    "a mark of the order of bytes": "\ufeffx",
+    "a line's end": "x\ny",
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN_OUT)
+def test_pairs_are_in_the_order_of_their_ids_by_which_split_and_arrays_are_joined(case):
+    """split.csv is sorted by id, and its rows are the arrays' rows."""
+    names = ["0", "a", "b", "ä", WRITTEN_OUT[case]]
+    pairs = pair({"": [f"folder/{kind}/{name}.png" for kind in ("images", "masks") for name in names]}, role)
+    ids = [one.id for one in pairs]
+    assert len(ids) == 5 and any(not id.isalnum() for id in ids)
+    assert ids == sorted(ids)
+
+
 KVASIR = {
     "as published": "Kvasir-SEG/images/a.jpg Kvasir-SEG/masks/a.jpg Kvasir-SEG/kavsir_bboxes.json",
     "one folder deeper": "Kvasir-SEG/Kvasir-SEG/images/a.jpg Kvasir-SEG/Kvasir-SEG/masks/a.jpg",
