@@ -182,8 +182,8 @@ def test_an_impossible_value_is_refused_at_start(tmp_path, section, key, value):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        ("missing mask", "case_00003: no mask"),
-        ("not an image", "case_00003: image is not an image that can be decoded"),
+        ("missing mask", "synthetic/images/case_00003.png: no mask"),
+        ("not an image", "synthetic/images/case_00003.png: image is not an image that can be decoded"),
         ("empty", "no image of source synthetic"),
     ],
 )

@@ -91,8 +91,9 @@ def check_tables(study: Study, names: set[str]) -> None:
     assert files >= {"all.md", "all.tex", "all.csv", "differences.md", "forest.svg", "ranks.svg"}
     with (study.study / "tables/real/all.csv").open(newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
-    assert rows.keys() == names
+    assert rows.keys() == names - {"ward"}
     for name, row in rows.items():
-        assert (row["dice"] == "") == (name == "ward"), name
-        assert row["dice"] == "" or (0 <= float(row["dice"]) <= 1 and int(row["parameters"]) > 0)
+        assert 0 <= float(row["dice"]) <= 1, name
+        assert int(row["parameters"]) > 0, name
+    assert "Not computed yet: the one that crashes." in (study.study / "tables/real/all.md").read_text()
     assert study.run("tables", "--check")[0] == 0

@@ -115,7 +115,7 @@ def test_another_packages_model_trains_and_is_loaded(foreign, tmp_path, monkeypa
     ("name", "said"),
     [
         ("unte", "'unte': no such model; did you mean unet?"),
-        ("ward_net", ", vm_unet; of another package's, that package must be installed here (docs/adding_a_model.md)"),
+        ("zeppelin", ", vm_unet; of another package's, that package must be installed here (docs/adding_a_model.md)"),
     ],
 )
 def test_an_unknown_name_is_told_what_may_be_meant(name, said):

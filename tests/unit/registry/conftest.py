@@ -83,8 +83,9 @@ def champion(registry, name):
 
 
 @pytest.fixture
-def command(name, capsys, tmp_path):
-    """Runs `hymunet models ACTION …` on this model; returns exit code, output and the error."""
+def command(name, capsys, tmp_path, monkeypatch):
+    """Runs `hymunet models ACTION …` on this model, in a wide terminal; returns exit code, output and the error."""
+    monkeypatch.setenv("COLUMNS", "200")
     parameters = tmp_path / "params.yaml"
     text = (ROOT / "profiles/paper.yaml").read_text()
     for key in ("max_slower", "max_larger"):  # these versions hold no weights that run
