@@ -215,7 +215,7 @@ def _slices(
             gain = (b - a)[places][:, None]
             (estimate,) = bootstrap(gain, RESAMPLES, SEED, own)
             (wide,) = bootstrap(gain, SLICE_RESAMPLES, SEED, own, tail=0.025 / looked_at)
-            small = len(places) < slices.SMALL
+            small = len(set(own)) < slices.SMALL
             result.append(
                 {
                     "slice": name,

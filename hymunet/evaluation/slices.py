@@ -14,7 +14,7 @@ from hymunet.evaluation.statistics import bootstrap
 from hymunet.formats import spreadsheet
 from hymunet.metrics import FAILED
 
-SMALL = 20  # images below which a slice is marked
+SMALL = 20  # groups of images, or images where each is its own, below which a slice is marked
 MOST = 12  # values of an own column that are shown as they are; numbers with more of them go by thirds
 Row = Mapping[str, Any]
 
@@ -99,7 +99,7 @@ def scores(
                     "dice": dice,
                     "iou": iou,
                     "failed": int((part[:, 1] < FAILED).sum()),
-                    "small": len(positions) < SMALL,
+                    "small": len(set(own_groups or positions)) < SMALL,
                 }
             )
     return result

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ def write_manifest(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:
-    """The rows, sorted by id as they were written. ValueError when the file is missing or damaged."""
+    """The rows, sorted by id, as the split's are: either file's rows are the arrays'.
+
+    ValueError when the file is missing, damaged or in another order.
+    """
     import pyarrow.parquet
 
     if not path.is_file():
@@ -83,7 +87,10 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
         if not table.schema.equals(_schema()):
             raise ValueError(f"columns are {', '.join(table.column_names)}")
         table.validate(full=True)
-        return table.to_pylist()
+        rows: list[dict[str, Any]] = table.to_pylist()
+        if any(row["id"] >= later["id"] for row, later in pairwise(rows)):
+            raise ValueError("its ids are in no order, or one stands twice")
+        return rows
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a manifest of this version ({reason}); run the prepare step again") from None

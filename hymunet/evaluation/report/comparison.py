@@ -83,7 +83,7 @@ def markdown(found: Compared) -> str:
     lines += ["## Slices", "", "| slice | | images | difference of Dice (95 %) | |", "|---|---|---|---|---|"]
     for entry in result["slices"]:
         mean, low, high = (f"{entry['difference'][key]:+.4f}" for key in ("mean", "low", "high"))
-        remark = "differs" if entry["differs"] else "few images" if entry["small"] else ""
+        remark = "differs" if entry["differs"] else "few" if entry["small"] else ""
         lines.append(
             f"| {_cell(entry['slice'])} | {_cell(entry['value'])} | {entry['images']} | {mean} ({low} to {high}) "
             f"| {remark} |"

@@ -20,7 +20,10 @@ VALUES = {
     float: st.floats(0, 1),
     bool: st.booleans(),
 }
-ROWS = st.lists(st.fixed_dictionaries({name: VALUES[kind] for name, kind in FIELDS.items()}), min_size=1, max_size=8)
+ROW = st.fixed_dictionaries({name: VALUES[kind] for name, kind in FIELDS.items()})
+ROWS = st.lists(ROW, min_size=1, max_size=8, unique_by=lambda row: row["id"]).map(
+    lambda rows: sorted(rows, key=lambda row: row["id"])
+)
 in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -61,10 +64,19 @@ def test_a_damaged_file_is_refused_or_harmless(tmp_path, rows, data):
         assert "\n" not in message
 
 
+@pytest.mark.parametrize("ids", ["ba", "aa", "abdc", '"ab'[::-1]])
+def test_rows_in_another_order_than_the_split_s_are_refused(ids, tmp_path):
+    row = {name: {str: "x", int: 7, float: 0.25, bool: True}[kind] for name, kind in FIELDS.items()}
+    write_manifest([row | {"id": id} for id in ids], tmp_path / "manifest.parquet")
+    with pytest.raises(ValueError, match=r"in no order, or one stands twice\); run the prepare step again"):
+        read_manifest(tmp_path / "manifest.parquet")
+
+
 def test_every_cut_and_every_flip_of_the_rows_is_refused(tmp_path):
     path = tmp_path / "manifest.parquet"
     row = {name: {str: "ISIC_0000000", int: 7, float: 0.25, bool: True}[kind] for name, kind in FIELDS.items()}
-    write_manifest([row] * 50, path)
+    rows = [row | {"id": f"ISIC_{number:07}"} for number in range(50)]
+    write_manifest(rows, path)
     content = path.read_bytes()
     footer = int.from_bytes(content[-8:-4], "little")
     for place in [*range(0, len(content), 7), len(content) - 1]:
@@ -75,7 +87,7 @@ def test_every_cut_and_every_flip_of_the_rows_is_refused(tmp_path):
     for place in range(0, len(content) - 8 - footer, 3):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
         try:
-            changed += read_manifest(path) != [row] * 50
+            changed += read_manifest(path) != rows
         except ValueError:
             continue
     assert changed == 0

@@ -130,6 +130,19 @@ def test_a_slice_differs_only_where_all_intervals_together_say_so(tmp_path):
     assert all(entry["small"] and not entry["differs"] for entry in few.values())
 
 
+@pytest.mark.parametrize(("groups", "differs"), [(1, False), (3, False), (19, False), (25, True)])
+def test_a_slice_of_few_groups_differs_from_nothing(groups, differs, tmp_path):
+    """25 images without a ruler, and as many with one, that gain alike: of so few patients it is no evidence."""
+    rows, _ = drawn(50, 0.2)
+    of = [f"{'with' if row['ruler'] else 'without'}-{index // 2 % groups}" for index, row in enumerate(rows)]
+    for name, dice in (("a", 0.7), ("b", 0.8)):
+        noise = np.random.default_rng(0).normal(0, 0.01, len(rows))
+        scored = [{**row, "dice": float(dice + off)} for row, off in zip(rows, noise, strict=True)]
+        write(tmp_path / name, scored, groups=of)
+    found = [entry for entry in compare(tmp_path / "a", tmp_path / "b").result["slices"] if entry["slice"] == "ruler"]
+    assert [(entry["images"], entry["differs"], entry["small"]) for entry in found] == [(25, differs, not differs)] * 2
+
+
 def test_models_of_different_grids_are_compared_at_native_size(folders, tmp_path):
     rows, pictures = drawn(COUNT, 0.2, seed=3)
     larger = write(tmp_path / "larger", rows, pictures, image_size=64)

@@ -50,6 +50,14 @@ def test_every_slice_has_its_number_interval_and_warning():
     assert SMALL == 20
 
 
+@pytest.mark.parametrize(("groups", "small"), [(1, True), (3, True), (19, True), (20, False), (35, False)])
+def test_a_slice_of_few_groups_is_small_however_many_images_they_hold(groups, small):
+    table = rows()
+    of = [f"g{index % groups}" for index in range(len(table))]
+    found = {entry["value"]: entry for entry in scores(table, members(table), 200, 0, of)}
+    assert (found["inside the image"]["images"], found["inside the image"]["small"]) == (35, small)
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
