@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-import cv2
-
 from hymunet.data.acquire import folder, listing
 from hymunet.data.acquire.pairs import LEFT_BEHIND, Pair, leftover, pair, require_one, say_left_out
-from hymunet.data.prepare.decode import decode_under
+from hymunet.data.prepare.decode import decode_under, on_grid
 from hymunet.data.prepare.manifest import facts
 from hymunet.data.prepare.masks import read_mask
 from hymunet.data.prepare.orientation import ALL, Read, drawn_on
@@ -81,7 +79,7 @@ class FolderCases:
         image, mask = (self._reading(one, kind)(ALL) for kind in ("image", "mask"))
         native = read_mask(mask)
         pixels = decode_under(image, mask, native, self._size, self._masks_on)
-        truth = cv2.resize(native, (self._size, self._size), interpolation=cv2.INTER_NEAREST_EXACT)
+        truth = on_grid(native, self._size)
         return Case(one.id, resize(pixels, self._size), truth, native, facts(image, mask, pixels, native))
 
     def _shown(self, name: str) -> str:

@@ -53,11 +53,17 @@ def decode_pair(
     if not foreground and not empty:
         raise ValueError(EMPTY)
     pixels = decode_under(image, mask, binary, size, masks_on)
-    small_mask = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-    if foreground and not small_mask.any():
-        raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; take a larger image_size")
+    small_mask = on_grid(binary, size)
     view = lesion_view(pixels, binary)
     return Prepared(resize(pixels, size), small_mask, view, binary, facts(image, mask, pixels, binary))
+
+
+def on_grid(binary: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (H, W) of 0 and 1 -> (size, size). Raises ValueError for a lesion of which nothing would be left."""
+    small = cv2.resize(binary, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+    if (foreground := cv2.countNonZero(binary)) and not small.any():
+        raise ValueError(f"lesion of {foreground} pixels vanishes at {size}×{size}; a larger image_size keeps it")
+    return small
 
 
 def decode_under(image: bytes, mask: bytes, binary: np.ndarray, size: int, masks_on: str | None = None) -> np.ndarray:

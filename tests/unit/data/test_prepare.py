@@ -118,6 +118,8 @@ def test_of_large_files_too_the_set_tells_what_masks_are_drawn_on(tmp_path, caps
 def bad_pairs():
     image, mask = draw(3, 64, seed=0)
     png, jpeg, right = encoded(image), encoded(image, "JPEG"), encoded(mask)
+    tiny = np.zeros_like(mask)
+    tiny[0, 0] = 255
     return {
         "image is an empty file": (b"", right),
         "image is not an image that can be decoded": (b"plain text", right),
@@ -125,6 +127,7 @@ def bad_pairs():
         "image is a truncated or damaged PNG": (png[: len(png) // 2], right),
         "mask is a truncated or damaged PNG": (png, right[:-20]),
         "mask is empty": (png, encoded(np.zeros_like(mask))),
+        "lesion of 1 pixels vanishes at 32×32; a larger image_size keeps it": (png, encoded(tiny)),
         "mask is all lesion": (png, encoded(np.full_like(mask, 255))),
         "image is 64×64, mask 32×64": (png, encoded(np.ascontiguousarray(mask[:, 16:48]))),
     }

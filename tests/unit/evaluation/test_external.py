@@ -98,6 +98,17 @@ def test_bad_pairs_stop_it_or_are_left_out_on_record_as_told(files, model, capsy
     assert [row["id"] for row in rows_of(files / "out")] == ["photo0", "photo1"]
 
 
+def test_a_lesion_that_is_lost_on_the_model_s_grid_makes_no_image_without_one(files, model, capsys):
+    mask = np.zeros(cv2.imread("masks/photo0.png", cv2.IMREAD_GRAYSCALE).shape, np.uint8)
+    mask[0, 0] = 255
+    cv2.imwrite("masks/photo0.png", mask)
+    assert command(model, *FOLDERS) == 1
+    assert "photo0: lesion of 1 pixels vanishes at " in capsys.readouterr().err
+    assert command(model, *FOLDERS, "--on-bad-pair", "drop") == 0
+    test = record_of(files / "out")["test"]
+    assert (test["images"], test["without_lesion"]) == (5, 0)
+
+
 def test_one_image_and_no_lesion_anywhere_are_a_test_like_any_other(files, model):
     for path in [*files.glob("images/*"), *files.glob("masks/*")]:
         if "photo1" not in path.name:
