@@ -4,6 +4,7 @@ A slice has its number of images with it and an interval, and a warning where it
 and small ones differ by chance.
 """
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hymunet.metrics import FAILED
 
 SMALL = 20  # groups of images, or images where each is its own, below which a slice is marked
 MOST = 12  # values of an own column that are shown as they are; numbers with more of them go by thirds
+EMPTY, OTHERS = "(empty)", "(others)"  # of an own column: images without a value, and those of rarer values
 Row = Mapping[str, Any]
 
 
@@ -122,9 +124,14 @@ def read_table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     names = [name for name in columns if name and name != "id"]
     if "id" not in columns or not names:
         raise ValueError(f"{path}: expected a column id and others, found {', '.join(columns) or 'none'}")
-    by_id = {row["id"]: row for row in rows}
-    if len(by_id) != len(rows):
-        raise ValueError(f"{path}: an id twice among {len(rows)} rows; leave one of each")
+    by_id: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if not any(value.strip() for value in row.values()):
+            continue
+        id = unicodedata.normalize("NFC", row["id"].strip())  # as the pairs' ids are written
+        if id in by_id:
+            raise ValueError(f"{path}: the id {id!r} twice among {len(rows)} rows; leave one of each")
+        by_id[id] = row
     return names, by_id
 
 
@@ -135,20 +142,21 @@ def _place(rows: Sequence[Row], column: str | None, positions: Sequence[int]) ->
 
 
 def _own(column: Sequence[str]) -> dict[str, list[int]]:
-    values = {value: [i for i, other in enumerate(column) if other == value] for value in sorted(set(column))}
+    named = [value or EMPTY for value in column]
+    values = {value: [i for i, other in enumerate(named) if other == value] for value in sorted(set(named))}
     if len(values) <= MOST:
-        return {value or "(empty)": positions for value, positions in values.items()}
+        return values
     try:
-        numbers = np.array([float(value) if value else np.nan for value in column])
+        numbers = np.array([np.nan if value == EMPTY else float(value) for value in named])
     except ValueError:
         often = sorted(values, key=lambda value: (-len(values[value]), value))
-        kept = {value or "(empty)": values[value] for value in often[: MOST - 1]}
-        return {**kept, "(others)": sorted(i for value in often[MOST - 1 :] for i in values[value])}
+        kept = {value: values[value] for value in often[: MOST - 1] if value != OTHERS}
+        return {**kept, OTHERS: sorted(set(range(len(named))) - {i for positions in kept.values() for i in positions})}
     low, high = np.nanquantile(numbers, [1 / 3, 2 / 3])
     thirds = {
         f"up to {low:g}": numbers <= low,
         f"{low:g} to {high:g}": (numbers > low) & (numbers <= high),
         f"over {high:g}": numbers > high,
-        "(empty)": np.isnan(numbers),
+        EMPTY: np.isnan(numbers),
     }
     return {name: np.flatnonzero(chosen).tolist() for name, chosen in thirds.items() if chosen.any()}

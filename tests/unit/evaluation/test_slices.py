@@ -69,6 +69,11 @@ def test_a_slice_of_few_groups_is_small_however_many_images_they_hold(groups, sm
         (["id;device;note", "00;A;7,5", "01;B;"], {"(empty)": 38, "A": 1, "B": 1}),
         (["id\tdevice", "00\tA"], {"(empty)": 39, "A": 1}),
         (["id,site", *(f"{i:02},place {i % 20}" for i in range(40))], {"(others)": 18}),
+        (["id,device", " 00 ,A", "01,(empty)", "02,", ",", "  ,  "], {"(empty)": 39, "A": 1}),
+        (
+            ["id,site", *(f"{i:02},{'(others)' if i < 3 else f'place {i % 20}'}" for i in range(40))],
+            {"(others)": 20, "place 19": 2},
+        ),
     ],
 )
 def test_own_columns_by_value_by_thirds_or_the_most_frequent(tmp_path, lines, expected):
@@ -87,7 +92,8 @@ def test_own_columns_by_value_by_thirds_or_the_most_frequent(tmp_path, lines, ex
     [
         (b"name,device\n00,A\n", "expected a column id"),
         (b"id\n00\n", "expected a column id and others"),
-        (b"id,device\n00,A\n00,B\n", "an id twice"),
+        (b"id,device\n00,A\n00,B\n", "the id '00' twice"),
+        (b"id,device\n00,A\n 00 ,B\n", "the id '00' twice"),
         (b"id,device\nother,A\n", "knows none of the 40 images; its ids are like 'other'"),
         (b"id,device\n\xff\xfe,A\n", "not a CSV in UTF-8"),
         (b"", "expected a column id"),
@@ -99,6 +105,12 @@ def test_own_columns_that_are_none_are_refused(tmp_path, content, said):
     with pytest.raises(ValueError, match=said) as error:
         read_columns(path, [row["id"] for row in rows()])
     assert str(path) in str(error.value)
+
+
+def test_an_own_columns_ids_are_those_of_the_pairs_however_a_system_writes_their_letters(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("id,device\nle\u0301sion,A\n", encoding="utf-8")
+    assert read_columns(path, ["l\u00e9sion", "other"]) == {"device": ["A", ""]}
 
 
 def scene(colour=(226, 178, 160), lesion=(120, 80, 60), size=192):
