@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from hymunet.formats.zips import DAMAGED
 from hymunet.places import require_folder
 from hymunet.prediction.onnx_file import WEIGHTS_KEY
 
@@ -60,5 +61,5 @@ def is_program_of_ours(path: Path) -> bool:
         with zipfile.ZipFile(path) as package:
             name = next(name for name in package.namelist() if name.endswith(f"/{FACTS}"))
             return WEIGHTS_KEY in json.loads(package.read(name))
-    except (OSError, ValueError, StopIteration, zipfile.BadZipFile):
+    except (StopIteration, *DAMAGED):
         return False

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -20,13 +19,13 @@ from typing import IO
 from hymunet.data.acquire.pairs import LEFT_BEHIND, leftover, say_left_out
 from hymunet.formats import spreadsheet
 from hymunet.formats.kinds import HEAD, NAMED, WORDS, ending, kind, stem, told
+from hymunet.formats.zips import DAMAGED
 from hymunet.places import in_words
 from hymunet.prediction.ours import written_by_us
 
 COLUMNS = ("image", "path", "file", "filename")
 STDIN = "-"
 SHOWN = 10
-UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError)
 LARGEST = 2**30  # bytes of an image in a ZIP
 
 
@@ -144,7 +143,7 @@ def _is_image(name: str, opened: Callable[[], IO[bytes]]) -> bool:
         try:
             with opened() as file:
                 return file.read(HEAD)
-        except UNREADABLE:
+        except DAMAGED:
             return b""
 
     return bool(NAMED.search(name) or told(name, head))
@@ -159,14 +158,16 @@ def _zip(archive: Path) -> Iterator[Entry]:
     """Every image in it, read where it lies: nothing is unpacked."""
     try:
         opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except PermissionError:
+        raise
+    except DAMAGED as error:
         raise ValueError(f"{archive}: is no whole ZIP archive ({error}); get it again") from None
 
     def reading(member: zipfile.ZipInfo) -> Callable[[], bytes]:
         def read() -> bytes:
             try:
                 return opened.read(member)
-            except UNREADABLE as error:
+            except DAMAGED as error:
                 raise ValueError(f"{archive}: {member.filename}: cannot be unpacked ({error})") from None
 
         return read

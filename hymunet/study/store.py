@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from hymunet.formats.zips import DAMAGED
 from hymunet.study import results, state
 from hymunet.study.data import Places
 from hymunet.study.plan import Cell, Plan
@@ -47,7 +48,7 @@ class Store:
     def put(self, result: results.Result, wanted: Mapping[str, Any] | None = None) -> None:
         """wanted: what the result holds for, where it knows less settings than there are by now. Raises OSError."""
         packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(packed, "w") as archive:
             for name in (*result.record["files"], results.RECORD):
                 archive.writestr(zipfile.ZipInfo(name, DATE), (result.folder / name).read_bytes())
         self.storage.write(_name(wanted or result.record), packed.getvalue())
@@ -78,7 +79,8 @@ def _unpack(content: bytes, folder: Path) -> None:
     """The files of a cell, by their own names alone: an archive's paths lead nowhere else."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for name in set(FILES) & set(archive.namelist()):
-                (folder / name).write_bytes(archive.read(name))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError):
+            files = {name: archive.read(name) for name in set(FILES) & set(archive.namelist())}
+    except DAMAGED:
         return
+    for name, file in files.items():
+        (folder / name).write_bytes(file)

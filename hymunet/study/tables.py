@@ -126,7 +126,7 @@ def _meaning(plan: Plan, scored: Scored, models: Sequence[str]) -> list[str]:
     if plan.study.scored == "validation":
         notes.append("The checkpoints were chosen on the same images; the test images were left alone.")
     if several:
-        notes.append("Near-duplicates among these images are drawn together.")
+        notes.append("Images of one group, near-duplicates or of one patient, are drawn together.")
     present = [scored.models[model] for model in models]
     machines = sorted({record["machine"] for runs in present for record in runs.records})
     if (

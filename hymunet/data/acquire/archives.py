@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from hymunet.formats.zips import DAMAGED
 from hymunet.places import named
 
 MAX_MEMBER_BYTES = 256 * 2**20  # the largest original of ISIC 2018 is under 20 MiB
@@ -28,7 +29,7 @@ class Archive:
             self._zip = zipfile.ZipFile(self.path)
         except FileNotFoundError:
             raise ValueError(f"{self.path}: no such archive; run the download step first") from None
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{self.path}: not a readable ZIP archive ({error}); download it again") from None
         self._members = {info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")}
         try:

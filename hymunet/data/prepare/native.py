@@ -10,6 +10,7 @@ from typing import Self
 import cv2
 import numpy as np
 
+from hymunet.formats.zips import DAMAGED
 from hymunet.images import decode
 
 NATIVE_MASKS = "native_masks.zip"
@@ -44,14 +45,14 @@ class NativeReader:
         self.path = folder / NATIVE_MASKS
         try:
             self._zip = zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise self._problem(error) from None
 
     def read(self, id: str) -> np.ndarray:
         """uint8 (H, W) of 0 and 1. ValueError where the mask is missing or damaged."""
         try:
             content = self._zip.read(f"{id}.png")
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except (KeyError, *DAMAGED) as error:
             raise self._problem(error) from None
         return (decode(content, cv2.IMREAD_GRAYSCALE, f"{self.path}: {id}") > 0).astype(np.uint8)
 
