@@ -54,6 +54,8 @@ def ss2d(
 
 def choose_backend(backend: str, device_type: str, dtype: torch.dtype, states: int) -> str:
     """The backend that will run, with `auto` resolved; ValueError with the remedy when `backend` cannot run here."""
+    if device_type == "meta":
+        return KERNELS[0]  # shapes alone, which a kernel that was not built has, too
     if backend in KERNELS:
         if reason := _refusal(backend, device_type, dtype, states):
             raise ValueError(f"backend {backend!r} cannot run this scan: {reason}; use backend='auto' or 'export'")

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: str | None = None) -> int:
     """closed: without the test images; a later call with them open scores the same weights."""
-    from hymunet.study import locks, results, state
+    from hymunet.study import locks, results, size, state
 
     work, data = state.workplace(places, cell), places.of(cell)
     with locks.lock(work, PATIENCE) as free:
@@ -69,6 +69,7 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: s
         if (there := results.held(plan.results(cell), wanted)) and (there.tested or closed):
             return 0  # another run of the study was here first
         content = plan.checked(cell)
+        counts = size.counts(content.model, content.prepare.image_size)  # first: a model that has none fails at once
         if code := _train(content, data, work, wanted, checkpoints or str(work / "checkpoints")):
             return code
         files = {"history.json": work / "training/history.json"}
@@ -86,7 +87,7 @@ def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: s
                 plan.study.scored,
             )
             files |= {name: output / name for name in ("metrics.json", "per_image.csv")}
-        results.publish(plan.results(cell), _record(cell, content, data, work, wanted), files)
+        results.publish(plan.results(cell), {**_record(cell, content, data, work, wanted), **counts}, files)
         shutil.rmtree(work / "checkpoints", ignore_errors=True)
     return 0
 
@@ -174,7 +175,6 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
         "training_joules": None if None in used else sum(used),
         "training_stretches": len(stretches),
         **{name: max(one[name] for one in stretches) for name in ("cells_on_the_device", "peak_memory_bytes")},
-        **size.counts(content.model, content.prepare.image_size),
         "images_per_second": {
             "trained": round(images / max(seconds, 0.1), 1),
             "inferred": size.inference_rates(model, content.prepare.image_size),

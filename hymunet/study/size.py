@@ -19,13 +19,12 @@ def counts(section: params.Model, image_size: int) -> dict[str, Any]:
 
     Scans and bilinear resizing are apart. Nothing is computed: tensors here have shapes alone.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model = models.build(section, image_size).eval()
         for layer in scans(model):
-            layer.backend = "cpu"
+            layer.backend = "auto"
         model(torch.empty(1, 3, image_size, image_size))
     resizing = {key for key, module in model.named_modules() if isinstance(module, Bilinear)}
     flops = counter.get_flop_counts()
