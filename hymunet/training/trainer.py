@@ -154,15 +154,17 @@ class Session:
             for batch in learner.batches():
                 try:
                     learner.learn(batch)
+                    self._look(readout, bar)
+                    ends = learner.progress.step % learner.schedule.steps_per_epoch == 0
+                    record = learner.finish_epoch() if ends else None
                 except Exception:
                     if self.interrupts.received is None:
                         raise
                     if learner.ranks.count > 1:  # a rank that was told, too, may have gone already: none waits for it
                         sys.exit(self.interrupts.exit_code)
-                    break  # torch's C++ compiler got the signal too and died of it: the step was not taken
-                self._look(readout, bar)
-                if learner.progress.step % learner.schedule.steps_per_epoch == 0:
-                    self._report(learner.finish_epoch(), bar)
+                    return False  # torch's C++ compiler got the signal too and died of it: no whole step, or no score
+                if record:
+                    self._report(record, bar)
                     if self.code:
                         self.code.keep()
                         self.code = None  # step and validation are compiled, and nothing else is
@@ -226,7 +228,14 @@ class Session:
                 + (f"  {skipped} of {learner.schedule.steps_per_epoch} steps not finite, skipped" if skipped else "")
             )
             if f"{record['epoch']:04d}" in learner.examples:
-                self.tracker.reports(write_reports(learner, self.paths.reports))
+                self._show(record["epoch"])
+
+    def _show(self, epoch: int) -> None:
+        """Reports that cannot be written cost no training: the next ones, and those of its end, hold these as well."""
+        try:
+            self.tracker.reports(write_reports(self.learner, self.paths.reports))
+        except OSError as error:
+            log.warning("no reports of epoch %d (%s)", epoch, error)
 
     def _due(self) -> bool:
         return time.monotonic() - self.saved_time >= 60 * self.learner.train_params.checkpoint_minutes
@@ -236,8 +245,8 @@ class Session:
         self.saved_time = time.monotonic()
         if self.checkpoints is None:
             return
-        self.tracker.sync()
         try:
+            self.tracker.sync()
             self.checkpoints.save(self.learner.checkpoint())
             self.saved_step = self.learner.progress.step
         except OSError as error:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from hymunet import models
-from hymunet.training import learner, trainer
+from hymunet.training import capture, learner, reports, trainer, validation
+from hymunet.training.tracking import journal
 from tests.support.training_data import Inputs, drawn, sections, write_inputs, written
 
 
@@ -166,6 +167,68 @@ def test_a_full_disk_does_not_end_a_training(inputs, tmp_path, monkeypatch, capl
         assert run(inputs, tmp_path, batch_size=10, checkpoint_minutes=1e-6) == 0
     assert "no checkpoint at step 1" in caplog.text
     assert (tmp_path / "model" / "model.json").exists()
+
+
+@pytest.mark.parametrize("before", [None, 7])
+def test_a_stop_that_the_compiler_of_the_validation_gets_too(inputs, whole, tmp_path, monkeypatch, before):
+    """A signal to the whole group ends the compiler while an epoch, the first or the last, is judged: no score."""
+    if before:
+        assert run(inputs, tmp_path, before) == 75
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("C++ compile error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(capture.Engine, "prepare_validation", die)
+        assert run(inputs, tmp_path) == 75
+    assert not (tmp_path / "model").exists()
+    assert run(inputs, tmp_path) == 0
+    assert written(tmp_path) == written(whole)
+
+
+def test_a_stop_while_an_epoch_is_judged_is_heard_after_it(inputs, whole, tmp_path, monkeypatch):
+    dice = validation.Validation.dice
+
+    def interrupted(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return dice(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation.Validation, "dice", interrupted)
+        assert run(inputs, tmp_path) == 75
+    assert [path.name for path in sorted((tmp_path / "checkpoints").glob("*/*.json"))] == ["000000005.json"]
+    assert run(inputs, tmp_path) == 0
+    assert written(tmp_path) == written(whole)
+
+
+def fails_once(function, number):
+    """`function`, of which the first call finds the disk full."""
+    calls = iter(range(number))
+
+    def failing(*arguments):
+        if next(calls, None) is not None:
+            raise OSError(28, "No space left on device")
+        return function(*arguments)
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "said"),
+    [
+        (reports.atomic, "write", "no reports of epoch 1 ([Errno 28] No space left on device)"),
+        (journal.Tracker, "sync", "no checkpoint at step 1 ([Errno 28] No space left on device)"),
+    ],
+)
+def test_a_disk_that_was_full_for_a_while_costs_no_output(
+    inputs, whole, tmp_path, monkeypatch, caplog, owner, name, said
+):
+    monkeypatch.setattr(owner, name, fails_once(getattr(owner, name), 1))
+    with caplog.at_level(logging.WARNING):
+        assert run(inputs, tmp_path, checkpoint_minutes=1e-6) == 0
+    assert said in caplog.text
+    assert written(tmp_path) == written(whole)
 
 
 def test_a_store_that_fails_while_it_is_read_throws_no_training_away(inputs, whole, tmp_path, monkeypatch):
