@@ -169,7 +169,8 @@ def settled(segmenter: Segmenter, validation: Cases, section: params.Evaluate) -
     if section.threshold != "validation":
         return replace(segmenter, threshold=float(section.threshold))
     seen = probabilities(segmenter, validation, "validation images")
-    return replace(segmenter, threshold=best_threshold((found, case.truth) for case, found in seen))
+    chosen = best_threshold(((found, case.truth) for case, found in seen), segmenter.largest_region)
+    return replace(segmenter, threshold=chosen)
 
 
 def calibrated(segmenter: Segmenter, validation: Cases) -> float:
