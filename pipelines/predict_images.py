@@ -11,7 +11,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
 from pipelines.reference import of_run
+from pipelines.scratch import end_on_termination, scratch
 from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED
 
@@ -123,8 +123,7 @@ def _part(
 ) -> dict[str, Any]:
     """Segments these images; their files are in `target` when it returns."""
     entries = [_entry(source, name) for name in names]
-    with tempfile.TemporaryDirectory(dir=os.environ.get("HYMUNET_WORKSPACE")) as folder:
-        output = Path(folder)
+    with scratch(os.environ.get("HYMUNET_WORKSPACE")) as output:
         run = Measured(segmenter, output, wanted)
         outcome = run.over(entries)
         for path in sorted(output.rglob("*")):
@@ -174,6 +173,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    end_on_termination()
     try:
         sys.exit(main())
     except OSError as error:
