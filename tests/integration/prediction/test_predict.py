@@ -126,6 +126,22 @@ def test_what_is_done_is_left_and_what_changed_is_done_again(folders, scans, cap
     assert "5 images segmented: " in capsys.readouterr().out, "another model's masks are others"
 
 
+@pytest.mark.parametrize("changed", ["model", "image"])
+def test_no_file_of_an_earlier_model_or_image_passes_for_one_of_the_row(folders, scans, changed):
+    """Other kinds were asked for in between: files and rows are of one model and one image all the same."""
+    assert predict("scans", "--model", folders[0], "--save", "mask,contours") == 0
+    earlier = Path("out/a_mask.png").read_bytes()
+    model = folders[changed == "model"]
+    if changed == "image":
+        cv2.imwrite("scans/a.png", cv2.resize(draw(9, 50, 7)[0], (70, 40)))
+    assert predict("scans", "--model", model, "--save", "probability") == 0
+    assert predict("scans", "--model", model, "--save", "mask,coco") == 0
+    assert cli.main(["predict", "scans", "--model", str(model), "--save", "mask,coco", "--output", "new"]) == 0
+    assert Path("out/a_mask.png").read_bytes() != earlier
+    for name in ("a_mask.png", "a_contours.json", "predictions.coco.json"):
+        assert Path("out", name).read_bytes() == Path("new", name).read_bytes()
+
+
 def test_a_run_that_was_stopped_goes_on(folders, scans, monkeypatch, capsys):
     whole, count = Run._write, iter(range(9))
 
