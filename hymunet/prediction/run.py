@@ -108,6 +108,8 @@ class Run:
                 computed = self.model.compute([one.prepared for one in batch])
                 share = (time.perf_counter() - start) / len(batch)
                 for one, part in zip(batch, computed, strict=True):
+                    if not self._is_of(one.entry.name, one.sha256):
+                        self.table.forget(one.entry.name)
                     writing.append(pool.submit(self._write, one, part, share))
             while writing and (writing[0].done() or not batch or len(writing) >= room):
                 row = writing.popleft().result()

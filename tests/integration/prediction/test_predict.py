@@ -6,6 +6,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from hymunet.inference import Segmenter
 from hymunet.portable import export
 from hymunet.prediction.packing import pack
 from hymunet.prediction.run import Run
+from hymunet.prediction.table import Table
 from hymunet.registry.load import open_segmenter
 from tests.support.versions import untrained
 from tests.unit.prediction.test_regions import unrolled
@@ -140,6 +143,21 @@ def test_no_file_of_an_earlier_model_or_image_passes_for_one_of_the_row(folders,
     assert Path("out/a_mask.png").read_bytes() != earlier
     for name in ("a_mask.png", "a_contours.json", "predictions.coco.json"):
         assert Path("out", name).read_bytes() == Path("new", name).read_bytes()
+
+
+def test_a_run_that_was_killed_between_files_and_row_leaves_no_row_of_the_model_before(folders, scans, monkeypatch):
+    command = ("scans/a.png", "--save", "mask")
+    assert predict(*command, "--model", folders[0]) == 0
+    earlier = Path("out/a_mask.png").read_bytes()
+    code = "import os; from hymunet import cli; from hymunet.prediction.table import Table\n"
+    code += "Table.add = lambda *_: os._exit(9)\ncli.main({!r})"
+    killed = ["predict", *command, "--model", str(folders[1]), "--output", "out"]
+    assert subprocess.run([sys.executable, "-c", code.format(killed)]).returncode == 9
+    assert Path("out/a_mask.png").read_bytes() != earlier
+    assert list(Table(Path("out")).rows()) == []
+    assert predict(*command, "--model", folders[0]) == 0
+    assert Path("out/a_mask.png").read_bytes() == earlier
+    assert list(rows()) == ["a"]
 
 
 def test_a_run_that_was_stopped_goes_on(folders, scans, monkeypatch, capsys):
