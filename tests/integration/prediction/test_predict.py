@@ -160,6 +160,22 @@ def test_a_run_that_was_killed_between_files_and_row_leaves_no_row_of_the_model_
     assert list(rows()) == ["a"]
 
 
+def test_a_file_of_contours_that_was_cut_off_is_named_and_nothing_half_done_stays(folders, scans, capsys):
+    command = ("scans", "--model", folders[0], "--save", "coco")
+    assert predict(*command) == 0
+    before = Path("out/predictions.coco.json").read_bytes()
+    cut = Path("out/sub/a_contours.json")
+    cut.write_bytes(cut.read_bytes()[:80])
+    assert predict(*command) == 1
+    assert "out/sub/a_contours.json: not valid JSON" in (said := capsys.readouterr().err)
+    assert "; remove it, and it is made again" in said
+    assert Path("out/predictions.coco.json").read_bytes() == before
+    assert not list(Path("out").glob(".*"))
+    cut.unlink()
+    assert predict(*command) == 0
+    assert Path("out/predictions.coco.json").read_bytes() == before
+
+
 def test_a_run_that_was_stopped_goes_on(folders, scans, monkeypatch, capsys):
     whole, count = Run._write, iter(range(9))
 
