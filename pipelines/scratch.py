@@ -15,7 +15,9 @@ _open: set[Path] = set()
 
 @contextmanager
 def scratch(below: str | None = None) -> Iterator[Path]:
-    """A new folder, below the system's place for temporary ones by default."""
+    """A new folder; below a folder that is made where it is not there, or the system's place for temporary ones."""
+    if below:
+        Path(below).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hymunet-", dir=below, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _open.add(folder)

@@ -104,6 +104,14 @@ def test_every_image_is_segmented_once_and_a_broken_one_stops_nothing(place: tup
     assert asked(source, target, "models:/lesions/2")["computed"] == 5, "another model"
 
 
+def test_in_a_pod_whose_workspace_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The volume is there, and the folder in it that the pipeline names is the program's to make."""
+    monkeypatch.setenv("HYMUNET_WORKSPACE", str(tmp_path / "work/project"))
+    source, target = Place(str(tmp_path / "scans")), Place(str(tmp_path / "masks"))
+    fill(source, ["a.png"])
+    assert asked(source, target)["images"] == 1
+
+
 def test_a_model_that_is_asked_again_after_another_finds_none_of_its_masks(place: tuple[Place, Place]) -> None:
     """As a champion that is taken back: the masks there are those of the one after it."""
     source, target = place
