@@ -133,7 +133,7 @@ def _part(
 ) -> dict[str, Any]:
     """Segments these images; their files are in `target` when it returns."""
     entries = [_entry(source, name) for name in names]
-    with scratch(os.environ.get("HYMUNET_WORKSPACE")) as output:
+    with scratch() as output:
         run = Measured(segmenter, output, wanted)
         outcome = run.over(entries)
         for path in sorted(output.rglob("*")):

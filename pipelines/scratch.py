@@ -14,11 +14,12 @@ _open: set[Path] = set()
 
 
 @contextmanager
-def scratch(below: str | None = None) -> Iterator[Path]:
-    """A new folder; below a folder that is made where it is not there, or the system's place for temporary ones."""
-    if below:
+def scratch() -> Iterator[Path]:
+    """A new folder: below HYMUNET_WORKSPACE, which is made where it is not there; without it, where the system has
+    temporary ones, for which a pod has little room."""
+    if below := os.environ.get("HYMUNET_WORKSPACE"):
         Path(below).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="hymunet-", dir=below, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="hymunet-", dir=below or None, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _open.add(folder)
         try:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import dvc_compat as dvc
+from pipelines.reference import of_run
 from pipelines.study_data import step_input
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,6 +42,23 @@ def test_a_program_that_fails_leaves_no_folder(program: str, tmp_path: Path) -> 
     said, _ = started(command, tmp_path).communicate(timeout=100)
     assert "no lock is recorded" in said if program == "node" else "no study" in said, said
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_the_training_s_images_are_brought_to_the_pod_s_volume_for_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not to the one for temporary files, which is small."""
+    work, seen = tmp_path / "work/project", []
+    monkeypatch.setenv("HYMUNET_WORKSPACE", str(work))
+    pull = dvc.pull
+    monkeypatch.setattr(dvc, "pull", lambda repo, targets: seen.append(Path(repo.root_dir)) or pull(repo, targets))
+    lock = tmp_path / "remote/pipeline-runs/run/dvc.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("schema: '2.0'\nstages: {}\n")
+    with pytest.raises(dvc.PullFailed):
+        of_run("run", str(tmp_path / "remote"), None)
+    assert [place.is_relative_to(work) for place in seen] == [True]
+    assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize("named", [False, True])
