@@ -58,11 +58,11 @@ def _can_be_sent_to(url: str) -> bool:
 
 def _told(url: str, secret: str, body: bytes) -> str | None:
     headers = {"Content-Type": "application/json", HEADER: signature(secret, body)}
-    problem, sender = "", urllib.request.build_opener(_NoRedirects)
+    problem, send = "", urllib.request.build_opener(_NoRedirects).open
     for attempt in range(TRIES):
         time.sleep(PAUSE * attempt)
         try:
-            with sender.open(urllib.request.Request(url, body, headers), timeout=TIMEOUT):
+            with send(urllib.request.Request(url, body, headers), timeout=TIMEOUT):
                 return None
         except urllib.error.HTTPError as error:
             problem = f"answered {error.code}"
