@@ -9,12 +9,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from pipelines import dvc_compat as dvc
 from pipelines import step
 from pipelines.records import Run
+from pipelines.scratch import workplace
 from pipelines.study_data import step_input
 from pipelines.verdicts import FailedForGood
 from pipelines.workspace import StageFailed, Workspace, inputs, open_remote
@@ -27,7 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--params", required=True, help="the whole content of params.yaml, as JSON or YAML")
     parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
     args = parser.parse_args(argv)
-    work = Path(os.environ.get("HYMUNET_WORKSPACE") or tempfile.mkdtemp(prefix="hymunet-"))
+    with workplace() as work:
+        return _in(work, args)
+
+
+def _in(work: Path, args: argparse.Namespace) -> int:
     lock = work / "before/lock"
     lock.parent.mkdir(parents=True)
     (work / "lookup").mkdir()

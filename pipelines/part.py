@@ -2,13 +2,12 @@
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pipelines.records import BEGUN, Record, Run
+from pipelines.scratch import scratch
 from pipelines.workspace import open_remote
 
 
@@ -39,7 +38,7 @@ class Part:
         commit = os.environ.get("HYMUNET_GIT_COMMIT", "unknown")
         record = Record(self.name, state, seconds, 0.0, 0, 0, commit, reason, status)
         try:
-            with tempfile.TemporaryDirectory() as folder, open_remote(Path(folder), self.remote) as store:
+            with scratch() as folder, open_remote(folder, self.remote) as store:
                 Run(store, self.run).write(record)
         except Exception as error:  # DVC's, the store's client's
             print(f"{self.name}: its state, {state}, cannot be recorded: {error}", file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
 """Segments every image of a folder or bucket, part by part, and says how far they are from the training's.
 
 A part is some hundred images: its masks, then its rows, are written before the next begins, so that a pod that takes
-over goes on with the next part. Another model, other images or other kinds of files are other parts.
+over goes on with the next part. Another model, other images or other kinds of files are other parts, which take the
+place of those before.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,13 @@ from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
 from pipelines.reference import of_run
+from pipelines.scratch import end_on_termination, scratch
 from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED
 
 IMAGES_A_PART = 256
 PARTS, TABLE, REPORT = "parts", table.NAME, "drift.json"
+VALID = f"{PARTS}/valid.json"  # names of the parts whose files are there as they were made: what came after took others
 COLUMNS = (*table.COLUMNS, *familiar.SEEN)
 
 
@@ -97,18 +99,26 @@ def predict(model: str, source: Place, target: Place, save: str, reference: str,
     known = of_run(reference, remote, opened.info.get("data_sha256")) if reference else None
     rows: list[dict[str, str]] = []
     problems: list[str] = []
-    computed, done = 0, set(target.versions())
-    names = sorted(there)
+    computed, names = 0, sorted(there)
+    parts: dict[str, list[str]] = {}
     for start in range(0, len(names), IMAGES_A_PART):
         part = names[start : start + IMAGES_A_PART]
-        place = f"{PARTS}/{_key(segmenter, wanted, {name: there[name] for name in part})}.json"
-        if place not in done:
+        parts[f"{PARTS}/{_key(segmenter, wanted, {name: there[name] for name in part})}.json"] = part
+    found = target.versions()
+    before = json.loads(target.read(VALID)) if VALID in found else []
+    valid = [place for place in before if place in parts and place in found]
+    for place, part in parts.items():
+        if place not in valid:
+            target.write(VALID, json.dumps(valid).encode())
             target.write(place, json.dumps(_part(segmenter, source, target, part, wanted)).encode())
+            valid.append(place)
             computed += len(part)
         told = json.loads(target.read(place))
         rows += told["rows"]
         problems += told["problems"]
-        print(f"predict: {start + len(part):,} of {len(names):,} images", flush=True)
+        print(f"predict: {len(rows) + len(problems):,} of {len(names):,} images", flush=True)
+    if computed:
+        target.write(VALID, json.dumps(valid).encode())
     target.write(TABLE, _table(rows))
     report = {"model": model, "images": len(rows), "computed": computed, "problems": problems, "drift": None}
     report["confidence"] = _spread([float(row["confidence"]) for row in rows]) if rows else None
@@ -123,8 +133,7 @@ def _part(
 ) -> dict[str, Any]:
     """Segments these images; their files are in `target` when it returns."""
     entries = [_entry(source, name) for name in names]
-    with tempfile.TemporaryDirectory(dir=os.environ.get("HYMUNET_WORKSPACE")) as folder:
-        output = Path(folder)
+    with scratch() as output:
         run = Measured(segmenter, output, wanted)
         outcome = run.over(entries)
         for path in sorted(output.rglob("*")):
@@ -142,8 +151,8 @@ def _entry(source: Place, name: str) -> Entry:
 
 
 def _apart(name: str) -> str:
-    """Its ending stays, as a_jpg: a.jpg and a.png lie beside each other in buckets."""
-    return f"{stem(name)}_{name.rpartition('.')[2].lower()}" if "." in name else name
+    """Its ending stays, as a_jpg: a.jpg, a.JPG and a.png lie beside each other in buckets."""
+    return f"{stem(name)}_{name.rpartition('.')[2]}" if "." in name else name
 
 
 def _key(segmenter: Ensemble, wanted: Sequence[str], there: dict[str, str]) -> str:
@@ -174,6 +183,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    end_on_termination()
     try:
         sys.exit(main())
     except OSError as error:

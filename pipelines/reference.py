@@ -1,7 +1,6 @@
 """The images that a model was trained on, as a profile that others are compared with."""
 
 import csv
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from hymunet.evaluation import familiar
 from hymunet.prediction import drift
 from pipelines import dvc_compat as dvc
 from pipelines.records import Run
+from pipelines.scratch import scratch
 from pipelines.step import SOURCE
 from pipelines.workspace import Workspace
 
@@ -22,8 +22,8 @@ def of_run(run: str, remote: str, data_sha256: str | None) -> dict[str, Any]:
 
     data_sha256: of the images that the model was trained on. ValueError where the run is not known or had others.
     """
-    with tempfile.TemporaryDirectory(prefix="hymunet-reference-") as folder:
-        project = Workspace(Path(folder) / "project", remote)
+    with scratch() as folder:
+        project = Workspace(folder / "project", remote)
         project.create(SOURCE, (SOURCE / "params.yaml").read_text(encoding="utf-8"), [])
         with project.repo() as repo:
             Run(dvc.remote(repo), run).fetch_lock(project.lock)

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pipelines import dvc_compat as dvc
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
+from pipelines.scratch import end_at_once, workplace
 from pipelines.verdicts import FINAL, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock
 
@@ -44,7 +44,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"), help="the shared DVC remote's address"
     )
-    parser.add_argument("--workspace", type=Path, default=os.environ.get("HYMUNET_WORKSPACE"), help="an empty folder")
+    parser.add_argument(
+        "--workspace", type=Path, help="an empty folder, which stays; default: HYMUNET_WORKSPACE, else a new one"
+    )
     args = parser.parse_args(argv)
     if not args.remote:
         parser.error("no DVC remote: set HYMUNET_DVC_REMOTE, or name it with --remote")
@@ -58,12 +60,18 @@ def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) ->
     outputs = Outputs.parse(args.executor_input)
     if stopped_before(args.stage, outputs):
         return 0
-    workspace = Workspace(args.workspace or Path(tempfile.mkdtemp(prefix="hymunet-")), args.remote)
+    with workplace(args.workspace) as place:
+        return _main(args, outputs, Workspace(place, args.remote), performs or Step, started)
+
+
+def _main(
+    args: argparse.Namespace, outputs: Outputs, workspace: Workspace, performs: "type[Step]", started: float
+) -> int:
     workspace.create(args.source, args.params, outputs.inputs("lock"))
     with workspace.repo() as repo:
         remote = dvc.remote(repo)  # once: each has connections of its own
         run = Run(remote, args.run)
-        step = (performs or Step)(args, workspace, repo, remote)
+        step = performs(args, workspace, repo, remote)
         try:
             require_writable(args, lambda: run.write(step.record(BEGUN, started)))
             step.perform()
@@ -183,7 +191,7 @@ def pass_on_termination() -> None:
         if runs_something():
             os.killpg(0, number)
         else:
-            os._exit(128 + number)  # not by the signal itself: of a container's first process the system ignores that
+            end_at_once(number)
 
     signal.signal(signal.SIGTERM, forward)
 

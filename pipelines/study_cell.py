@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
+from pipelines.scratch import workplace
 from pipelines.step import SOURCE, pass_on_termination
 from pipelines.study_text import unpacked
 from pipelines.verdicts import FINAL, for_good
@@ -72,13 +72,13 @@ def judged(args: argparse.Namespace, told: dict[str, Any]) -> tuple[Verdict, dic
     if told["failed"]:
         return Verdict(args.cell, "skipped", reason=told["failed"]), {}
     started = time.monotonic()
-    work = Path(os.environ.get("HYMUNET_WORKSPACE") or tempfile.mkdtemp(prefix="hymunet-"))
     try:
-        plan = unpacked(args.study, work / "study")
-        cell = plan.find(args.cell)
-        found, result = perform(plan, cell, told["locks"][cell.images], args.remote, work)
-        why = "" if result else last_line(state.workplace(Places(work, {}), cell) / state.LOG)
-        metrics = numbers(result.metrics()["test"]) if result else {}
+        with workplace() as work:
+            plan = unpacked(args.study, work / "study")
+            cell = plan.find(args.cell)
+            found, result = perform(plan, cell, told["locks"][cell.images], args.remote, work)
+            why = "" if result else last_line(state.workplace(Places(work, {}), cell) / state.LOG)
+            metrics = numbers(result.metrics()["test"]) if result else {}
     except (ValueError, OSError) as error:
         if not for_good(error):
             raise

@@ -5,16 +5,15 @@ Hands on one JSON: the lock of each set, or why there is none.
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from hymunet.study.plan import Plan
 from pipelines import step
 from pipelines.outputs import Outputs
+from pipelines.scratch import workplace
 from pipelines.study_text import unpacked
 from pipelines.verdicts import FailedForGood, for_good
 from pipelines.workspace import STORE_FAILED, StageFailed
@@ -25,7 +24,6 @@ STAGES = {
     "split": [],
     "validate": ["--report", "reports/validation/report.html", "--verdict", "reports/validation/verdict.json"],
 }
-WORKSPACE = os.environ.get("HYMUNET_WORKSPACE")
 REFUSED = "the data checks refused the data"
 
 
@@ -36,11 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
-    work = Path(WORKSPACE or tempfile.mkdtemp(prefix="hymunet-"))
     locks: dict[str, str] = {}
     try:
-        plan = unpacked(args.study, work / "study")
-        failed = each_set(plan, args.run, work, locks)
+        with workplace() as work:
+            plan = unpacked(args.study, work / "study")
+            failed = each_set(plan, args.run, work, locks)
     except (ValueError, OSError) as error:
         if not for_good(error):
             raise
@@ -97,6 +95,7 @@ def step_input(place: Path, before: Path | None, options: list[str]) -> dict[str
 
 
 if __name__ == "__main__":
+    step.pass_on_termination()
     try:
         sys.exit(main())
     except (StageFailed, OSError) as error:

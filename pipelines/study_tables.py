@@ -10,7 +10,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs
 from pipelines.part import Part
+from pipelines.scratch import end_on_termination, workplace
 from pipelines.step import SOURCE
 from pipelines.study_cell import SMALL, shared
 from pipelines.study_text import LAST, unpacked
@@ -53,16 +53,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace, outputs: Outputs, verdicts: list[dict[str, Any]]) -> None:
     """The page, and a lock that says which cells have no result."""
-    work = Path(os.environ.get("HYMUNET_WORKSPACE") or tempfile.mkdtemp(prefix="hymunet-"))
-    plan = unpacked(args.study, work / "study")
     told = json.loads(outputs.inputs("data")[0].read_text(encoding="utf-8"))
-    if not told["failed"]:
-        bring(plan, told["locks"], args.remote, work)
-    outputs.artifact("report", page(plan.study.title, documents.build(plan), verdicts))
+    with workplace() as work:
+        plan = unpacked(args.study, work / "study")
+        if not told["failed"]:
+            bring(plan, told["locks"], args.remote, work)
+        outputs.artifact("report", page(plan.study.title, documents.build(plan), verdicts))
     without = [f"{one['cell']}: {one['reason']}" for one in verdicts if one["state"] in ("failed", "skipped")]
-    empty = work / "no-lock"
     failed = FailedForGood("cells", f"{len(without)} of {len(verdicts)} have no result: {'; '.join(without[:5])}")
-    outputs.artifact("lock", failed.marked(empty) if without else NOTHING)
+    outputs.artifact("lock", failed.marked(Path("no lock")) if without else NOTHING)
     outputs.save()
 
 
@@ -116,6 +115,7 @@ def _rows(rows: Any) -> str:
 
 
 if __name__ == "__main__":
+    end_on_termination()
     try:
         sys.exit(main())
     except (dvc.PullFailed, OSError) as error:

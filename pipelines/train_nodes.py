@@ -17,6 +17,7 @@ from components.needs import Needs
 from pipelines import dvc_compat as dvc
 from pipelines import runcache, step, trainjob
 from pipelines.records import Run
+from pipelines.scratch import end_on_termination
 from pipelines.settings import Settings
 from pipelines.verdicts import FINAL
 from pipelines.workspace import StageFailed, write_lock
@@ -130,6 +131,7 @@ def _relay(client: Any, name: str, shown: Counter[str]) -> Counter[str]:
 
 
 if __name__ == "__main__":
+    end_on_termination()
     try:
         sys.exit(step.main(performs=OverNodes))
     except (StageFailed, dvc.PullFailed, ValueError, OSError) as error:

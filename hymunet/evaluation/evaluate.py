@@ -34,7 +34,7 @@ class Origin:
     """Where a test comes from. made_from: hashes for the record; description: of the images, in words and numbers.
 
     curves: of the training; columns: own ones by name, in the order of the cases; on_bad: stop or drop.
-    trained_on: what `familiar.ends` says of the training images.
+    remedy: for those where they stop. trained_on: what `familiar.ends` says of the training images.
     """
 
     made_from: dict[str, Any]
@@ -42,6 +42,7 @@ class Origin:
     curves: bytes | None = None
     columns: Path | None = None
     on_bad: str = "stop"
+    remedy: str = "mend them, or leave them out (--on-bad-pair drop)"
     trained_on: dict[str, Any] | None = None
 
 
@@ -87,7 +88,7 @@ def examine(
     """Scores a settled segmenter on cases and writes everything; returns the metrics."""
     _repeatable()
     found = score(segmenter, cases, side=picture_side(len(cases.ids)))
-    _judge(found, len(cases.ids), origin.on_bad)
+    _judge(found, len(cases.ids), origin)
     rows = found.rows
     kept = {id: position for position, id in enumerate(cases.ids) if id not in found.problems}
     groups = None if cases.groups is None else [cases.groups[position] for position in kept.values()]
@@ -169,7 +170,8 @@ def settled(segmenter: Segmenter, validation: Cases, section: params.Evaluate) -
     if section.threshold != "validation":
         return replace(segmenter, threshold=float(section.threshold))
     seen = probabilities(segmenter, validation, "validation images")
-    return replace(segmenter, threshold=best_threshold((found, case.truth) for case, found in seen))
+    chosen = best_threshold(((found, case.truth) for case, found in seen), segmenter.largest_region)
+    return replace(segmenter, threshold=chosen)
 
 
 def calibrated(segmenter: Segmenter, validation: Cases) -> float:
@@ -242,15 +244,12 @@ def _repeatable() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _judge(found: Results, count: int, on_bad: str) -> None:
+def _judge(found: Results, count: int, origin: Origin) -> None:
     listed = shortlist([f"{id}: {reason}" for id, reason in found.problems.items()])
     if not found.rows:
         raise ValueError(f"none of {count:,} images can be evaluated:{listed}")
-    if found.problems and on_bad == "stop":
-        raise ValueError(
-            f"{len(found.problems):,} of {count:,} images cannot be evaluated; mend them, or leave them out "
-            f"(--on-bad-pair drop):{listed}"
-        )
+    if found.problems and origin.on_bad == "stop":
+        raise ValueError(f"{len(found.problems):,} of {count:,} images cannot be evaluated; {origin.remedy}:{listed}")
 
 
 def _panel(segmenter: Segmenter, cases: Cases, rows: Sequence[Row], kept: dict[str, int]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hymunet import atomic
+from hymunet import atomic, evidence
 from hymunet.evaluation.pictures import overlay
 from hymunet.places import require_folder
 from hymunet.prediction.model import Found
@@ -119,17 +119,20 @@ def write_coco(table: Table, output: Path) -> None:
     paths = [output / f"{row['name']}{ENDINGS['contours']}" for row in table.rows()]
     numbered = [(number, path) for number, path in enumerate(paths, 1) if written_by_us(path)]
     partial = output / f".{COCO_FILE}.tmp"
-    with partial.open("w", encoding="utf-8") as file:
-        head = document({"categories": [{"id": 1, "name": "lesion"}]}).rstrip()[:-1]
-        file.write(f'{head}, "images": [')
-        file.writelines(_listed(_coco_image(number, path) for number, path in numbered))
-        file.write('], "annotations": [')
-        found = (one for number, path in numbered for one in _coco_regions(number, path))
-        file.writelines(_listed({"id": count, **one} for count, one in enumerate(found, 1)))
-        file.write("]}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(output / COCO_FILE)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            head = document({"categories": [{"id": 1, "name": "lesion"}]}).rstrip()[:-1]
+            file.write(f'{head}, "images": [')
+            file.writelines(_listed(_coco_image(number, path) for number, path in numbered))
+            file.write('], "annotations": [')
+            found = (one for number, path in numbered for one in _coco_regions(number, path))
+            file.writelines(_listed({"id": count, **one} for count, one in enumerate(found, 1)))
+            file.write("]}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(output / COCO_FILE)
+    finally:
+        partial.unlink(missing_ok=True)
     atomic.sync(output)
 
 
@@ -160,7 +163,7 @@ def _listed(items: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return evidence.read(path, "remove it, and it is made again")
 
 
 def _refuse(names: list[str], reason: str) -> None:

@@ -108,6 +108,8 @@ class Run:
                 computed = self.model.compute([one.prepared for one in batch])
                 share = (time.perf_counter() - start) / len(batch)
                 for one, part in zip(batch, computed, strict=True):
+                    if not self._is_of(one.entry.name, one.sha256):
+                        self.table.forget(one.entry.name)
                     writing.append(pool.submit(self._write, one, part, share))
             while writing and (writing[0].done() or not batch or len(writing) >= room):
                 row = writing.popleft().result()
@@ -164,15 +166,25 @@ class Run:
             )
 
     def _done(self, name: str, digest: str) -> bool:
+        files = results.targets(name, self.output, self.wanted).values()
+        return self._is_of(name, digest) and all(map(written_by_us, files))
+
+    def _is_of(self, name: str, digest: str) -> bool:
+        """Whether the files there are this model's, of an image with this hash."""
         row = self.table[name]
-        if row is None or (row["image_sha256"], row["model"]) != (digest, self.identity):
-            return False
-        return all(map(written_by_us, results.targets(name, self.output, self.wanted).values()))
+        return row is not None and (row["image_sha256"], row["model"]) == (digest, self.identity)
+
+    def _kinds(self, read: Read) -> Sequence[str]:
+        """Those wanted; and of another model or another image those that are there, which would pass for this one's."""
+        if self._is_of(read.entry.name, read.sha256):
+            return self.wanted
+        there = results.targets(read.entry.name, self.output, results.KINDS)
+        return [kind for kind, path in there.items() if kind in self.wanted or written_by_us(path)]
 
     def _write(self, read: Read, computed: Any, seconds: float) -> dict[str, Any]:
         start = time.perf_counter()
         found = self.model.found(computed, read.image.shape[:2])
-        row = results.write(read.entry.name, read.entry.shown, read.image, found, self.output, self.wanted)
+        row = results.write(read.entry.name, read.entry.shown, read.image, found, self.output, self._kinds(read))
         row["out_of_distribution"] = self.model.unlike(read.image, float(row["area_fraction"]))
         seconds += read.seconds + time.perf_counter() - start
         return {**row, "seconds": f"{seconds:.4f}", "image_sha256": read.sha256, "model": self.identity}

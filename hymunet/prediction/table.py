@@ -45,6 +45,8 @@ class Table:
             for line in file:
                 if line.endswith("\n") and len(cells := next(csv.reader([line]))) == len(COLUMNS):
                     self._rows[cells[0]] = line
+                    if not any(cells[1:]):  # forgotten
+                        del self._rows[cells[0]]
 
     def __getitem__(self, name: str) -> dict[str, str] | None:
         line = self._rows.get(name)
@@ -59,10 +61,19 @@ class Table:
 
     def add(self, row: dict[str, Any]) -> None:
         line = _line([row[name] for name in COLUMNS])
+        self._append(line)
+        self._rows[row["name"]] = line
+
+    def forget(self, name: str) -> None:
+        """Before files of another making take the place of those that the row is of."""
+        if name in self._rows:
+            self._append(_line([name, *[""] * (len(COLUMNS) - 1)]))
+            del self._rows[name]
+
+    def _append(self, line: str) -> None:
         if self._file is None:  # a run without a row leaves no table
             self.write()
             self._file = self.path.open("a", encoding="utf-8", newline="")
-        self._rows[row["name"]] = line
         self._file.write(line)
         self._file.flush()
 

@@ -23,6 +23,9 @@ from hymunet.registry.evidence import Image
 class Originals:
     """Cases from the archives that the download step wrote, read one at a time and as the prepare step reads them.
 
+    A lesion that is lost on the grid of `size` stays a case: the challenger's grid kept it, and the gates compare at
+    the images' own size.
+
     wanted: of each id the group and the file's hash; a file with another hash is a case that cannot be used. masks_on:
     `shown` or `stored`, where EXIF turns an image; None: the set tells. grouped_by: what named the groups.
     """

@@ -19,6 +19,7 @@ from hymunet.registry.originals import Originals
 
 # Of these, a settled segmenter needs the resamples alone; the gates draw their own.
 SECTION = params.Evaluate(threshold=0.5, temperature=1.0, flips=False, shifts=False, bootstrap=100, seed=0)
+REMEDY = "name the folder that holds them as they were with --rescore"
 
 
 def rescored(champion: Evidence, folder: Path, challenger: Evidence, raw: Path, masks_on: str | None) -> Evidence:
@@ -36,7 +37,8 @@ def rescored(champion: Evidence, folder: Path, challenger: Evidence, raw: Path, 
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(temporary)
         made_from = weights_and_code(segmenter)
-        metrics = examine(segmenter, cases, Origin(made_from, {"source": cases.source}), output, SECTION)
+        origin = Origin(made_from, {"source": cases.source}, remedy=REMEDY)
+        metrics = examine(segmenter, cases, origin, output, SECTION)
         table = (output / TABLE).read_bytes()
     if metrics["test_images_sha256"] != challenger.test_images:
         raise ValueError(f"{raw}: masks are others than those that version {challenger.version} was tested on")

@@ -303,6 +303,9 @@ def test_sigterm_ends_a_step_that_waits_for_a_silent_store(toy_on_s3: Toy) -> No
     """It has a program to save nothing in, and would else wait for ever."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         toy_on_s3.env = {**toy_on_s3.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        temporary = toy_on_s3.root / "tmp"
+        temporary.mkdir()
+        toy_on_s3.env["TMPDIR"] = str(temporary)
         command, _ = toy_on_s3.command("first", "fetch", None, PARAMS)
         step = subprocess.Popen(command, env=toy_on_s3.environment(), cwd=toy_on_s3.root)
         silent.settimeout(60)
@@ -311,6 +314,33 @@ def test_sigterm_ends_a_step_that_waits_for_a_silent_store(toy_on_s3: Toy) -> No
             step.send_signal(signal.SIGTERM)
             assert step.wait(10) == 128 + signal.SIGTERM
     assert toy_on_s3.ran() == []
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fit", "status"), [({"rate": 0.2}, 0), ({"exit": 1}, 0), ({"exit": 75}, 75), ({"sleep": 60}, 128 + signal.SIGTERM)]
+)
+def test_a_step_that_is_given_no_folder_leaves_none_behind(before_fit: Toy, fit: dict, status: int) -> None:
+    """As on a workstation: succeeded, failed for good, failed, and stopped while its program runs."""
+    toy, temporary = before_fit, before_fit.root / "tmp"
+    temporary.mkdir()
+    toy.env = {"TMPDIR": str(temporary)}
+    command, _ = toy.command("first", "fit", "check", PARAMS | {"fit": fit})
+    step = subprocess.Popen(command, env=toy.environment(), cwd=toy.root)
+    if "sleep" in fit:
+        while toy.ran() != ["fit"]:
+            assert step.poll() is None
+            time.sleep(0.05)
+        assert list(temporary.iterdir())
+        step.send_signal(signal.SIGTERM)
+    assert step.wait(60) == status
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_that_is_given_stays(before_fit: Toy) -> None:
+    given = before_fit.root / "given"
+    before_fit.step("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2}}, "--workspace", str(given))
+    assert (given / "model/weights.bin").is_file()
 
 
 @pytest.mark.parametrize("remote", ["{remote}-typo/dvc", "/proc/none", "{root}/file/dvc"])

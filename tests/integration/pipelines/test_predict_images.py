@@ -104,6 +104,38 @@ def test_every_image_is_segmented_once_and_a_broken_one_stops_nothing(place: tup
     assert asked(source, target, "models:/lesions/2")["computed"] == 5, "another model"
 
 
+def test_in_a_pod_whose_workspace_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The volume is there, and the folder in it that the pipeline names is the program's to make."""
+    monkeypatch.setenv("HYMUNET_WORKSPACE", str(tmp_path / "work/project"))
+    source, target = Place(str(tmp_path / "scans")), Place(str(tmp_path / "masks"))
+    fill(source, ["a.png"])
+    assert asked(source, target)["images"] == 1
+
+
+def test_a_model_that_is_asked_again_after_another_finds_none_of_its_masks(place: tuple[Place, Place]) -> None:
+    """As a champion that is taken back: the masks there are those of the one after it."""
+    source, target = place
+    fill(source, [f"{number}.png" for number in range(3)])
+
+    def masks() -> dict[str, bytes]:
+        return {name: target.read(name) for name in target.versions() if name.endswith("_mask.png")}
+
+    asked(source, target)
+    first = masks()
+    assert asked(source, target, "models:/lesions/2")["computed"] == 3
+    assert masks() != first
+    assert asked(source, target)["computed"] == 3
+    assert masks() == first
+    assert asked(source, target)["computed"] == 0
+
+
+def test_names_that_differ_in_their_endings_letters_alone_are_kept_apart(place: tuple[Place, Place]) -> None:
+    source, target = place
+    fill(source, ["a.png", "a.PNG", "a.Png"])
+    assert asked(source, target)["images"] == 3
+    assert len([name for name in target.versions() if name.endswith("_mask.png")]) == 3
+
+
 def test_stopped_between_parts_it_goes_on_there(place: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = place
     fill(source, [f"{number}.png" for number in range(5)])

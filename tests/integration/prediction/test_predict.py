@@ -6,6 +6,8 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from hymunet.inference import Segmenter
 from hymunet.portable import export
 from hymunet.prediction.packing import pack
 from hymunet.prediction.run import Run
+from hymunet.prediction.table import Table
 from hymunet.registry.load import open_segmenter
 from tests.support.versions import untrained
 from tests.unit.prediction.test_regions import unrolled
@@ -124,6 +127,53 @@ def test_what_is_done_is_left_and_what_changed_is_done_again(folders, scans, cap
     assert {name for name in before if after[name] != before[name]} == {"a_mask.png", "b_mask.png"}
     assert predict("scans", "--model", folders[1], "--save", "mask") == 0
     assert "5 images segmented: " in capsys.readouterr().out, "another model's masks are others"
+
+
+@pytest.mark.parametrize("changed", ["model", "image"])
+def test_no_file_of_an_earlier_model_or_image_passes_for_one_of_the_row(folders, scans, changed):
+    """Other kinds were asked for in between: files and rows are of one model and one image all the same."""
+    assert predict("scans", "--model", folders[0], "--save", "mask,contours") == 0
+    earlier = Path("out/a_mask.png").read_bytes()
+    model = folders[changed == "model"]
+    if changed == "image":
+        cv2.imwrite("scans/a.png", cv2.resize(draw(9, 50, 7)[0], (70, 40)))
+    assert predict("scans", "--model", model, "--save", "probability") == 0
+    assert predict("scans", "--model", model, "--save", "mask,coco") == 0
+    assert cli.main(["predict", "scans", "--model", str(model), "--save", "mask,coco", "--output", "new"]) == 0
+    assert Path("out/a_mask.png").read_bytes() != earlier
+    for name in ("a_mask.png", "a_contours.json", "predictions.coco.json"):
+        assert Path("out", name).read_bytes() == Path("new", name).read_bytes()
+
+
+def test_a_run_that_was_killed_between_files_and_row_leaves_no_row_of_the_model_before(folders, scans, monkeypatch):
+    command = ("scans/a.png", "--save", "mask")
+    assert predict(*command, "--model", folders[0]) == 0
+    earlier = Path("out/a_mask.png").read_bytes()
+    code = "import os; from hymunet import cli; from hymunet.prediction.table import Table\n"
+    code += "Table.add = lambda *_: os._exit(9)\ncli.main({!r})"
+    killed = ["predict", *command, "--model", str(folders[1]), "--output", "out"]
+    assert subprocess.run([sys.executable, "-c", code.format(killed)]).returncode == 9
+    assert Path("out/a_mask.png").read_bytes() != earlier
+    assert list(Table(Path("out")).rows()) == []
+    assert predict(*command, "--model", folders[0]) == 0
+    assert Path("out/a_mask.png").read_bytes() == earlier
+    assert list(rows()) == ["a"]
+
+
+def test_a_file_of_contours_that_was_cut_off_is_named_and_nothing_half_done_stays(folders, scans, capsys):
+    command = ("scans", "--model", folders[0], "--save", "coco")
+    assert predict(*command) == 0
+    before = Path("out/predictions.coco.json").read_bytes()
+    cut = Path("out/sub/a_contours.json")
+    cut.write_bytes(cut.read_bytes()[:80])
+    assert predict(*command) == 1
+    assert "out/sub/a_contours.json: not valid JSON" in (said := capsys.readouterr().err)
+    assert "; remove it, and it is made again" in said
+    assert Path("out/predictions.coco.json").read_bytes() == before
+    assert not list(Path("out").glob(".*"))
+    cut.unlink()
+    assert predict(*command) == 0
+    assert Path("out/predictions.coco.json").read_bytes() == before
 
 
 def test_a_run_that_was_stopped_goes_on(folders, scans, monkeypatch, capsys):

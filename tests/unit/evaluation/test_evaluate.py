@@ -19,9 +19,10 @@ from hymunet import models, params
 from hymunet.data.feed.dataset import Prepared
 from hymunet.data.prepare.manifest import read_manifest
 from hymunet.evaluation.cases import Case, PreparedCases, hash_of_images
-from hymunet.evaluation.evaluate import evaluate
+from hymunet.evaluation.evaluate import evaluate, prepared_cases
 from hymunet.evaluation.measure import image_scores
-from hymunet.evaluation.score import score
+from hymunet.evaluation.score import probabilities, score
+from hymunet.evaluation.threshold import CANDIDATES
 from hymunet.images import normalise
 from hymunet.inference import Segmenter
 from hymunet.metrics import SCORES
@@ -100,6 +101,23 @@ def test_the_threshold_can_come_from_the_validation_images(finished_training, tm
     assert 0.2 <= result["temperature"] <= 10
     settled = {name: result[name] for name in ("threshold", "temperature")}
     assert run(finished_training, tmp_path, section.model_copy(update=settled)) == result
+
+
+@pytest.mark.parametrize("largest", [False, True])
+def test_the_threshold_is_the_best_of_masks_as_they_are_scored(finished_training, tmp_path, largest):
+    """On the validation images, scored as a test at every candidate."""
+    section = SECTION.model_copy(update={"threshold": "validation", "largest_region": largest})
+    chosen = run(finished_training, tmp_path, section)["threshold"]
+    segmenter = Segmenter.load(finished_training / "artifacts/model", flips=False, largest_region=largest)
+    prepared = Prepared(finished_training / "data/prepared")
+    validation = prepared_cases(prepared, finished_training / "data/split/split.csv")["validation"]
+    seen = [(found, case.truth) for case, found in probabilities(segmenter, validation, "validation images")]
+
+    def dice(threshold):
+        masks = (replace(segmenter, threshold=threshold).mask(found, found.shape) for found, _ in seen)
+        return np.mean([image_scores(mask, truth)["dice"] for mask, (_, truth) in zip(masks, seen, strict=True)])
+
+    assert dice(chosen) == pytest.approx(max(map(dice, CANDIDATES)))
 
 
 def test_the_largest_region_alone_is_scored_where_it_is_asked_for(finished_training, tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hymunet.evaluation.measure import image_scores
 from hymunet.evaluation.statistics import bootstrap, paired_difference
 from hymunet.evaluation.threshold import CANDIDATES, best_threshold
+from hymunet.masks import cut
 
 
 def test_interval_is_the_normal_one_for_a_large_sample():
@@ -52,23 +53,25 @@ def test_a_paired_difference_is_surer_than_the_two_means():
     assert separate[0]["low"] < separate[1]["high"]
 
 
-def spelled_out(probabilities, masks):
+def spelled_out(probabilities, masks, largest):
     scores = [
-        np.mean([image_scores(p > np.float32(c), m)["dice"] for p, m in zip(probabilities, masks, strict=True)])
+        np.mean([image_scores(cut(p, c, largest), m)["dice"] for p, m in zip(probabilities, masks, strict=True)])
         for c in CANDIDATES
     ]
     best = np.flatnonzero(np.array(scores) >= max(scores) - 1e-9)
     return CANDIDATES[best[np.argmin(np.abs(CANDIDATES[best] - 0.5))]]
 
 
+@pytest.mark.parametrize("largest", [False, True])
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
-def test_best_threshold_equals_the_best_of_every_candidate_tried(seed):
+def test_best_threshold_equals_the_best_of_every_candidate_tried(largest, seed):
     rng = np.random.default_rng(seed)
     masks = (rng.random((4, 6, 5)) < rng.uniform(0, 0.7)).astype(np.uint8)
     levels = np.round(rng.random(masks.shape), 2)  # many of them lie exactly on a candidate
     probabilities = np.clip(levels * 0.6 + 0.3 * masks, 0, 1).astype(np.float32)
-    assert best_threshold(zip(probabilities, masks, strict=True)) == pytest.approx(spelled_out(probabilities, masks))
+    found = best_threshold(zip(probabilities, masks, strict=True), largest)
+    assert found == pytest.approx(spelled_out(probabilities, masks, largest))
 
 
 def test_best_threshold_is_one_half_when_every_candidate_is_as_good():

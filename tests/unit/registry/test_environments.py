@@ -22,7 +22,15 @@ def receiver(monkeypatch):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             got.append((self.headers[notify.HEADER], body))
+            if codes[:1] == [None]:  # no HTTP
+                self.wfile.write(b"220 mail is taken here\r\n")
+                return
             self.send_response(codes.pop(0) if codes else 200)
+            self.send_header("Location", "/moved")
+            self.end_headers()
+
+        def do_GET(self):
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *arguments):
@@ -87,6 +95,40 @@ def test_events_are_signed_and_a_receiver_that_fails_changes_no_decision(
     assert (code, len(got)) == (1, 3)
     assert f"{url} was not told: answered 404" in said
     assert json.loads(got[-1][1])["event"] == "refuse"
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    {
+        "moved": ([301], "answered 301; it has moved to /moved: name that address"),
+        "moved for a while": ([307], "answered 307; it has moved to /moved: name that address"),
+        "no HTTP": ([None], "answered in no HTTP (BadStatusLine: 220 mail is taken here)"),
+    }.values(),
+)
+def test_a_receiver_that_has_moved_or_speaks_otherwise_is_said_not_to_be_told(
+    name, add, command, champion, receiver, monkeypatch, answers, said
+):
+    """Redirected, the event would arrive as a GET without a body, and be lost."""
+    url, _, codes = receiver
+    codes += answers
+    monkeypatch.setenv(notify.SECRET, "between us")
+    add(BASE)
+    code, _, told = command("promote", "--notify", url)
+    assert (code, champion()) == (0, "1")
+    assert f"{url} was not told: {said}" in told
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://host:port/", "http://host/a b", "https://[::1/x", "http://host:99999/"]
+)
+def test_an_address_that_nothing_can_be_sent_to_is_refused_before_the_decision(
+    name, add, command, champion, monkeypatch, url
+):
+    monkeypatch.setenv(notify.SECRET, "between us")
+    add(BASE)
+    code, _, told = command("promote", "--notify", url)
+    assert (code, champion()) == (1, "None")
+    assert f"--notify {url}: expected an address with http:// or https://" in told
 
 
 def test_the_page_shows_versions_and_decisions_and_needs_nothing_else(name, add, command, tmp_path):

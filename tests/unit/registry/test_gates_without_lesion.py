@@ -48,6 +48,18 @@ def test_sizes_are_of_images_with_a_lesion(tmp_path):
     assert "small lesions" in refused
 
 
+@pytest.mark.parametrize(("theirs", "counted"), [(0.0, 1), (0.4, 0)])
+def test_a_lesion_that_the_champion_s_grid_loses_is_missed_or_found_at_the_image_s_own_size(tmp_path, theirs, counted):
+    """As of a champion of a coarser grid that is scored again on the challenger's images, which misses it as well."""
+    native = [np.where(np.arange(120) == 3, missed, dice) for missed, dice in ((0.0, BETTER), (theirs, BASE))]
+    write_version(tmp_path / "2", native[0])
+    write_version(tmp_path / "1", np.where(np.arange(120) == 3, 1.0, BASE), native=native[1])
+    challenger, champion = (evidence.read(number, TAGS, tmp_path / number) for number in "21")
+    found = gates.judge(challenger, without_lesion(champion, [3]), POLICY, 0).gates
+    (gate,) = (gate for gate in found if gate.name == "lesions missed")
+    assert (gate.figure, gate.passed) == (f"1, champion {counted}", counted == 1)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "refused"),
     {

@@ -91,8 +91,10 @@ def test_images_that_are_others_or_not_there_are_refused(raw, versions, tmp_path
         rescored(champion, folder, challenger, tmp_path, None)
     one = next(iter(challenger.tested))
     images = {**challenger.images, one: replace(challenger.images[one], sha256="0" * 64)}
-    with pytest.raises(ValueError, match=f"{one} is another file than the one that the challenger was tested on"):
+    with pytest.raises(ValueError, match=f"{one} is another file than the one that the challenger was tested on") as no:
         rescored(champion, folder, replace(challenger, images=images), raw, None)
+    assert "; name the folder that holds them as they were with --rescore:" in str(no.value), "an option that there is"
+    assert "--on-bad-pair" not in str(no.value)
     with zipfile.ZipFile(raw / "synthetic.zip") as whole, zipfile.ZipFile(tmp_path / "synthetic.zip", "w") as part:
         for name in whole.namelist():
             if one not in name:
