@@ -85,7 +85,7 @@ def test_a_row_says_what_the_scores_say(study: Path) -> None:
     notes = " ".join(grid.notes)
     for said in (
         "12 test images at 32×32",
-        "Near-duplicates",
+        "near-duplicates",
         "a drawn machine; commits cccccccccccc",
         "Drawn images.",
     ):
