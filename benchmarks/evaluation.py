@@ -48,7 +48,7 @@ class Darkness(nn.Module):
 class Drawn:
     """count images of size×size, made when they are asked for."""
 
-    groups, source = None, "drawn"
+    groups, grouped_by, source = None, None, "drawn"
 
     def __init__(self, count: int, size: int) -> None:
         self.ids, self._size = [f"case{index:05}" for index in range(count)], size
