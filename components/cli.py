@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from hymunet import extras
 from hymunet.places import Parser, in_words, lasting, require_folder
 from hymunet.processors import limit_threads
 from hymunet.streams import by_line
@@ -59,7 +60,10 @@ def guarded(step: str, main: Callable[[], int | None]) -> int:
     except ValueError as error:
         print(f"{step}: {error}", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (line := extras.missing(error, step)):
+            print(f"{step}: {line}", file=sys.stderr)
+            return 1
         traceback.print_exc()
         return FAULT
     except KeyboardInterrupt:

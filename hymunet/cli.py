@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hymunet import __version__, bundled
+from hymunet import __version__, bundled, extras
 from hymunet.evaluation import commands as evaluation_commands
 from hymunet.places import Parser, in_words
 from hymunet.portable import commands as portable_commands
@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         print(f"hymunet {arguments.verb}: {in_words(_with_place(error, arguments))}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if not (line := extras.missing(error, arguments.verb)):
+            raise
+        print(f"hymunet {arguments.verb}: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"hymunet {arguments.verb}: interrupted", file=sys.stderr)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hymunet import extras
 from hymunet.places import in_words, require_folder
 from hymunet.streams import by_line
 
@@ -234,6 +235,11 @@ if __name__ == "__main__":
         sys.exit(main())
     except (ValueError, OSError) as error:
         print(f"pipelines: {in_words(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if not (line := extras.missing(error, "pipelines")):
+            raise
+        print(f"pipelines: {line}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("pipelines: interrupted", file=sys.stderr)

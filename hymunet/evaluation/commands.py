@@ -1,13 +1,12 @@
 """`hymunet evaluate`, `compare`, `submission`: options and output. Heavy libraries are imported by who needs them."""
 
 import argparse
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from hymunet import bundled, evidence
+from hymunet import bundled, evidence, extras
 from hymunet.data.splits import Scored
 from hymunet.places import require_folder
 
@@ -52,7 +51,7 @@ def add_evaluate(verb: Parser, opener: Opener) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace, opener: Opener) -> None:
-    _require("jinja2", "matplotlib", "scipy")
+    extras.require("evaluate", "jinja2", "matplotlib", "scipy")
     evidence.require_free(arguments.output, EVALUATION, "metrics.json", "test_images_sha256")
 
     from hymunet.evaluation.place import Place
@@ -118,7 +117,7 @@ def add_compare(verb: Parser) -> None:
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
-    _require("jinja2")
+    extras.require("evaluate", "jinja2")
     evidence.require_free(arguments.output, COMPARISON, "comparison.json", "verdict")
 
     from hymunet.evaluation.report import comparison
@@ -165,12 +164,6 @@ def run_submission(arguments: argparse.Namespace, opener: Opener) -> None:
     if arguments.masks:
         for name, value in submission.score(arguments.output, arguments.masks).items():
             print(f"{name} {value:.4f}")
-
-
-def _require(*packages: str) -> None:
-    for name in packages:
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed; evaluation needs it: pip install hymunet[evaluate]")
 
 
 def _interval(estimate: dict[str, float]) -> str:

@@ -3,6 +3,7 @@
 import html
 import re
 
+from hymunet import extras
 from hymunet.addresses import without_secrets
 from hymunet.mlflow_store.account import account
 
@@ -44,9 +45,10 @@ class Unavailable(ValueError, ConnectionError):
 
 def is_mlflow_s(error: Exception) -> bool:
     """Of MLflow or of what it stands on; anything else is a fault of this program or of its input."""
-    from mlflow.exceptions import MlflowException
-
-    return isinstance(error, MlflowException) or type(error).__module__.partition(".")[0] in BENEATH
+    packages = {
+        kind.__module__.partition(".")[0] for kind in type(error).__mro__
+    }  # MLflow itself may be the one missing
+    return "mlflow" in packages or type(error).__module__.partition(".")[0] in BENEATH
 
 
 def for_good(error: Exception) -> bool:
@@ -59,7 +61,8 @@ def for_good(error: Exception) -> bool:
 
 def in_words(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return f"needs the package {error.name}; pip install {PACKAGES.get(error.name or '', error.name)}"
+        package = PACKAGES.get(error.name or "", error.name)
+        return extras.missing(error) or f"needs the package {error.name}; pip install {package}"
     said = " ".join(without_secrets(str(error)).split()).partition(_REFERENCE)[0]
     if any(text in said for text in NO_STORE):
         return "no address of a server or a database; name one, as http://mlflow.example:5000 or sqlite:///mlflow.db"

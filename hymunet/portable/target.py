@@ -1,11 +1,11 @@
 """The file that an export is to write, and whether it may: told before torch is imported."""
 
-import importlib.util
 import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from hymunet import extras
 from hymunet.formats.zips import DAMAGED
 from hymunet.places import require_folder
 from hymunet.prediction.onnx_file import WEIGHTS_KEY
@@ -16,9 +16,7 @@ FACTS = "hymunet.json"  # in a program's package: what the graph does not say
 
 def require_packages() -> None:
     """Raises ValueError where one is missing."""
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(f"{package} is not installed; the ONNX tools are an extra: pip install hymunet[export]")
+    extras.require("export", "onnx", "onnxruntime", "onnxscript")
 
 
 def check_onnx(output: Path) -> None:

@@ -1,9 +1,8 @@
 """`hymunet serve` and `deploy`: options, and what is checked first. Heavy libraries are imported when they run."""
 
 import argparse
-import importlib.util
 
-from hymunet import bundled
+from hymunet import bundled, extras
 
 
 def add_serve(serve: argparse.ArgumentParser) -> None:
@@ -67,9 +66,6 @@ def run_deploy(arguments: argparse.Namespace) -> None:
 
 
 def _require_packages(model: str) -> None:
-    needed = dict.fromkeys(("fastapi", "PIL", "prometheus_client", "python_multipart", "uvicorn"), "serve")
+    extras.require("serve", "fastapi", "PIL", "prometheus_client", "python_multipart", "uvicorn")
     if model.startswith("models:"):
-        needed["mlflow"] = "serve,train"
-    for name, extra in needed.items():
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed; serving needs it: pip install hymunet[{extra}]")
+        extras.require("serve,train", "mlflow")

@@ -56,9 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: str | None = None) -> int:
-    """closed: without the test images; a later call with them open scores the same weights."""
+    """closed: without the test images; a later call with them open scores the same weights. A study that is scored on
+    the validation images has its scores all the same."""
     from hymunet.study import locks, results, size, state
 
+    closed = plan.withholds(closed)
     work, data = state.workplace(places, cell), places.of(cell)
     with locks.lock(work, PATIENCE) as free:
         if not free:

@@ -35,7 +35,7 @@ def add(verb: argparse.ArgumentParser) -> None:
 
     run = with_places(one("run", run_study, "compute what the study lacks; goes on where it was stopped"))
     run.add_argument("--workers", type=int, help="cells at a time (one a visible GPU; 1 without)")
-    run.add_argument("--closed", action="store_true", help="leave the test images alone: validation only")
+    run.add_argument("--closed", action="store_true", help="leave the test images alone until a later run scores them")
     run.add_argument("--missing", action="store_true", help="keep results of other code, data or settings as they are")
     shared = (
         "a folder or s3://bucket/prefix where machines share results: what is there is not computed, what is computed "
@@ -84,7 +84,8 @@ def run_study(arguments: argparse.Namespace) -> int:
     for images in dict.fromkeys(cell.images for cell in cells):
         data.make(planned, images, places)
     states = {cell: state.state(planned, cell, places) for cell in cells}
-    todo = run.to_do(states, arguments.closed, arguments.missing)
+    closed = planned.withholds(arguments.closed)
+    todo = run.to_do(states, closed, arguments.missing)
     shared = store.Store(arguments.store) if arguments.store else None
     if shared:
         taken, given = shared.exchange(planned, places, states, todo)
@@ -95,7 +96,7 @@ def run_study(arguments: argparse.Namespace) -> int:
         print(line)
     workers = arguments.workers or max(1, len(run.visible_gpus()))
     done = [lambda result: _give(shared, result)] if shared else []
-    runner = run.Runner(planned, places, dict(states), workers, arguments.closed, *done)
+    runner = run.Runner(planned, places, dict(states), workers, closed, *done)
     code = runner.run(todo)
     print(board.totals(runner.states))
     for line in board.reasons(runner.states):

@@ -74,6 +74,10 @@ class Plan:
     def results(self, cell: Cell) -> Path:
         return self.folder / "results" / cell.name
 
+    def withholds(self, closed: bool) -> bool:
+        """Whether scores wait until the tests are open; those on the validation images have none to wait for."""
+        return closed and self.study.scored == "test"
+
     def checked(self, cell: Cell) -> params.Params:
         """Raises ValueError for values that are not allowed."""
         model = self.study.models[cell.model]

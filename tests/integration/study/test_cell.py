@@ -61,6 +61,16 @@ def test_the_record_is_of_the_machines_that_trained(
     assert record["weights_sha256"] == closed["weights_sha256"]
 
 
+def test_closed_tests_withhold_no_scores_of_the_validation_images(tmp_path: Path, machine: Machine) -> None:
+    """A study that is scored on those has its scores at once: its weights may be gone when somebody opens the tests."""
+    small_project.write_data(tmp_path / "data")
+    plan = plans.load(small_study.write_study(tmp_path / "mini", models=NETS, tables={}, scored="validation"))
+    cell, places = plan.find("drawn/unet/seed-0"), Places(tmp_path / "work", {"drawn": tmp_path / "data"})
+    machine.become("card", 3000, 1)
+    assert cells.compute(plan, cell, places, closed=True) == 0
+    assert "per_image.csv" in evidence.read(plan.results(cell) / "cell.json", "")["files"]
+
+
 def test_weights_whose_training_nobody_told_of_are_not_taken_on_trust(tmp_path: Path, machine: Machine) -> None:
     """As where the file is lost; the epochs are in the checkpoint or computed again."""
     small_project.write_data(tmp_path / "data")
