@@ -73,9 +73,10 @@ def _inflate(data: bytes, size: int) -> bytes | None:
 
 @functools.cache
 def _unfilter() -> Callable[..., int] | None:
-    if not LIBRARY.exists():
+    try:
+        function = ctypes.CDLL(str(LIBRARY)).hymunet_png_unfilter
+    except (OSError, AttributeError):  # not built, or for another machine
         return None
-    function = ctypes.CDLL(str(LIBRARY)).hymunet_png_unfilter
     function.argtypes = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
     function.restype = ctypes.c_int
     return function

@@ -36,8 +36,7 @@ class Journal(Tracker):
         if self.keeper:
             self.keeper.restore()
         self.known = self._mend()
-        self.file: BinaryIO = (folder / JOURNAL).open("ab", buffering=0)
-        self.torn = False  # whether the last line was not written whole
+        self.file: BinaryIO = (folder / JOURNAL).open("a+b", buffering=0)
         self.status = "FAILED"
         self._append({"run": description})
 
@@ -64,11 +63,7 @@ class Journal(Tracker):
             self.keeper.keep()
 
     def _append(self, record: dict[str, Any]) -> None:
-        line = (json.dumps({"time": time.time_ns() // 1_000_000, **record}) + "\n").encode()
-        try:  # a full disk must not end a training; the next line may fit again
-            self.torn = self.file.write(b"\n" + line if self.torn else line) < len(line)
-        except OSError:
-            self.torn = True
+        append(self.file, record)
 
     def _mend(self) -> dict[str, int]:
         """Cuts off a last line that was not finished; returns the last step told of each metric."""
@@ -110,6 +105,18 @@ class DeliveredJournal(Journal):
 
 
 ON, OFF = ("", "on", "1", "true"), ("off", "0", "false")  # of HYMUNET_TRACKING
+
+
+def append(file: BinaryIO, record: dict[str, Any]) -> None:
+    """A line of its own, whatever was left unfinished before it, by this process or the one beside it.
+
+    file: open for appending and reading, without a buffer.
+    """
+    line = (json.dumps({"time": time.time_ns() // 1_000_000, **record}) + "\n").encode()
+    with contextlib.suppress(OSError):  # a full disk must not end a training; the next line may fit again
+        end = file.seek(0, os.SEEK_END)
+        torn = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"
+        file.write(b"\n" + line if torn else line)
 
 
 def parse(lines: bytes) -> list[dict[str, Any]]:

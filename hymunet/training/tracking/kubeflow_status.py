@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,7 +95,7 @@ class KubeflowStatus(Tracker):
                 return
             try:
                 self._send(status)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 if not warned:
                     log.warning("Kubeflow Trainer is not told how far the training is: %s", error)
                 warned = True

@@ -1,13 +1,12 @@
 """The machine's load, beside the metrics of the training that causes it."""
 
 import contextlib
-import json
 import time
 from pathlib import Path
 
 from hymunet import control_groups
 from hymunet.training.tracking import gpus
-from hymunet.training.tracking.journal import parse
+from hymunet.training.tracking.journal import append, parse
 from hymunet.training.tracking.keeper import JOURNAL
 
 SAMPLE = 15.0  # seconds between samples
@@ -40,9 +39,8 @@ class Sampler:
             **gpus.load(),
             **self._watts(),
         }
-        line = json.dumps({"time": time.time_ns() // 1_000_000, "step": self.count, "metrics": values}) + "\n"
-        with contextlib.suppress(OSError), self.path.open("ab", buffering=0) as file:
-            file.write(line.encode())
+        with contextlib.suppress(OSError), self.path.open("a+b", buffering=0) as file:
+            append(file, {"step": self.count, "metrics": values})
         self.count += 1
 
     def _watts(self) -> dict[str, float]:

@@ -2,12 +2,14 @@
 
 import errno
 import json
+import os
 
 import pytest
 
 from hymunet.training.checkpoint_store import open_storage
 from hymunet.training.tracking.journal import Journal, Tracker, open_tracker, parse
 from hymunet.training.tracking.keeper import JOURNAL, restore_all
+from hymunet.training.tracking.sampler import Sampler
 
 DESCRIPTION = {"params": {"train.epochs": 3}, "tags": {}}
 
@@ -89,6 +91,32 @@ def test_a_full_disk_costs_lines_but_no_training(tmp_path):
         journal.metrics(3, {"loss": 3.0})
     told = parse((tmp_path / JOURNAL).read_bytes())
     assert [record["step"] for record in told if "metrics" in record] == [3]
+
+
+@pytest.mark.parametrize("missing", [1, 2, 20])
+@pytest.mark.parametrize("whose", ["the training's", "the sampler's"])
+def test_a_line_cut_by_a_full_disk_costs_no_other(tmp_path, whose, missing):
+    """Nor does one that lacks nothing but its end of line, or that the process beside the training wrote."""
+    with Journal(tmp_path, DESCRIPTION) as journal:
+        if whose == "the training's":
+            journal.metrics(1, {"loss": 1.0})
+        else:
+            sampler = Sampler(tmp_path)
+            sampler.next = 0.0
+            sampler.sample()
+        path = tmp_path / JOURNAL
+        os.truncate(path, path.stat().st_size - missing)
+        journal.metrics(2, {"loss": 2.0})
+        os.truncate(path, path.stat().st_size - missing)
+        sampler = Sampler(tmp_path)
+        sampler.next = 0.0
+        sampler.sample()
+        journal.metrics(3, {"loss": 3.0})
+        journal.finish("FINISHED")
+    told = parse((tmp_path / JOURNAL).read_bytes())
+    assert [record["step"] for record in told if "loss" in record.get("metrics", {})][-1] == 3
+    assert any("system/cpu_percent" in record.get("metrics", {}) for record in told)
+    assert told[-1]["status"] == "FINISHED"
 
 
 def test_tracking_can_be_switched_off(tmp_path, monkeypatch):
