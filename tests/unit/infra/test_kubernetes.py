@@ -183,6 +183,31 @@ def test_every_step_fits_into_the_quota_and_into_its_queue(found):
                 assert asked <= amount(nominal[resource]), step
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_without_gpus_leaves_the_nodes_with_gpus_free(found, step):
+    """Kueue takes the first flavor, in the queue's order, in which a workload fits."""
+    needs = importlib.import_module(f"components.{step}.component").NEEDS
+    asked = {"cpu": needs.cpu, "memory": needs.memory}
+    for gpus in (0, 1) if needs.accelerator else (0,):
+        wanted = asked | {"nvidia.com/gpu": str(gpus)}
+        for queue in (one for one in found if one["kind"] == "ClusterQueue"):
+            fitting = [
+                flavor["name"]
+                for flavor in queue["spec"]["resourceGroups"][0]["flavors"]
+                if all(amount(wanted[one["name"]]) <= amount(one["nominalQuota"]) for one in flavor["resources"])
+            ]
+            assert fitting[0] == ("hymunet-gpu" if gpus else "hymunet-cpu")
+
+
+# Kubeflow Pipelines 2.17: its pods' ports; minio-service leads from 9000 to SeaweedFS's 8333.
+@pytest.mark.parametrize("port", [8080, 8887, 8888, 8333])
+def test_a_step_reaches_kubeflows_services_at_their_pods_ports(found, port):
+    policy = only(found, "NetworkPolicy", "steps")
+    kubeflow = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}}
+    [rule] = [one for one in policy["spec"]["egress"] if kubeflow in one["to"]]
+    assert {"protocol": "TCP", "port": port} in rule["ports"]
+
+
 def test_no_default_of_disk_ends_a_step(found):
     """A limit of ephemeral storage counts the workspace, an emptyDir of up to 60 GiB, too."""
     for limits in (one["spec"]["limits"][0] for one in found if one["kind"] == "LimitRange"):
