@@ -50,6 +50,28 @@ def test_the_served_pod_is_one_of_kubernetes(found):
         validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}, VERSIONS[-1], strict=True)
 
 
+# What Knative's webhook lets through without a feature being switched on: pkg/apis/serving/fieldmask.go.
+POD = {"containers", "volumes", "serviceAccountName", "automountServiceAccountToken", "enableServiceLinks"}
+SECURITY = {"capabilities", "readOnlyRootFilesystem", "runAsUser", "runAsGroup", "runAsNonRoot"}
+SECURITY |= {"allowPrivilegeEscalation", "seccompProfile", "privileged"}
+
+
+def test_knative_as_it_comes_takes_the_served_pod(found):
+    for manifest in (one for one in found if one["kind"] == "InferenceService"):
+        kserve = {"labels", "minReplicas", "timeout"}
+        assert set(manifest["spec"]["predictor"]) - kserve <= POD
+        for container in manifest["spec"]["predictor"]["containers"]:
+            assert set(container["securityContext"]) <= SECURITY
+
+
+@pytest.mark.parametrize("port", [8012, 8080, 9090])
+def test_knative_reaches_the_served_pod(found, port):
+    """Its activator and the gateway by the queue-proxy, its autoscaler by the queue-proxy's metrics."""
+    if any(one["kind"] == "InferenceService" for one in found):
+        [rule] = only(found, "NetworkPolicy", "serving")["spec"]["ingress"]
+        assert {"protocol": "TCP", "port": port} in rule["ports"]
+
+
 def test_serving_is_what_deploy_prints(found, monkeypatch):
     """Up to image and model, and a read-only root with a place to write."""
     from types import SimpleNamespace
@@ -68,6 +90,8 @@ def test_serving_is_what_deploy_prints(found, monkeypatch):
         [ours] = manifest["spec"]["predictor"]["containers"]
         ours = {key: value for key, value in ours.items() if key not in ("volumeMounts", "image")}
         assert ours["securityContext"].pop("readOnlyRootFilesystem") is True
+        for stricter in ("runAsUser", "runAsGroup", "seccompProfile"):
+            ours["securityContext"].pop(stricter, None)
         assert ours == {key: value for key, value in expected.items() if key != "image"}
 
 
