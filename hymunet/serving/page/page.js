@@ -44,8 +44,8 @@ async function work() {
         entry.state = "waiting";
         continue;
       }
-      entry.state = "failed";
-      entry.error = sentence(error.message);
+      const without = error.status === 401 ? entries.filter((one) => one.state === "waiting") : []; // asked once, not for each
+      for (const one of [entry, ...without]) Object.assign(one, { state: "failed", error: sentence(error.message) });
       say(`${entry.name}: ${entry.error}`);
     }
     render();

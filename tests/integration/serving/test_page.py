@@ -285,3 +285,16 @@ def test_a_file_that_is_gone_is_told_from_a_server_that_is_gone(page, tmp_path):
     page.evaluate("window.go()")
     page.until("!document.getElementById('error').hidden")
     assert "cannot be read" in page.evaluate(TEXT.format("error-text"))
+
+
+def test_who_has_no_key_is_asked_once_for_all_images(chromium, model, tmp_path):
+    with running(model, key="right") as server:
+        chromium.open(f"{server.address}/")
+        chromium.choose("#files", *(file(tmp_path, f"{number}.png", good()["PNG"]) for number in range(3)))
+        chromium.until("document.getElementById('lock').open")
+        chromium.press("Escape", 27)
+        chromium.until(f"document.querySelectorAll('#list li').length === 3 && {ALL_DONE}")
+        assert not chromium.evaluate("document.getElementById('lock').open")
+        assert all(name.endswith("failed") for name in chromium.evaluate(NAMES))
+        chromium.evaluate("document.getElementById('retry').click()")
+        chromium.until("document.getElementById('lock').open")
