@@ -23,4 +23,4 @@ for target in cpu data; do
 done
 docker compose up --build --wait
 python -m pipelines run-local --profile demo --allow-tags --root build/kubeflow
-echo "MLflow: http://127.0.0.1:5000 (stop with: docker compose -f infra/docker/compose.yaml down)"
+echo "MLflow: http://127.0.0.1:5000 (stop with: docker compose --env-file $drawn -f infra/docker/compose.yaml down)"

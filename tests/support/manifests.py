@@ -57,22 +57,27 @@ def containers(found: list[Manifest]) -> Iterator[tuple[str, Manifest, Manifest]
 
 
 def root_users(found: list[Manifest]) -> list[str]:
-    faults = [name for name, pod in pods(found) if pod.get("securityContext", {}).get("runAsNonRoot") is not True]
-    return faults + [name for name, pod, _ in containers(found) if pod.get("securityContext", {}).get("runAsUser") == 0]
+    contexts = [(name, context(pod, container)) for name, pod, container in containers(found)]
+    return [name for name, one in contexts if one.get("runAsNonRoot") is not True or one.get("runAsUser") == 0]
+
+
+def context(pod: Manifest, container: Manifest) -> Manifest:
+    """What holds for a container: its own word before its pod's."""
+    return pod.get("securityContext", {}) | container.get("securityContext", {})
 
 
 def below_restricted(found: list[Manifest]) -> list[str]:
     """What the Pod Security level `restricted` asks for beyond the user."""
     faults = [
         f"{name}: seccomp"
-        for name, pod in pods(found)
-        if pod.get("securityContext", {}).get("seccompProfile") != {"type": "RuntimeDefault"}
+        for name, pod, container in containers(found)
+        if context(pod, container).get("seccompProfile") != {"type": "RuntimeDefault"}
     ]
     for name, pod, container in containers(found):
-        context = container.get("securityContext", {})
-        if context.get("allowPrivilegeEscalation") is not False:
+        own = container.get("securityContext", {})
+        if own.get("allowPrivilegeEscalation") is not False:
             faults.append(f"{name}: privilege escalation")
-        if context.get("capabilities") != {"drop": ["ALL"]}:
+        if own.get("capabilities") != {"drop": ["ALL"]}:
             faults.append(f"{name}: capabilities")
         if pod.get("hostNetwork") or pod.get("hostPID") or any("hostPath" in one for one in pod.get("volumes", [])):
             faults.append(f"{name}: the host")

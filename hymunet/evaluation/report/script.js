@@ -96,11 +96,13 @@
     const cards = [];
     for (; state.drawn < end; state.drawn += 1) cards.push(card(state.drawn));
     at("grid").append(...cards);
+    watch.unobserve(at("more")); // it tells changes alone: asked anew, it says whether the end is still near
+    watch.observe(at("more"));
   }
 
-  new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting) && state.drawn < state.rows.length) draw();
-  }, { rootMargin: "1200px" }).observe(at("more"));
+  const watch = new IntersectionObserver((entries) => {
+    if (entries.at(-1).isIntersecting && state.drawn < state.rows.length) draw();
+  }, { rootMargin: "1200px" });
 
   at("order").addEventListener("change", (event) => { state.order = event.target.value; choose(); });
   at("direction").addEventListener("click", () => { state.down = !state.down; choose(); });

@@ -10,7 +10,7 @@ export class Refusal extends Error {
   }
 }
 
-export const useKey = (value) => { key = value; };
+export const useKey = (value) => { key = String.fromCharCode(...new TextEncoder().encode(value)); }; // a header is bytes
 
 export async function model() {
   return read(await fetch("/v1/model"));
@@ -24,7 +24,9 @@ export async function segment(blob, busy) {
       const headers = { "Content-Type": "application/octet-stream", ...(key && { "X-API-Key": key }) };
       response = await fetch("/v1/segment?output=all", { method: "POST", body: blob, headers });
     } catch {
-      throw new Refusal(0, "The server does not answer. Is it running, and is the network up?");
+      const readable = await blob.slice(0, 1).arrayBuffer().then(() => true, () => false);
+      throw new Refusal(0, readable ? "The server does not answer. Is it running, and is the network up?"
+        : "The file cannot be read: it is a folder, or was changed or removed since it was chosen. Choose it again.");
     }
     if (![429, 503].includes(response.status) || attempt === TRIES) return read(response);
     const seconds = Number(response.headers.get("Retry-After")) || 1;
@@ -34,7 +36,7 @@ export async function segment(blob, busy) {
 }
 
 async function read(response) {
-  const content = await response.json().catch(() => ({ error: `The server said ${response.status}.` }));
-  if (!response.ok) throw new Refusal(response.status, content.error ?? `The server said ${response.status}.`);
-  return content;
+  const content = await response.json().catch(() => null);
+  if (response.ok && content) return content;
+  throw new Refusal(response.status, content?.error || (response.ok ? "The answer broke off. Try again." : `The server said ${response.status}.`));
 }

@@ -44,8 +44,8 @@ async function work() {
         entry.state = "waiting";
         continue;
       }
-      entry.state = "failed";
-      entry.error = sentence(error.message);
+      const without = error.status === 401 ? entries.filter((one) => one.state === "waiting") : []; // asked once, not for each
+      for (const one of [entry, ...without]) Object.assign(one, { state: "failed", error: sentence(error.message) });
       say(`${entry.name}: ${entry.error}`);
     }
     render();
@@ -176,8 +176,8 @@ function show(entry) {
   render();
 }
 
-async function save(kind) {
-  const stem = shown.name.replace(/\.[^.]*$/, "");
+async function save(kind, entry = shown) { // what is shown may be another before a large picture is decoded
+  const stem = entry.name.replace(/\.[^.]*$/, "");
   const down = (blob, name) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -187,14 +187,14 @@ async function save(kind) {
     say(`${name} saved`);
   };
   if (kind === "json") {
-    down(new Blob([JSON.stringify(shown.answer, null, 1)], { type: "application/json" }), `${stem}.json`);
+    down(new Blob([JSON.stringify(entry.answer, null, 1)], { type: "application/json" }), `${stem}.json`);
   } else if (kind === "overlay") {
     const canvas = document.createElement("canvas");
-    const whole = await createImageBitmap(shown.blob).catch(() => null);
-    draw(canvas, { ...shown, bitmap: whole }, "overlay", tint, true);
+    const whole = await createImageBitmap(entry.blob).catch(() => null);
+    draw(canvas, { ...entry, bitmap: whole }, "overlay", tint, true);
     canvas.toBlob((blob) => down(blob, `${stem}_outline.png`));
   } else {
-    down(shown.files[kind], `${stem}_${kind}.png`);
+    down(entry.files[kind], `${stem}_${kind}.png`);
   }
 }
 

@@ -212,3 +212,89 @@ def test_every_control_has_a_name_and_nothing_comes_from_elsewhere(page, server)
     refused = page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
     assert refused == "refused"
     assert any("Content Security Policy" in line for line in page.complaints), "by the policy, not for want of a server"
+
+
+@pytest.mark.parametrize("then", ["another is shown", "all are cleared"])
+def test_a_picture_is_saved_of_the_image_that_was_shown(page, tmp_path, then):
+    """Decoding a large image takes a while, in which another may come to be shown."""
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.choose("#files", file(tmp_path, "small.png", good()["PNG"]), file(tmp_path, "large.jpg", good()["large"]))
+    page.until(f"document.querySelectorAll('#list li').length === 2 && {ALL_DONE}")
+    page.evaluate("document.querySelectorAll('#list button')[1].click()")
+    turn = {
+        "another is shown": "document.querySelectorAll('#list button')[0].click()",
+        "all are cleared": "document.getElementById('clear').click()",
+    }[then]
+    page.evaluate("""(() => {
+        const { stroke } = CanvasRenderingContext2D.prototype, { toBlob } = HTMLCanvasElement.prototype;
+        CanvasRenderingContext2D.prototype.stroke = function (...rest) {
+            this.canvas.outlined = true;
+            stroke.apply(this, rest);
+        };
+        HTMLCanvasElement.prototype.toBlob = function (...rest) {
+            window.seen = [this.width, this.height, Boolean(this.outlined)];
+            toBlob.apply(this, rest);
+        };
+    })()""")
+    page.evaluate(f"document.querySelector('[data-save=overlay]').click(); {turn}")
+    page.until(f"{TEXT.format('status')}.includes('large_outline.png saved')")
+    shape = images.rgb(good()["large"], "it").shape
+    assert page.evaluate("window.seen") == [shape[1], shape[0], True]
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "ключ", "two words"])
+def test_a_key_of_any_letters_opens(chromium, model, key):
+    with running(model, key=key) as server:
+        chromium.open(f"{server.address}/")
+        chromium.evaluate("document.querySelector('[data-sample]').click()")
+        chromium.until("document.getElementById('lock').open")
+        chromium.evaluate("document.getElementById('key').focus()")
+        chromium.call("Input.insertText", text=key)
+        chromium.press("Enter", 13, "\r")
+        chromium.until(DONE)
+
+
+ANSWERS = {
+    "cut off": ('new Response(\'{"width": 64, "mask_p\')', "The answer broke off. Try again."),
+    "a proxy's page": ("new Response('<html>', { status: 502 })", "The server said 502."),
+    "no words": ('new Response(\'{"error": ""}\', { status: 500 })', "The server said 500."),
+    "none": ("Promise.reject(new TypeError('Failed to fetch'))", "The server does not answer."),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_that_is_none_is_said_in_words_and_tried_again(page, name):
+    answer, words = ANSWERS[name]
+    page.evaluate(f"""window.real = window.fetch;
+        window.fetch = (where, ...rest) => where.startsWith('/v1') ? {answer} : window.real(where, ...rest);""")
+    page.evaluate("document.querySelector('[data-sample]').click()")
+    page.until("!document.getElementById('error').hidden")
+    assert page.evaluate(TEXT.format("error-text")).startswith(words)
+    page.evaluate("window.fetch = window.real; document.getElementById('retry').click()")
+    page.until(DONE)
+
+
+def test_a_file_that_is_gone_is_told_from_a_server_that_is_gone(page, tmp_path):
+    gone = file(tmp_path, "gone.png", good()["PNG"])
+    page.evaluate("""window.real = window.fetch;
+        window.fetch = (...all) => new Promise((go) => { window.go = go; }).then(() => window.real(...all));""")
+    page.choose("#files", gone)
+    page.until("Boolean(window.go)")
+    gone.unlink()
+    page.evaluate("window.go()")
+    page.until("!document.getElementById('error').hidden")
+    assert "cannot be read" in page.evaluate(TEXT.format("error-text"))
+
+
+def test_who_has_no_key_is_asked_once_for_all_images(chromium, model, tmp_path):
+    with running(model, key="right") as server:
+        chromium.open(f"{server.address}/")
+        chromium.choose("#files", *(file(tmp_path, f"{number}.png", good()["PNG"]) for number in range(3)))
+        chromium.until("document.getElementById('lock').open")
+        chromium.press("Escape", 27)
+        chromium.until(f"document.querySelectorAll('#list li').length === 3 && {ALL_DONE}")
+        assert not chromium.evaluate("document.getElementById('lock').open")
+        assert all(name.endswith("failed") for name in chromium.evaluate(NAMES))
+        chromium.evaluate("document.getElementById('retry').click()")
+        chromium.until("document.getElementById('lock').open")

@@ -17,6 +17,7 @@ from hymunet.evaluation.report.page import HERE, page, picture_side, read_cases
 from hymunet.evaluation.thumbnails import outline, thumbnail
 from hymunet.metrics import SCORES
 from tests.support.browser import dom
+from tests.support.devtools import browser
 from tests.unit.evaluation.test_measure import image_scores
 
 INFO = {"model": {"name": "unet", "size": "small"}, "epoch": 3, "validation_dice": 0.8}
@@ -155,6 +156,25 @@ def laid_out(text, folder, size, printed=False):
 @pytest.mark.parametrize("size", ["500,900", "800,600", "1200,900"])
 def test_the_page_goes_up_and_down_alone(tmp_path, size):
     assert laid_out(rendered(40)[0], tmp_path, size)["sideways"] == 0, "wide tables move within themselves"
+
+
+@pytest.mark.parametrize(("width", "height"), [(900, 700), (2560, 1440), (3840, 2160)])
+def test_every_case_is_reached_by_scrolling_on_a_screen_of_any_size(tmp_path, width, height):
+    """Also where a batch is shorter than what is drawn ahead, and after the order is changed at the page's end."""
+    file = tmp_path / "report.html"
+    file.write_text(rendered(300)[0], encoding="utf-8")
+    number = "document.querySelectorAll('.case').length"
+    with browser(tmp_path / "profile") as page:
+        page.size(width, height)
+        page.open(file.as_uri())
+        for _ in range(2):
+            for _ in range(60):
+                page.evaluate("""window.scrollTo(0, document.body.scrollHeight);
+                    new Promise((resolve) => { setTimeout(resolve, 50); })""")
+                if page.evaluate(number) == 300:
+                    break
+            assert page.evaluate(number) == 300
+            page.evaluate("document.getElementById('direction').click()")
 
 
 def test_on_paper_nothing_is_cut_and_the_ground_is_white(tmp_path):

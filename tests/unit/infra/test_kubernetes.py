@@ -50,6 +50,28 @@ def test_the_served_pod_is_one_of_kubernetes(found):
         validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}, VERSIONS[-1], strict=True)
 
 
+# What Knative's webhook lets through without a feature being switched on: pkg/apis/serving/fieldmask.go.
+POD = {"containers", "volumes", "serviceAccountName", "automountServiceAccountToken", "enableServiceLinks"}
+SECURITY = {"capabilities", "readOnlyRootFilesystem", "runAsUser", "runAsGroup", "runAsNonRoot"}
+SECURITY |= {"allowPrivilegeEscalation", "seccompProfile", "privileged"}
+
+
+def test_knative_as_it_comes_takes_the_served_pod(found):
+    for manifest in (one for one in found if one["kind"] == "InferenceService"):
+        kserve = {"labels", "minReplicas", "timeout"}
+        assert set(manifest["spec"]["predictor"]) - kserve <= POD
+        for container in manifest["spec"]["predictor"]["containers"]:
+            assert set(container["securityContext"]) <= SECURITY
+
+
+@pytest.mark.parametrize("port", [8012, 8080, 9090])
+def test_knative_reaches_the_served_pod(found, port):
+    """Its activator and the gateway by the queue-proxy, its autoscaler by the queue-proxy's metrics."""
+    if any(one["kind"] == "InferenceService" for one in found):
+        [rule] = only(found, "NetworkPolicy", "serving")["spec"]["ingress"]
+        assert {"protocol": "TCP", "port": port} in rule["ports"]
+
+
 def test_serving_is_what_deploy_prints(found, monkeypatch):
     """Up to image and model, and a read-only root with a place to write."""
     from types import SimpleNamespace
@@ -68,6 +90,8 @@ def test_serving_is_what_deploy_prints(found, monkeypatch):
         [ours] = manifest["spec"]["predictor"]["containers"]
         ours = {key: value for key, value in ours.items() if key not in ("volumeMounts", "image")}
         assert ours["securityContext"].pop("readOnlyRootFilesystem") is True
+        for stricter in ("runAsUser", "runAsGroup", "seccompProfile"):
+            ours["securityContext"].pop(stricter, None)
         assert ours == {key: value for key, value in expected.items() if key != "image"}
 
 
@@ -181,6 +205,31 @@ def test_every_step_fits_into_the_quota_and_into_its_queue(found):
                 [flavor] = [one for one in flavors if one["name"].endswith("gpu" if needs.accelerator else "cpu")]
                 nominal = {one["name"]: one["nominalQuota"] for one in flavor["resources"]}
                 assert asked <= amount(nominal[resource]), step
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_without_gpus_leaves_the_nodes_with_gpus_free(found, step):
+    """Kueue takes the first flavor, in the queue's order, in which a workload fits."""
+    needs = importlib.import_module(f"components.{step}.component").NEEDS
+    asked = {"cpu": needs.cpu, "memory": needs.memory}
+    for gpus in (0, 1) if needs.accelerator else (0,):
+        wanted = asked | {"nvidia.com/gpu": str(gpus)}
+        for queue in (one for one in found if one["kind"] == "ClusterQueue"):
+            fitting = [
+                flavor["name"]
+                for flavor in queue["spec"]["resourceGroups"][0]["flavors"]
+                if all(amount(wanted[one["name"]]) <= amount(one["nominalQuota"]) for one in flavor["resources"])
+            ]
+            assert fitting[0] == ("hymunet-gpu" if gpus else "hymunet-cpu")
+
+
+# Kubeflow Pipelines 2.17: its pods' ports; minio-service leads from 9000 to SeaweedFS's 8333.
+@pytest.mark.parametrize("port", [8080, 8887, 8888, 8333])
+def test_a_step_reaches_kubeflows_services_at_their_pods_ports(found, port):
+    policy = only(found, "NetworkPolicy", "steps")
+    kubeflow = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}}
+    [rule] = [one for one in policy["spec"]["egress"] if kubeflow in one["to"]]
+    assert {"protocol": "TCP", "port": port} in rule["ports"]
 
 
 def test_no_default_of_disk_ends_a_step(found):

@@ -60,6 +60,14 @@ def first(found, kind, name=None):
 PLANTED = {
     "root": (policy.root_users, lambda all: pod(all)["securityContext"].update(runAsUser=0)),
     "perhaps root": (policy.root_users, lambda all: pod(all)["securityContext"].pop("runAsNonRoot")),
+    "a container's root": (
+        policy.root_users,
+        lambda all: pod(all)["containers"][0]["securityContext"].update(runAsUser=0),
+    ),
+    "a container without seccomp": (
+        policy.below_restricted,
+        lambda all: pod(all)["containers"][0]["securityContext"].update(seccompProfile={"type": "Unconfined"}),
+    ),
     "capabilities": (
         policy.below_restricted,
         lambda all: pod(all)["containers"][0]["securityContext"].pop("capabilities"),

@@ -106,3 +106,22 @@ def test_the_databases_password_may_hold_any_character(
     assert (url.username, url.password, url.host) == ("mlflow", None, "postgres")
     defaults = {option.keyword: option.val for option in psycopg.pq.Conninfo.get_defaults()}
     assert defaults[b"password"] == secret.encode()
+
+
+def test_the_demo_says_how_to_stop_it_from_another_shell(tmp_path: Path) -> None:
+    """Compose asks for the secrets to stop, too, and the script's environment ends with it."""
+    script = tmp_path / "infra/docker/demo.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text((COMPOSE.parent / "demo.sh").read_text())
+    for name in ("docker", "python", "git"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, check=True)
+    stop = re.search(r"docker compose --env-file (\S+) -f (\S+) down", done.stdout)
+    assert stop
+    assert (ROOT / stop[2]).is_file()
+    drawn = dict(line.split("=") for line in (tmp_path / stop[1]).read_text().splitlines())
+    assert set(drawn) == set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text()))
