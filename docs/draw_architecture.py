@@ -25,6 +25,7 @@ COMMON = (
     "data/grouping",
     "data/splits",
     "evidence",
+    "extras",
     "overrides",
     "params",
     "places",
