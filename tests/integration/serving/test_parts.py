@@ -185,7 +185,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, capsys, model, mi
     assert cli.main(["serve", "--model", model]) == 1
     error = capsys.readouterr().err
     assert missing in error
-    assert f"pip install {remedy}" in error
+    assert f"pip install '{remedy}'" in error
 
 
 def test_it_starts_from_sources_that_are_not_installed(model, monkeypatch):
