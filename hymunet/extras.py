@@ -1,6 +1,5 @@
 """Packages that only some commands need: which extra brings one, said in a line where it is not installed."""
 
-import importlib.metadata
 import importlib.util
 import re
 
@@ -28,6 +27,8 @@ def missing(error: ModuleNotFoundError, wanted: str = "") -> str | None:
 
 def extras_of(module: str) -> list[str]:
     """In the order of pyproject.toml; none for sources that are not installed."""
+    import importlib.metadata  # takes as long as the rest of a start
+
     try:
         asked = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:

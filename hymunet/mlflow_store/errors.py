@@ -45,10 +45,8 @@ class Unavailable(ValueError, ConnectionError):
 
 def is_mlflow_s(error: Exception) -> bool:
     """Of MLflow or of what it stands on; anything else is a fault of this program or of its input."""
-    packages = {
-        kind.__module__.partition(".")[0] for kind in type(error).__mro__
-    }  # MLflow itself may be the one missing
-    return "mlflow" in packages or type(error).__module__.partition(".")[0] in BENEATH
+    package, *bases = [kind.__module__.partition(".")[0] for kind in type(error).__mro__]
+    return package in BENEATH or "mlflow" in (package, *bases)  # by name: MLflow may be what is missing
 
 
 def for_good(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hymunet import extras
+from hymunet.training.tracking.journal import Journal
 from tests.support import small_project
 from tests.support.small_study import ROOT
 
@@ -15,15 +16,13 @@ CORE = {"annotated_types", "cv2", "numpy", "pydantic", "pydantic_core", "ruamel"
 CORE |= {"typing_extensions", "typing_inspection", "zlib_ng"}
 # Python with the packages of `pip install hymunet` and no others, as a fresh environment finds them.
 WITHOUT_EXTRAS = f"""
-import importlib.metadata, runpy, sys
+import importlib.machinery, importlib.metadata, runpy, sys
 core = {CORE!r}
 others = set(importlib.metadata.packages_distributions()) - core - {{"hymunet", "components", "pipelines"}}
 others -= sys.stdlib_module_names
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in others:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
+Finder = importlib.machinery.PathFinder
+find = Finder.find_spec
+Finder.find_spec = lambda name, *more: None if name.partition(".")[0] in others else find(name, *more)
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
@@ -51,13 +50,26 @@ def test_a_package_that_is_not_installed_is_one_line_with_its_extra(case: str, t
     for name in ("params.yaml", "profiles", "studies", "infra"):
         (tmp_path / name).symlink_to(ROOT / name)
     small_project.write_data(tmp_path / "data")
+    line = refused(command, tmp_path)
+    assert line.startswith(said)
+    assert line.endswith(f"; pip install 'hymunet[{extra}]'\n")
+
+
+def refused(command: list[str], folder: Path) -> str:
     environment = {**os.environ, **SERVER, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", WITHOUT_EXTRAS, *command]
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith(said)
-    assert done.stderr.endswith(f"; pip install 'hymunet[{extra}]'\n")
+    return done.stderr
+
+
+def test_metrics_wait_where_mlflow_is_not_installed(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal/key", {"params": {}, "tags": {}}) as journal:
+        journal.metrics(0, {"loss": 1.0})
+    line = refused(["hymunet.training.tracking.worker"], tmp_path)
+    assert "records wait" in line
+    assert "needs the package mlflow; pip install 'hymunet[train]'" in line
 
 
 @pytest.mark.parametrize(
