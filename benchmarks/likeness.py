@@ -24,8 +24,19 @@ def cropped(pixels: np.ndarray) -> np.ndarray:
     return pixels[rows:-rows, columns:-columns]
 
 
+def compressed(pixels: np.ndarray) -> np.ndarray:
+    return decoded(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 50])[1])
+
+
+def decoded(content: np.ndarray) -> np.ndarray:
+    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError("an image that cannot be decoded")
+    return pixels
+
+
 COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "JPEG at quality 50": lambda pixels: cv2.imdecode(cv2.imencode(".jpg", pixels, [1, 50])[1], cv2.IMREAD_COLOR),
+    "JPEG at quality 50": compressed,
     "half the size": lambda pixels: cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     "brighter by a tenth": lambda pixels: cv2.convertScaleAbs(pixels, alpha=1.1, beta=10),
     "tinted": lambda pixels: np.clip(pixels * [1.1, 1.0, 0.9], 0, 255).astype(np.uint8),
@@ -47,7 +58,7 @@ def main() -> None:
     found: dict[str, list[bool]] = {copy: [] for copy in COPIES}
     with zipfile.ZipFile(arguments.archive) as archive:
         for name in sorted(name for name in archive.namelist() if name.endswith(".jpg"))[::10]:
-            pixels = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+            pixels = decoded(np.frombuffer(archive.read(name), np.uint8))[..., ::-1]
             for copy, make in COPIES.items():
                 found[copy] += alike([hashed(pixels)], [hashed(make(pixels))]).tolist()
     print(f"| at most {BITS} of 64 bits differ | of images |\n|---|---|")

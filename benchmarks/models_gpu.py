@@ -30,7 +30,7 @@ def inferred(section: Any) -> dict[str, dict[str, float]]:
     from hymunet import models
 
     reset()
-    model = models.build(section, PIXELS).cuda().eval().to(memory_format=torch.channels_last)
+    model = models.build(section, PIXELS).cuda().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rates = {"float32": size.inference_rates(model, PIXELS)}
     with torch.autocast("cuda", torch.bfloat16):
         rates["bfloat16"] = size.inference_rates(model, PIXELS)

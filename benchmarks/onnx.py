@@ -18,12 +18,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "HyM-UNet 32-256": {"name": "hymunet", "size": "small", "drop_path": 0.0},
     "U-Net 64-1024": {"name": "unet", "size": "published"},
 }
@@ -74,7 +75,7 @@ def measure(folder: Path, size: int, rounds: int, threads: int) -> dict[str, Any
             start = clock()
             run()
             times[name].append(1e3 * (clock() - start))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": model,
             "form": form,
@@ -124,8 +125,12 @@ def forms(folder: Path, model: str, size: int, threads: int, image: np.ndarray) 
         settings = runtime().SessionOptions()
         settings.intra_op_num_threads = threads
         session = runtime().InferenceSession(file, settings, providers=["CPUExecutionProvider"])
-        found[f"ONNX Runtime {form}"] = lambda session=session: session.run(["probability"], {"images": image})[0]
+        found[f"ONNX Runtime {form}"] = partial(_probabilities, session, image)
     return found
+
+
+def _probabilities(session: Any, image: np.ndarray) -> np.ndarray:
+    return session.run(["probability"], {"images": image})[0]
 
 
 def exported(folder: Path, section: dict[str, Any], size: int) -> dict[str, Path]:

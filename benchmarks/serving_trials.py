@@ -31,7 +31,8 @@ def memory(model: Path, bodies: list[bytes], requests: int) -> dict[str, Any]:
 def overload(model: Path, bodies: list[bytes], seconds: float) -> dict[str, Any]:
     """64 clients at a queue of 8, and 64 at a server that gives up on an answer after a second."""
     found = {}
-    for name, limits in (("queue 8", {"queue": 8}), ("1 s for an answer", {"seconds": 1})):
+    trials: dict[str, dict[str, Any]] = {"queue 8": {"queue": 8}, "1 s for an answer": {"seconds": 1}}
+    for name, limits in trials.items():
         with served(model, **limits) as (address, _), Clients(address, bodies, 64) as clients:
             time.sleep(seconds)
         found[name] = {**clients.record(), "refusals_without_a_time": clients.unnamed}

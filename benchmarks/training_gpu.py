@@ -61,6 +61,7 @@ def write_images(folder: Path, pixels: int, validation: int) -> None:
 def build(folder: Path, model: dict[str, str], way: str, batch: int, scan: str | None = None, **changes: Any) -> Any:
     from hymunet import params
     from hymunet.data.feed.dataset import TrainingData
+    from hymunet.models.protocols import scans
     from hymunet.training.capture import send
     from hymunet.training.distributed import Ranks
     from hymunet.training.learner import Learner
@@ -70,8 +71,8 @@ def build(folder: Path, model: dict[str, str], way: str, batch: int, scan: str |
     content["train"] |= {"batch_size": batch, "epochs": 10_000, "augment": "device", "compile": WAYS[way], **changes}
     checked = params.check(content)
     learner = Learner(checked.model, checked.train, TrainingData(folder, folder / "split.csv"), Ranks())
-    for layer in learner.model.modules() if scan else ():
-        if hasattr(layer, "backend"):
+    if scan:
+        for layer in scans(learner.model):
             layer.backend = scan
     if way == "loop":
         learner.run = lambda tensors: learner.step(send(tensors, learner.device))
@@ -104,7 +105,8 @@ def measure(
     learn(learner, batches, 10)
     before = gpus.joules()
     seconds = [learn(learner, batches, steps) / steps for _ in range(RUNS)]
-    used = None if before is None else (gpus.joules() - before) / (RUNS * steps)
+    after = gpus.joules()
+    used = None if before is None or after is None else (after - before) / (RUNS * steps)
     middle = statistics.median(seconds)
     return {
         "ms": round(1e3 * middle, 3),
