@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import runpy
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ WITHOUT = {
     PNG: "the PNG row filters are not built, OpenCV will decode the masks, more slowly",
     CONTOURS: "the distances between contours are not built, a k-d tree will find them, more slowly",
 }
+COMPILED = runpy.run_path("hymunet/compiled_parts.py")
 FLAGS = shlex.split(
     "-O3 -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-trapping-math -Wno-psabi"
 )
@@ -69,8 +71,20 @@ class BuildKernels(build_ext):
         ]
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._call, jobs))
-        objects = [job[-1] for job in jobs]
+        objects = [*(job[-1] for job in jobs), self._mark(ext, compiler, work)]
         self._call([*compiler, "-shared", *objects, "-lpthread", "-o", str(target)])
+
+    def _mark(self, ext: Extension, compiler: list[str], work: Path) -> str:
+        """Object of the sources' hash, by which an installed part is told from sources that have changed since."""
+        sha256 = COMPILED["sources_sha256"](Path(ext.sources[0]).parent)
+        text, made = work / f"{ext.name}.mark.cpp", work / f"{ext.name}.mark.o"
+        mark = f'"{COMPILED["MARK"].decode()}{sha256}"'
+        text.write_text(
+            'extern "C" __attribute__((visibility("default"))) const char hymunet_sources[];\n'
+            f"const char hymunet_sources[] = {mark};\n"
+        )
+        self._call([*compiler, *FLAGS, "-c", str(text), "-o", str(made)])
+        return str(made)
 
     def _call(self, command: list[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True)

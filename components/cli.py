@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from hymunet import extras
+from hymunet import compiled_parts, extras
 from hymunet.places import Parser, in_words, lasting, require_folder
 from hymunet.processors import limit_threads
 from hymunet.streams import by_line
@@ -53,6 +53,7 @@ def guarded(step: str, main: Callable[[], int | None]) -> int:
     limit_threads()
     by_line()
     try:
+        compiled_parts.require_current()
         return main() or 0
     except OSError as error:
         print(f"{step}: {in_words(error)}", file=sys.stderr)

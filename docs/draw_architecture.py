@@ -21,6 +21,7 @@ COMMON = (
     "atomic",
     "closure",
     "commit",
+    "compiled_parts",
     "control_groups",
     "data/grouping",
     "data/splits",

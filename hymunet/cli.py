@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hymunet import __version__, bundled, extras
+from hymunet import __version__, bundled, compiled_parts, extras
 from hymunet.evaluation import commands as evaluation_commands
 from hymunet.places import Parser, in_words
 from hymunet.portable import commands as portable_commands
@@ -21,6 +21,7 @@ from hymunet.streams import at_work, by_line
 from hymunet.study import commands as study_commands
 
 EVALUATION = "reports/evaluation"
+COMPUTING = {"show-augment", "predict", "evaluate", "submission", "export", "benchmark", "bundle", "serve", "study"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit_threads()
     try:
         with at_work(f"hymunet {arguments.verb}"):
+            if arguments.verb in COMPUTING:
+                compiled_parts.require_current()
             return arguments.run(arguments) or 0
     except ValueError as error:
         print(f"hymunet {arguments.verb}: {error}", file=sys.stderr)

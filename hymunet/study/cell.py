@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hymunet import compiled_parts
 from hymunet.places import in_words
 from hymunet.processors import limit_threads
 from hymunet.study.data import Data, Places
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     plan = load(arguments.study)
     places = Places(arguments.work, dict(_pair(text) for text in arguments.data))
     try:
+        compiled_parts.require_current()
         return compute(plan, plan.find(arguments.name), places, arguments.closed, arguments.checkpoints)
     except ValueError as error:
         print(f"{arguments.name}: {error}", file=sys.stderr)

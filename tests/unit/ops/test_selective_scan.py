@@ -207,7 +207,7 @@ def test_an_unknown_backend_is_refused_with_the_choice() -> None:
 
 
 def test_the_install_goes_on_without_a_compiler(tmp_path: Path) -> None:
-    for name in ("setup.py", "hymunet/ops/csrc"):
+    for name in ("setup.py", "hymunet/compiled_parts.py", "hymunet/ops/csrc"):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
