@@ -37,7 +37,7 @@ $(VENV)/bin/pip:
 
 # What is imported, Python compiles and keeps. Where it must not, all is compiled here but packages' own tests, which may be
 # no Python of this version.
-$(VENV)/.%: pyproject.toml constraints.txt setup.py $(wildcard hymunet/ops/csrc/* hymunet/data/prepare/csrc/* hymunet/evaluation/csrc/*) | $(VENV)/bin/pip
+$(VENV)/.%: pyproject.toml constraints.txt setup.py hymunet/compiled_parts.py $(wildcard hymunet/ops/csrc/* hymunet/data/prepare/csrc/* hymunet/evaluation/csrc/*) | $(VENV)/bin/pip
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[$*]'
 	$(if $(PYTHONDONTWRITEBYTECODE),$(VENV)/bin/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true)
 	touch $@
