@@ -97,7 +97,8 @@ class Service:
         with self.stage("model"):
             probability = await asyncio.wrap_future(self.batcher.submit(loaded.segmenter, small))
         with self.stage("encode"):
-            return await loop.run_in_executor(self.pool, Answer(loaded, probability, shape).rendered, output)
+            answer = Answer(loaded, probability, shape, lambda: intake.decode(content, self.limits))
+            return await loop.run_in_executor(self.pool, answer.rendered, output)
 
 
 def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None = None, key: str = "") -> FastAPI:

@@ -21,7 +21,8 @@ async function add(files) {
     const entry = { name: file.name || "pasted image", blob: file, state: "waiting" };
     entries.push(entry);
     if (!shown || shown.state !== "working") shown = shown?.state === "waiting" ? shown : entry;
-    entry.bitmap = await bitmap(file);
+    const preview = await bitmap(file); // browsers differ in what they turn by EXIF; the answer brings what was segmented
+    if (!entry.answer) entry.bitmap = preview;
   }
   say(images.length === 1 ? `${images[0].name} added` : `${images.length} images added`);
   render();
@@ -60,14 +61,14 @@ async function answer(entry) {
   const start = performance.now();
   const found = await segment(entry.blob, (seconds) => { entry.note = `The server is busy; again in ${seconds} s`; render(); });
   entry.seconds = (performance.now() - start) / 1000;
-  entry.files = { mask: bytes(found.mask_png), probability: bytes(found.probability_png) };
-  [entry.mask, entry.probability] = await Promise.all([entry.files.mask, entry.files.probability].map(bitmap));
-  delete found.mask_png;
-  delete found.probability_png;
-  entry.answer = found;
+  const { image_jpeg: image, mask_png: mask, probability_png: probability, ...facts } = found;
+  const files = { image: bytes(image, "image/jpeg"), mask: bytes(mask, "image/png"), probability: bytes(probability, "image/png") };
+  const pictures = await Promise.all([files.image, files.mask, files.probability].map(bitmap));
+  [entry.bitmap, entry.mask, entry.probability] = pictures;
+  Object.assign(entry, { files, answer: facts });
 }
 
-const bytes = (text) => new Blob([Uint8Array.from(atob(text), (char) => char.charCodeAt(0))], { type: "image/png" });
+const bytes = (text, type) => new Blob([Uint8Array.from(atob(text), (char) => char.charCodeAt(0))], { type });
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 async function unlock() {
@@ -104,9 +105,9 @@ function renderShown() {
   $("error").hidden = shown.state !== "failed";
   $("error-text").textContent = shown.error ?? "";
   $("found").hidden = !done;
-  const seenHere = shown.bitmap || (done && ["mask", "probability"].includes(view()));
-  $("unseen").hidden = Boolean(seenHere) || shown.bitmap === undefined;
-  $("unseen").textContent = done ? "This browser cannot show the file itself; the outline is drawn to its size." : "This browser cannot show the file.";
+  $("unseen").hidden = shown.bitmap !== null;
+  $("unseen").textContent = done ? "This browser cannot show so large an image; the outline is drawn to its size."
+    : `This browser cannot show the file${shown.state === "failed" ? "" : " before it is outlined"}.`;
   $("result").setAttribute("aria-busy", String(!$("wait").hidden));
   $("opacity-row").hidden = view() !== "overlay";
   $("legend").hidden = view() !== "probability";
@@ -190,7 +191,7 @@ async function save(kind, entry = shown) { // what is shown may be another befor
     down(new Blob([JSON.stringify(entry.answer, null, 1)], { type: "application/json" }), `${stem}.json`);
   } else if (kind === "overlay") {
     const canvas = document.createElement("canvas");
-    const whole = await createImageBitmap(entry.blob).catch(() => null);
+    const whole = await createImageBitmap(entry.files.image).catch(() => null);
     draw(canvas, { ...entry, bitmap: whole }, "overlay", tint, true);
     canvas.toBlob((blob) => down(blob, `${stem}_outline.png`));
   } else {
