@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -10,15 +11,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from hymunet.evaluation.confidence import soft_dice
 from hymunet.prediction.regions import regions
 from hymunet.serving.follow import Loaded
 from hymunet.serving.limits import Refused
 
+JPEG_SIDE = 65_500  # the longest that libjpeg writes
+
 
 class Output(StrEnum):
-    """json: contours and measures; all: the same with both pictures in base64; mask, probability: a PNG."""
+    """json: contours and measures; all: the same with the three pictures in base64; mask, probability: a PNG."""
 
     JSON = "json"
     ALL = "all"
@@ -28,11 +32,16 @@ class Output(StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """probability: float32 (S, S) as the model gave it; shape: the image's (H, W)."""
+    """probability: float32 (S, S) as the model gave it; shape: the image's (H, W).
+
+    image: gives it, uint8 RGB (H, W, 3); asked for only where it is part of the answer, so that no pixels wait for the
+    model.
+    """
 
     loaded: Loaded
     probability: np.ndarray
     shape: tuple[int, int]
+    image: Callable[[], np.ndarray]
 
     @cached_property
     def full(self) -> np.ndarray:
@@ -50,13 +59,14 @@ class Answer:
             return png(255 * self.mask)
         if output is Output.PROBABILITY:
             return png(np.rint(255 * self.full).astype(np.uint8))
-        facts = self._facts()
-        if output is Output.ALL:
-            for key, kind in (("mask_png", Output.MASK), ("probability_png", Output.PROBABILITY)):
-                content = self.rendered(kind)
-                assert isinstance(content, bytes)
-                facts[key] = base64.b64encode(content).decode("ascii")
-        return facts
+        if output is Output.JSON:
+            return self._facts()
+        pictures = {"image_jpeg": jpeg(self.image())}  # first: its pixels go before the others' come
+        for key, kind in (("mask_png", Output.MASK), ("probability_png", Output.PROBABILITY)):
+            content = self.rendered(kind)
+            assert isinstance(content, bytes)
+            pictures[key] = content
+        return self._facts() | {key: base64.b64encode(content).decode("ascii") for key, content in pictures.items()}
 
     def _facts(self) -> dict[str, Any]:
         height, width = self.shape
@@ -77,6 +87,14 @@ class Answer:
 def png(pixels: np.ndarray) -> bytes:
     """Compressed as far as costs no time."""
     return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """uint8 RGB (H, W, 3) to look at; smaller where a side is longer than a JPEG's may be."""
+    height, width = image.shape[:2]
+    if max(height, width) > JPEG_SIDE:
+        image = cv2.resize(image, (min(width, JPEG_SIDE), min(height, JPEG_SIDE)), interpolation=cv2.INTER_AREA)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), 90, "RGB", "420")
 
 
 def wanted(accept: str) -> Output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,7 @@ class Service:
     """What answers share. key: asked of every client where it is not empty."""
 
     def __init__(self, model: str, follow_seconds: float, limits: Limits, key: str) -> None:
-        self.limits, self.draining, self._key = limits, False, key
+        self.limits, self.draining, self._key = limits, False, os.fsencode(key)  # a header is bytes
         self.telemetry, self.admission = Telemetry(), Admission(limits.queue)
         self.telemetry.in_flight.set_function(lambda: self.admission.count)
         self.follower = Follower(model, follow_seconds, self.telemetry.followed)
@@ -64,7 +65,7 @@ class Service:
     def check_key(self, request: Request) -> None:
         """Raises Refused (401) without the right key; in the time that any wrong one takes."""
         given = request.headers.get("x-api-key", "") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        if self.locked and not hmac.compare_digest(given.encode("latin-1"), self._key.encode()):
+        if self.locked and not hmac.compare_digest(given.encode("latin-1"), self._key):
             raise Refused(401, "a key is needed: X-API-Key: KEY, or Authorization: Bearer KEY")
 
     @contextmanager
@@ -97,7 +98,8 @@ class Service:
         with self.stage("model"):
             probability = await asyncio.wrap_future(self.batcher.submit(loaded.segmenter, small))
         with self.stage("encode"):
-            return await loop.run_in_executor(self.pool, Answer(loaded, probability, shape).rendered, output)
+            answer = Answer(loaded, probability, shape, lambda: intake.decode(content, self.limits))
+            return await loop.run_in_executor(self.pool, answer.rendered, output)
 
 
 def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None = None, key: str = "") -> FastAPI:

@@ -42,6 +42,7 @@ def run_serve(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--weights-sha256 does not go with {arguments.model}, which moves; name a version")
 
     from hymunet.registry.load import require_there
+    from hymunet.serving.keys import configured
     from hymunet.serving.limits import Limits
 
     limits = Limits(**{field: getattr(arguments, field) for field in Limits.__dataclass_fields__})
@@ -49,12 +50,13 @@ def run_serve(arguments: argparse.Namespace) -> None:
         raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0")
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port {arguments.port} must be in 0..65535 (0: one that is free)")
+    key = configured()
     require_there(arguments.model)
 
     from hymunet.serving.server import serve
 
     places = (arguments.host, arguments.port, arguments.follow_seconds, arguments.drain_seconds)
-    serve(arguments.model, *places, limits, arguments.weights_sha256)
+    serve(arguments.model, *places, limits, key, arguments.weights_sha256)
 
 
 def run_deploy(arguments: argparse.Namespace) -> None:

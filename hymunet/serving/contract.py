@@ -34,6 +34,7 @@ _FACTS = {
     "area_fraction": {"type": "number"},
     "confidence": {"type": "number", "description": "Dice of the mask with the probabilities; 0 without a mask"},
     "regions": {"type": "array", "items": {"type": "object", "properties": _REGION}},
+    "image_jpeg": {"type": "string", "format": "byte", "description": "output=all: the image as it was segmented"},
     "mask_png": {"type": "string", "format": "byte", "description": "output=all"},
     "probability_png": {"type": "string", "format": "byte", "description": "output=all"},
 }

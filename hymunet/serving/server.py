@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from hymunet.serving.app import create_app
-from hymunet.serving.contract import HEADERS, KEY, SEGMENT
+from hymunet.serving.contract import HEADERS, SEGMENT
 from hymunet.serving.limits import Limits
 
 HEAD_SECONDS = 10.0  # within which a connection must send a request's head
@@ -104,13 +104,14 @@ def serve(
     follow_seconds: float,
     drain_seconds: float,
     limits: Limits,
+    key: str = "",
     weights_sha256: str | None = None,
 ) -> None:
-    """Until a signal. Raises ValueError when the model cannot be loaded or is not of the weights that are asked for,
-    OSError when the port cannot be had.
+    """Until a signal. key: asked of every client where it is not empty. Raises ValueError when the model cannot be
+    loaded or is not of the weights that are asked for, OSError when the port cannot be had.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    app = create_app(model, follow_seconds, limits, os.environ.get(KEY, ""))
+    app = create_app(model, follow_seconds, limits, key)
     service = app.state.service
     weights = service.follower.loaded.weights
     if weights_sha256 not in (None, weights):

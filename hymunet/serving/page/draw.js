@@ -4,7 +4,7 @@ const LINE = "#ffd166";
 const MAGMA = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 const LARGEST = 2048; // pixels of the longer side of what is kept and shown; a phone has no room for more
 
-/** A picture to show, no larger than that; null where the browser cannot read it, such as a TIFF. */
+/** A picture to show, no larger than that; null where the browser cannot read it, such as a TIFF or one too large. */
 export async function bitmap(blob) {
   const whole = await createImageBitmap(blob).catch(() => null);
   const scale = whole ? LARGEST / Math.max(whole.width, whole.height) : 1;

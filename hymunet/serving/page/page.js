@@ -2,73 +2,104 @@
 
 import { model, Refusal, segment, useKey } from "./client.js";
 import { bitmap, draw } from "./draw.js";
+import { focusItem, renderList } from "./list.js";
+import { save } from "./save.js";
+import { measures, megabytes, percent, sentence, summary } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const entries = []; // { name, blob, bitmap, state: "waiting" | "working" | "done" | "failed", answer, mask, probability, error }
+const entries = []; // { name, blob, stop, bitmap, state: "waiting" | "working" | "done" | "failed", answer, files, mask, probability, error, unsaved }
 let shown = null, working = false, limits = null, tint = 0.25;
-
-const SURE = [[0.9, "High"], [0.75, "Middling"], [0, "Low: have a person look"]]; // by the Dice of mask and probabilities
 
 const view = () => document.querySelector("input[name=view]:checked").value;
 const say = (text) => { $("status").textContent = text; };
-const number = (value) => value.toLocaleString("en");
-const percent = (value) => `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`;
 
-async function add(files) {
+function add(files) {
   const images = [...files].filter((file) => file.size || file.name);
   if (!images.length) return;
-  for (const file of images) {
-    const entry = { name: file.name || "pasted image", blob: file, state: "waiting" };
-    entries.push(entry);
-    if (!shown || shown.state !== "working") shown = shown?.state === "waiting" ? shown : entry;
-    entry.bitmap = await bitmap(file);
-  }
-  say(images.length === 1 ? `${images[0].name} added` : `${images.length} images added`);
+  const added = images.map((blob) => ({ name: blob.name || "pasted image", blob, state: "waiting", stop: new AbortController() }));
+  entries.push(...added);
+  if (!["waiting", "working"].includes(shown?.state)) [shown] = added;
+  say(added.length === 1 ? `${added[0].name} added` : `${added.length} images added`);
   render();
   work();
+  preview(added);
+}
+
+/** As the browser reads the files, until the answers bring what was segmented: browsers differ in what they turn by EXIF. */
+async function preview(added) {
+  const wanted = (entry) => !entry.answer && entries.includes(entry);
+  for (const entry of added) {
+    const picture = wanted(entry) ? await bitmap(entry.blob) : null;
+    if (wanted(entry)) {
+      entry.bitmap = picture;
+      render();
+    } else {
+      picture?.close();
+    }
+  }
+}
+
+function remove(...removed) {
+  const place = Math.max(0, entries.indexOf(shown));
+  for (const entry of removed) {
+    entries.splice(entries.indexOf(entry), 1);
+    entry.stop.abort();
+  }
+  if (!entries.includes(shown)) shown = entries[Math.min(place, entries.length - 1)] ?? null;
+  render();
+  if (!shown) $("pick").focus();
 }
 
 async function work() {
   if (working) return;
   working = true;
-  for (let entry; (entry = entries.find((one) => one.state === "waiting"));) {
-    entry.state = "working";
-    entry.note = "Outlining…";
-    render();
-    try {
-      await answer(entry);
-      entry.state = "done";
-      say(`${entry.name}: ${summary(entry)}`);
-    } catch (error) {
-      if (error.status === 401 && await unlock()) {
-        entry.state = "waiting";
-        continue;
-      }
-      const without = error.status === 401 ? entries.filter((one) => one.state === "waiting") : []; // asked once, not for each
-      for (const one of [entry, ...without]) Object.assign(one, { state: "failed", error: sentence(error.message) });
-      say(`${entry.name}: ${entry.error}`);
+  try {
+    for (let entry; (entry = entries.find((one) => one.state === "waiting"));) {
+      await outlined(entry);
+      render();
     }
-    render();
+  } finally {
+    working = false;
   }
-  working = false;
+}
+
+async function outlined(entry) {
+  Object.assign(entry, { state: "working", note: "Outlining…" });
+  render();
+  try {
+    await answer(entry);
+    entry.state = "done";
+    if (entries.includes(entry)) say(`${entry.name}: ${summary(entry.answer)}`);
+    if (!limits) introduce();
+  } catch (error) {
+    if (!entries.includes(entry)) return;
+    if (error.status === 401 && await unlock()) {
+      entry.state = "waiting";
+      return;
+    }
+    const without = error.status === 401 ? entries.filter((one) => one.state === "waiting") : []; // asked once, not for each
+    for (const one of [entry, ...without]) Object.assign(one, { state: "failed", error: sentence(error.message) });
+    say(`${entry.name}: ${entry.error}`);
+  }
 }
 
 async function answer(entry) {
   if (limits && entry.blob.size > limits.max_bytes) {
-    throw new Refusal(413, `The file has ${(entry.blob.size / 2 ** 20).toFixed(1)} MB; at most ${(limits.max_bytes / 2 ** 20).toFixed(0)} MB are taken; save it as JPEG, or smaller`);
+    throw new Refusal(413, `The file has ${megabytes(entry.blob.size, 1)}; at most ${megabytes(limits.max_bytes)} are taken; save it as JPEG, or smaller`);
   }
   const start = performance.now();
-  const found = await segment(entry.blob, (seconds) => { entry.note = `The server is busy; again in ${seconds} s`; render(); });
+  const busy = (seconds) => { entry.note = `The server is busy; again in ${seconds} s`; render(); };
+  const found = await segment(entry.blob, busy, entry.stop.signal);
   entry.seconds = (performance.now() - start) / 1000;
-  entry.files = { mask: bytes(found.mask_png), probability: bytes(found.probability_png) };
-  [entry.mask, entry.probability] = await Promise.all([entry.files.mask, entry.files.probability].map(bitmap));
-  delete found.mask_png;
-  delete found.probability_png;
-  entry.answer = found;
+  const { image_jpeg: image, mask_png: mask, probability_png: probability, ...facts } = found;
+  const files = { image: bytes(image, "image/jpeg"), mask: bytes(mask, "image/png"), probability: bytes(probability, "image/png") };
+  const pictures = await Promise.all([files.image, files.mask, files.probability].map(bitmap));
+  entry.bitmap?.close();
+  [entry.bitmap, entry.mask, entry.probability] = pictures;
+  Object.assign(entry, { files, answer: facts });
 }
 
-const bytes = (text) => new Blob([Uint8Array.from(atob(text), (char) => char.charCodeAt(0))], { type: "image/png" });
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+const bytes = (text, type) => new Blob([Uint8Array.from(atob(text), (char) => char.charCodeAt(0))], { type });
 
 async function unlock() {
   const asked = $("key").value !== "";
@@ -82,18 +113,12 @@ async function unlock() {
   return true;
 }
 
-function summary(entry) {
-  const { regions, area_fraction: fraction } = entry.answer;
-  if (!regions.length) return "nothing outlined";
-  return `${regions.length === 1 ? "one region" : `${regions.length} regions`}, ${percent(fraction)} of the image`;
-}
-
 function render() {
   document.body.classList.toggle("compact", entries.length > 0);
   $("result").hidden = !shown;
   $("gallery").hidden = entries.length < 2;
   if (shown) renderShown();
-  renderList();
+  renderList($("list"), entries, shown, show);
 }
 
 function renderShown() {
@@ -104,34 +129,25 @@ function renderShown() {
   $("error").hidden = shown.state !== "failed";
   $("error-text").textContent = shown.error ?? "";
   $("found").hidden = !done;
-  const seenHere = shown.bitmap || (done && ["mask", "probability"].includes(view()));
-  $("unseen").hidden = Boolean(seenHere) || shown.bitmap === undefined;
-  $("unseen").textContent = done ? "This browser cannot show the file itself; the outline is drawn to its size." : "This browser cannot show the file.";
+  $("unseen").hidden = shown.bitmap !== null;
+  $("unseen").textContent = done ? "This browser cannot show so large an image; the outline is drawn to its size."
+    : `This browser cannot show the file${shown.state === "failed" ? "" : " before it is outlined"}.`;
   $("result").setAttribute("aria-busy", String(!$("wait").hidden));
   $("opacity-row").hidden = view() !== "overlay";
   $("legend").hidden = view() !== "probability";
+  $("unsaved").hidden = !shown.unsaved;
+  $("unsaved").textContent = shown.unsaved ?? "";
   const seen = { overlay: "outline over the image", original: "the image", mask: "mask", probability: "probability" };
-  $("canvas").setAttribute("aria-label", done ? `${shown.name}, ${seen[view()]}: ${summary(shown)}` : shown.name);
+  $("canvas").setAttribute("aria-label", done ? `${shown.name}, ${seen[view()]}: ${summary(shown.answer)}` : shown.name);
   draw($("canvas"), shown, done ? view() : "original", tint);
-  if (done) renderMeasures();
+  if (done) renderMeasures(shown);
 }
 
-function renderMeasures() {
-  const { answer: found, seconds } = shown;
+function renderMeasures({ answer: found, seconds }) {
   const small = document.createElement("small");
-  const largest = found.regions[0];
-  small.textContent = largest ? "of the image is inside the outline" : "No pixel is more likely lesion than the threshold asks";
-  $("verdict").replaceChildren(largest ? percent(found.area_fraction) : "Nothing outlined", small);
-  const sure = largest ? SURE.find(([least]) => found.confidence >= least)[1] : "Low: have a person look";
-  const rows = [
-    ["Confidence", `${sure} (${found.confidence.toFixed(2)})`],
-    ["Area", `${number(found.area_pixels)} pixels`],
-    ["Image", `${number(found.width)} × ${number(found.height)}`],
-    ["Regions", number(found.regions.length)],
-    ...(largest ? [["Largest, in a box of", `${number(largest.box[2])} × ${number(largest.box[3])}`]] : []),
-    ["Answered in", `${seconds.toFixed(2)} s`],
-  ];
-  $("measures").replaceChildren(...rows.flatMap(([name, value]) => {
+  small.textContent = found.regions.length ? "of the image is inside the outline" : "No pixel is more likely lesion than the threshold asks";
+  $("verdict").replaceChildren(found.regions.length ? percent(found.area_fraction) : "Nothing outlined", small);
+  $("measures").replaceChildren(...measures(found, seconds).flatMap(([name, value]) => {
     const term = document.createElement("dt"), detail = document.createElement("dd");
     term.textContent = name;
     detail.textContent = value;
@@ -139,68 +155,57 @@ function renderMeasures() {
   }));
 }
 
-function renderList() {
-  const focused = [...$("list").children].findIndex((item) => item.contains(document.activeElement));
-  $("list").replaceChildren(...entries.map((entry) => {
-    const item = document.createElement("li"), button = document.createElement("button"), badge = document.createElement("span");
-    const words = { waiting: "waiting", working: "working", failed: "failed" };
-    const said = entry.state === "done" ? summary(entry) : words[entry.state];
-    button.type = "button";
-    button.setAttribute("aria-current", String(entry === shown));
-    button.setAttribute("aria-label", `${entry.name}: ${said}`);
-    button.title = entry.name;
-    badge.className = entry.state === "failed" ? "badge bad" : "badge";
-    badge.textContent = entry.state === "done" ? percent(entry.answer.area_fraction) : { waiting: "…", working: "…", failed: "!" }[entry.state];
-    button.append(thumbnail(entry), badge);
-    button.addEventListener("click", () => show(entry));
-    item.append(button);
-    return item;
-  }));
-  if (focused >= 0) $("list").children[Math.min(focused, entries.length - 1)]?.firstChild.focus();
-}
-
-function thumbnail(entry) {
-  if (entry.thumbnail && entry.drawn === entry.state) return entry.thumbnail;
-  const canvas = document.createElement("canvas"), whole = document.createElement("canvas");
-  draw(whole, entry, entry.state === "done" ? "overlay" : "original", 0.25);
-  const side = Math.min(whole.width, whole.height);
-  canvas.width = canvas.height = 168;
-  canvas.getContext("2d").drawImage(whole, (whole.width - side) / 2, (whole.height - side) / 2, side, side, 0, 0, 168, 168);
-  entry.thumbnail = canvas;
-  entry.drawn = entry.state;
-  return canvas;
-}
-
 function show(entry) {
   shown = entry;
   render();
 }
 
-async function save(kind, entry = shown) { // what is shown may be another before a large picture is decoded
-  const stem = entry.name.replace(/\.[^.]*$/, "");
-  const down = (blob, name) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-    say(`${name} saved`);
-  };
-  if (kind === "json") {
-    down(new Blob([JSON.stringify(entry.answer, null, 1)], { type: "application/json" }), `${stem}.json`);
-  } else if (kind === "overlay") {
-    const canvas = document.createElement("canvas");
-    const whole = await createImageBitmap(entry.blob).catch(() => null);
-    draw(canvas, { ...entry, bitmap: whole }, "overlay", tint, true);
-    canvas.toBlob((blob) => down(blob, `${stem}_outline.png`));
-  } else {
-    down(entry.files[kind], `${stem}_${kind}.png`);
+async function download(kind, entry = shown) { // another may be shown before a large picture is decoded
+  try {
+    say(`${await save(entry, kind, tint)} saved`);
+    entry.unsaved = "";
+  } catch (error) {
+    entry.unsaved = error.message;
+    say(entry.unsaved);
   }
+  if (shown) renderShown();
 }
 
 async function takeSample(index) {
-  const response = await fetch(`/samples/${index}.png`);
-  if (response.ok) add([new File([await response.blob()], `sample ${Number(index) + 1}.png`, { type: "image/png" })]);
+  const name = `sample ${Number(index) + 1}`;
+  try {
+    const response = await fetch(`/samples/${index}.png`);
+    if (!response.ok) throw new Error(`The server said ${response.status}`);
+    add([new File([await response.blob()], `${name}.png`, { type: "image/png" })]);
+    trouble("sample", "");
+  } catch {
+    trouble("sample", `The ${name} does not come from the server. Is it running, and is the network up?`, () => takeSample(index));
+  }
+}
+
+/** Shows what is wrong with no image in particular, with a way to try again; an empty text takes back what was said of it. */
+function trouble(about, text, again) {
+  if (!text && $("trouble").dataset.about !== about) return;
+  $("trouble").dataset.about = about;
+  $("trouble").hidden = !text;
+  $("trouble-text").textContent = text;
+  $("again").hidden = !again;
+  $("again").onclick = again;
+}
+
+async function introduce() {
+  try {
+    const found = await model();
+    const { source, name, weights_sha256: weights } = found.model;
+    $("model").textContent = source.startsWith("models:/") ? source.slice(8).replace("/", ", version ") : `${name}, ${weights.slice(0, 8)}`;
+    const mega = (found.max_pixels / 1e6).toFixed(0);
+    $("hint").textContent = `PNG, JPEG, WebP, TIFF or BMP, up to ${megabytes(found.max_bytes)} and ${mega} megapixels. Images go to this server alone and are not kept.`;
+    limits = found;
+    trouble("model", "");
+  } catch (error) {
+    const why = error instanceof Refusal ? error.message : "Its answer is not understood.";
+    trouble("model", `Which model answers here is not known. ${why}`, introduce);
+  }
 }
 
 function listen() {
@@ -212,7 +217,7 @@ function listen() {
     });
   }
   for (const button of document.querySelectorAll("[data-sample]")) button.addEventListener("click", () => takeSample(button.dataset.sample));
-  for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button.dataset.save));
+  for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => download(button.dataset.save));
   for (const radio of document.querySelectorAll("input[name=view]")) radio.addEventListener("change", renderShown);
   $("opacity").addEventListener("input", () => {
     tint = $("opacity").value / 100;
@@ -223,14 +228,16 @@ function listen() {
   $("retry").addEventListener("click", () => {
     Object.assign(shown, { state: "waiting", error: "" });
     render();
+    $("name").focus(); // the button is gone
     work();
   });
+  $("remove").addEventListener("click", () => {
+    say(`${shown.name} removed`);
+    remove(shown);
+  });
   $("clear").addEventListener("click", () => {
-    entries.length = 0;
-    shown = null;
-    render();
+    remove(...entries);
     say("All images are cleared");
-    $("pick").focus();
   });
   let depth = 0;
   const over = (by) => { depth = Math.max(0, depth + by); $("intake").classList.toggle("over", depth > 0); };
@@ -240,22 +247,22 @@ function listen() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     over(-depth);
-    add(event.dataTransfer.files);
+    const { files } = event.dataTransfer;
+    trouble("drop", files.length ? "" : "What was dropped is no file. Save the picture first, and drop the file.");
+    add(files);
   });
   document.addEventListener("paste", (event) => add(event.clipboardData.files));
   document.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!step || !shown || event.target.matches("input") || $("lock").open) return;
+    const taken = event.altKey || event.ctrlKey || event.metaKey || event.shiftKey; // by the browser, to go back for one
+    if (!step || taken || !shown || event.target.matches("input") || $("lock").open) return;
     const next = entries[entries.indexOf(shown) + step];
-    if (next) show(next);
+    if (!next) return;
+    event.preventDefault();
+    show(next);
+    if ($("list").contains(document.activeElement)) focusItem(next);
   });
 }
 
 listen();
-model().then((found) => {
-  limits = found;
-  const { source, name, weights_sha256: weights } = found.model;
-  $("model").textContent = source.startsWith("models:/") ? source.slice(8).replace("/", ", version ") : `${name}, ${weights.slice(0, 8)}`;
-  const mega = (value) => (value / 1e6).toFixed(0);
-  $("hint").textContent = `PNG, JPEG, WebP, TIFF or BMP, up to ${(found.max_bytes / 2 ** 20).toFixed(0)} MB and ${mega(found.max_pixels)} megapixels. Images go to this server alone and are not kept.`;
-}, (error) => say(error.message));
+introduce();

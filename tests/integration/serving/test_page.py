@@ -8,51 +8,11 @@ import pytest
 
 from hymunet import images
 from hymunet.serving.samples import sample
-from tests.support.devtools import browser
 from tests.support.image_files import bad, good
 from tests.support.serving import running
+from tests.support.serving_page import ALL_DONE, DONE, NAMES, TEXT, canvas, choose_view, file
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
-DONE = "document.getElementById('result').ariaBusy === 'false' && !document.getElementById('found').hidden"
-ALL_DONE = "[...document.querySelectorAll('.badge')].every((badge) => badge.textContent !== '…')"
-NAMES = "[...document.querySelectorAll('#list button')].map((button) => button.getAttribute('aria-label'))"
-TEXT = "document.getElementById('{}').textContent"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
-
-
-@pytest.fixture
-def page(chromium, server):
-    chromium.complaints.clear()
-    chromium.size(1280, 860)
-    chromium.open(f"{server.address}/")
-    chromium.until(f"{TEXT.format('hint')}.includes('megapixels')")
-    return chromium
-
-
-def file(tmp_path, name, content):
-    path = tmp_path / name
-    path.write_bytes(content)
-    return path
-
-
-def canvas(page):
-    """What is on the canvas: uint8 (H, W, 4)."""
-    shape, content = page.evaluate("""(() => {
-        const canvas = document.getElementById('canvas');
-        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-        const text = Array.from(data, (value) => String.fromCharCode(value)).join('');
-        return [[canvas.height, canvas.width, 4], btoa(text)];
-    })()""")
-    return np.frombuffer(base64.b64decode(content), np.uint8).reshape(shape)
-
-
-def choose_view(page, name):
-    page.evaluate(f"document.querySelector('input[value={name}]').click()")
 
 
 def test_a_chosen_image_is_outlined_and_measured(page, segmenter, tmp_path):
@@ -104,7 +64,10 @@ def test_several_in_a_row_one_of_them_broken(page, tmp_path):
     assert "truncated or damaged PNG" in page.evaluate(TEXT.format("error-text"))
     page.press("ArrowRight", 39)
     assert page.evaluate(TEXT.format("name")) == "TIFF.bin"
-    assert "cannot show the file itself" in page.evaluate(TEXT.format("unseen"))
+    assert page.evaluate("document.getElementById('unseen').hidden"), "the answer brings what a browser cannot read"
+    choose_view(page, "original")
+    assert np.abs(canvas(page)[..., :3].astype(int) - images.rgb(good()["TIFF"], "it")).mean() < 6
+    choose_view(page, "overlay")
     page.evaluate("document.getElementById('clear').click()")
     assert page.evaluate("document.getElementById('result').hidden")
 

@@ -55,6 +55,9 @@ def test_serving_is_started_on_demand_alone_and_with_no_rights(services: dict) -
     assert (serving["read_only"], serving["cap_drop"]) == (True, ["ALL"])
     assert not [name for name in serving["environment"] if name.startswith("AWS_")], "weights come through MLflow"
     assert "serve" in serving["build"]["args"]["EXTRAS"].split(",")
+    assert serving["environment"]["HYMUNET_API_KEY"] is None, (
+        "passed on as it is: unset stays unset, empty is a mistake"
+    )
 
 
 def test_servings_command_is_one_that_serve_takes(services: dict) -> None:
