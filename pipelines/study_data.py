@@ -13,6 +13,7 @@ from typing import Any
 from hymunet.study.plan import Plan
 from pipelines import step
 from pipelines.outputs import Outputs
+from pipelines.said import said
 from pipelines.scratch import workplace
 from pipelines.study_text import unpacked
 from pipelines.verdicts import FailedForGood, for_good
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if not for_good(error):
             raise
-        failed = " ".join(str(error).split())
+        failed = said(error)
     if failed:
         print(f"study: {failed}", file=sys.stderr)
     outputs.artifact("data", json.dumps({"locks": locks, "failed": failed}, indent=1))
@@ -99,5 +100,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (StageFailed, OSError) as error:
-        print(f"study: {error}", file=sys.stderr)
+        print(f"study: {said(error)}", file=sys.stderr)
         sys.exit(getattr(error, "status", STORE_FAILED))
