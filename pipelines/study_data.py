@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet.study.plan import Plan
+from pipelines import dvc_compat as dvc
 from pipelines import step
 from pipelines.outputs import Outputs
 from pipelines.said import said
@@ -99,6 +100,6 @@ if __name__ == "__main__":
     step.pass_on_termination()
     try:
         sys.exit(main())
-    except (StageFailed, OSError) as error:
+    except (StageFailed, dvc.PullFailed, OSError) as error:
         print(f"study: {said(error)}", file=sys.stderr)
         sys.exit(getattr(error, "status", STORE_FAILED))
