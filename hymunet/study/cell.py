@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hymunet import closure
+from hymunet.commit import NAMED, git_commit
 from hymunet.places import in_words
 from hymunet.processors import limit_threads
 from hymunet.study.data import Data, Places
@@ -44,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     limit_threads()
     plan = load(arguments.study)
     places = Places(arguments.work, dict(_pair(text) for text in arguments.data))
+    _name_commit(plan)
     try:
         return compute(plan, plan.find(arguments.name), places, arguments.closed, arguments.checkpoints)
     except ValueError as error:
@@ -53,6 +56,12 @@ def main(argv: list[str] | None = None) -> int:
             error = OSError(error.errno, error.strerror, str(arguments.work))
         print(f"{arguments.name}: {in_words(error)}", file=sys.stderr)
     return 1
+
+
+def _name_commit(plan: Plan) -> None:
+    """To this process, for all that it records: what the study published before is no change of the code."""
+    if commit := git_commit(closure.ROOT, plan.folder / "results", plan.folder / "tables"):
+        os.environ.setdefault(NAMED, commit)
 
 
 def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: str | None = None) -> int:
