@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import closure
+from hymunet.addresses import without_secrets
 from hymunet.commit import NAMED, git_commit
 from hymunet.places import in_words
 from hymunet.processors import limit_threads
@@ -50,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return compute(plan, plan.find(arguments.name), places, arguments.closed, arguments.checkpoints)
     except ValueError as error:
-        print(f"{arguments.name}: {error}", file=sys.stderr)
+        print(f"{arguments.name}: {without_secrets(str(error))}", file=sys.stderr)
     except OSError as error:
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):  # the system names no file
             error = OSError(error.errno, error.strerror, str(arguments.work))
-        print(f"{arguments.name}: {in_words(error)}", file=sys.stderr)
+        print(f"{arguments.name}: {without_secrets(in_words(error))}", file=sys.stderr)
     return 1
 
 

@@ -129,3 +129,21 @@ def test_neither_output_nor_files_have_it(case: str, tmp_path: Path) -> None:
     assert SECRET not in said
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not [file for file in files if SECRET.encode() in file.read_bytes()]
+
+
+def test_a_server_s_log_has_no_secret_of_what_keeps_it_from_a_new_version(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("fastapi", reason="needs the extra `serve`")
+    from hymunet.serving import follow
+
+    loaded = follow.Loaded(None, "models:/m/1", "")  # type: ignore[arg-type]
+
+    def fails(where: str) -> str:
+        raise ConnectionError(f"http://{USER}{CLOSED}/m is away")
+
+    monkeypatch.setattr(follow, "load", lambda where: loaded)
+    monkeypatch.setattr(follow, "current", fails)
+    follow.Follower("models:/m/1", 1).look()
+    assert f"ConnectionError: http://{CLOSED}/m is away" in caplog.text
+    assert SECRET not in caplog.text

@@ -187,6 +187,8 @@ def test_a_run_is_done_when_the_cells_that_another_one_had_are_there(
         (OSError(errno.ENOSPC, "No space left on device"), "WORK: No space left on device; `hymunet clean` lists what"),
         (OSError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; change its permissions, or name"),
         (ValueError("tested on other images"), "tested on other images"),
+        (OSError("http://ann:" + "s3cret@store/b is away"), "http://store/b is away"),
+        (ValueError("s3://ann:" + "s3cret@bucket/p: no place"), "s3://bucket/p: no place"),
     ],
 )
 def test_a_cells_last_line_names_what_failed_and_the_remedy(
