@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hymunet import compiled_parts, extras
+from hymunet.addresses import without_secrets
 from hymunet.places import Parser, in_words, lasting, require_folder
 from hymunet.processors import limit_threads
 from hymunet.streams import by_line
@@ -56,16 +57,16 @@ def guarded(step: str, main: Callable[[], int | None]) -> int:
         compiled_parts.require_current()
         return main() or 0
     except OSError as error:
-        print(f"{step}: {in_words(error)}", file=sys.stderr)
+        print(f"{step}: {without_secrets(in_words(error))}", file=sys.stderr)
         return 1 if lasting(error) else IO_FAILED
     except ValueError as error:
-        print(f"{step}: {error}", file=sys.stderr)
+        print(f"{step}: {without_secrets(str(error))}", file=sys.stderr)
         return 1
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and (line := extras.missing(error, step)):
             print(f"{step}: {line}", file=sys.stderr)
             return 1
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
         return FAULT
     except KeyboardInterrupt:
         print(f"{step}: interrupted", file=sys.stderr)

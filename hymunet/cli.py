@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import __version__, bundled, compiled_parts, extras
+from hymunet.addresses import without_secrets
 from hymunet.evaluation import commands as evaluation_commands
 from hymunet.places import Parser, in_words
 from hymunet.portable import commands as portable_commands
@@ -35,10 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 compiled_parts.require_current()
             return arguments.run(arguments) or 0
     except ValueError as error:
-        print(f"hymunet {arguments.verb}: {error}", file=sys.stderr)
+        print(f"hymunet {arguments.verb}: {without_secrets(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"hymunet {arguments.verb}: {in_words(_with_place(error, arguments))}", file=sys.stderr)
+        said = without_secrets(in_words(_with_place(error, arguments)))
+        print(f"hymunet {arguments.verb}: {said}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if not (line := extras.missing(error, arguments.verb)):

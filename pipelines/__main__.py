@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hymunet import extras
+from hymunet.addresses import without_secrets
 from hymunet.places import in_words, require_folder
 from hymunet.streams import by_line
 
@@ -234,7 +235,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (ValueError, OSError) as error:
-        print(f"pipelines: {in_words(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        said = in_words(error) if isinstance(error, OSError) else str(error)
+        print(f"pipelines: {without_secrets(said)}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if not (line := extras.missing(error, "pipelines")):

@@ -5,6 +5,7 @@ parameters can be changed on Kubeflow's page.
 import re
 from pathlib import PurePosixPath
 
+from hymunet.addresses import holds_secrets, without_secrets
 from hymunet.prediction import results
 from hymunet.registry.load import ADDRESS
 from pipelines.settings import Settings
@@ -36,6 +37,11 @@ def require_place(name: str, address: str, settings: Settings) -> None:
     """ValueError for what no pod reaches, and for a pod's own disk, which ends with the pod."""
     if not address:
         raise ValueError(f"--{name}: name it for --pipeline predict, s3://bucket/prefix")
+    if holds_secrets(address):
+        raise ValueError(
+            f"--{name} {without_secrets(address)}: an address with a user, a password or a query, and everybody can "
+            "read the pipeline; write it without, and name the Kubernetes secret that has them in the settings"
+        )
     if re.match(r"s3://[^/]", address):
         return
     path, volumes = PurePosixPath(address), [PurePosixPath(volume.path) for volume in settings.volumes]

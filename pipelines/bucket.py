@@ -8,18 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
+from hymunet.addresses import holds_secrets, without_secrets
 from pipelines.object_store import give_up_in_time
+from pipelines.said import said
 
 # s3fs itself tries five times, and waits 15 s for each answer; its client's own tries come on top, which are five, too.
 SOON = {"config_kwargs": {"retries": {"total_max_attempts": 2}}}
 
 
 class Place:
-    """A file is there whole or not at all. Raises OSError where the store fails, FileNotFoundError for what is not."""
+    """A file is there whole or not at all. Raises OSError where the store fails, FileNotFoundError for what is not;
+    ValueError for an address with a secret in it."""
 
     def __init__(self, address: str) -> None:
         import fsspec
 
+        if holds_secrets(address):
+            raise ValueError(
+                f"{without_secrets(address)}: the address holds a user, a password or a query; leave them out, and set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         give_up_in_time()
         self.address = address.rstrip("/")
         self.fs, self.root = fsspec.core.url_to_fs(self.address, **(SOON if address.startswith("s3://") else {}))
@@ -56,8 +64,7 @@ class Place:
         except OSError:
             raise
         except Exception as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise ConnectionError(f"{self.address}: {said}") from error
+            raise ConnectionError(f"{self.address}: {said(error)}") from error
 
 
 def _version(entry: dict[str, Any]) -> str:

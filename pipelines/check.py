@@ -1,14 +1,16 @@
 """What a cluster lacks of what the settings name, asked of the Kubernetes API before anything is submitted."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from pipelines.settings import Accelerator, Pool, Settings, Toleration
 
 KUEUE = ("kueue.x-k8s.io", "v1beta1")
 TRAINER = ("trainer.kubeflow.org", "v1alpha1")
+POLICY = "steps"  # of infra/kubernetes/base/network.yaml
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 OK, LACKING, UNKNOWN = "ok", "lacking", "unknown"
 TIMEOUT = 20
@@ -77,6 +79,7 @@ def look(settings: Settings, api: Any, namespace: str) -> Iterator[Finding]:
         read = partial(core.read_namespaced_persistent_volume_claim, volume.claim, namespace)
         yield _there(f"volume claim {volume.claim}", read)
     yield from _queued(settings, custom, namespace)
+    yield from _reaches_api_server(api, namespace)
     if settings.accelerator and settings.accelerator.nodes > 1:
         name = settings.accelerator.runtime
         read = partial(custom.get_cluster_custom_object, *TRAINER, "clustertrainingruntimes", name)
@@ -135,6 +138,38 @@ def _queued(settings: Settings, custom: Any, namespace: str) -> Iterator[Finding
     if settings.priority:
         read = partial(custom.get_cluster_custom_object, *KUEUE, "workloadpriorityclasses", settings.priority)
         yield _there(f"priority {settings.priority}", read)
+
+
+def _reaches_api_server(api: Any, namespace: str) -> Iterator[Finding]:
+    """Whether the policy of infra/kubernetes, where the namespace has it, names the server behind its service: that is
+    what a network plugin asks it about. Nothing where one may not look at policies, which the settings do not name."""
+    from kubernetes import client
+
+    what = f"the API server in network policy {POLICY}"
+    read = partial(client.NetworkingV1Api(api).read_namespaced_network_policy, POLICY, namespace)
+    policy, _ = asked(what, read)
+    if not policy:
+        return
+    read = partial(client.DiscoveryV1Api(api).read_namespaced_endpoint_slice, "kubernetes", "default")
+    found, trouble = asked("the API server's own addresses", read)
+    if trouble:
+        yield replace(trouble, state=UNKNOWN)
+        return
+    there = [(ip_address(text), port.port) for one in found.endpoints for text in one.addresses for port in found.ports]
+    if named := [f"{address} port {port}" for address, port in there if not _let_through(policy, address, port)]:
+        yield Finding(LACKING, what, f"does not let {', '.join(named)} through; docs/kubernetes.md, Addresses")
+    else:
+        yield Finding(OK, what)
+
+
+def _let_through(policy: Any, address: IPv4Address | IPv6Address, port: int) -> bool:
+    """By an address; a rule without peers or ports is for all."""
+    for rule in policy.spec.egress or []:
+        blocks = [ip_network(peer.ip_block.cidr) for peer in rule.to or [] if peer.ip_block]
+        reached = not rule.to or any(address in block for block in blocks)
+        if reached and (not rule.ports or any(one.port in (None, port) for one in rule.ports)):
+            return True
+    return False
 
 
 def _room(what: str, nodes: list[Any], pool: Pool) -> Finding:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import silence
+from hymunet.addresses import holds_secrets, without_secrets
 
 FINISHED = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
 NODES = {"FAILED", "ERROR", "SYSTEM_ERROR"}
@@ -35,6 +36,11 @@ class Cluster:
         host = host or os.environ.get("KF_PIPELINES_ENDPOINT")
         if not host and auth != "service-account":
             raise ValueError("which Kubeflow? name its address with --host, or set KF_PIPELINES_ENDPOINT")
+        if host and holds_secrets(host):
+            raise ValueError(
+                f"{without_secrets(host)}: the address of Kubeflow holds a user, a password or a query, which are not "
+                "sent; leave them out, and see --auth"
+            )
         credentials: dict[str, Any] = {}
         if auth == "token":
             credentials["existing_token"] = _from_environment("KFP_TOKEN", auth)

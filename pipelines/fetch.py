@@ -10,8 +10,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from hymunet import atomic, params
+from hymunet.addresses import without_secrets
 from hymunet.profiles import lay_over
 from pipelines.records import Run
+from pipelines.said import said
 from pipelines.workspace import open_remote, read_lock
 
 
@@ -55,10 +57,9 @@ def _fetch_lock(run: str, remote: str, empty: Path, lock: Path) -> None:
     except (ValueError, OSError):
         raise
     except Exception as error:  # DVC's, the store's client's, which have no common base
-        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{remote}: the store cannot be read ({type(error).__name__}: {reason}); correct its address in the "
-            "settings, or the credentials in the environment"
+            f"{without_secrets(remote)}: the store cannot be read ({type(error).__name__}: {said(error)}); "
+            "correct its address in the settings, or the credentials in the environment"
         ) from None
 
 
@@ -85,4 +86,4 @@ def _would_be_lost(path: Path, here: bytes | None, new: bytes) -> bool:
 def _dvc(root: Path, *arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root)
     if done.returncode:
-        raise ValueError(f"dvc {' '.join(arguments)} failed with exit code {done.returncode}")
+        raise ValueError(f"dvc {without_secrets(' '.join(arguments))} failed with exit code {done.returncode}")

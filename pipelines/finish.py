@@ -12,8 +12,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from hymunet.addresses import without_secrets
 from pipelines.outputs import Outputs
 from pipelines.records import BAD, BEGUN, Record, Run
+from pipelines.said import said
 from pipelines.workspace import open_remote
 
 STEPS = ["download", "prepare", "split", "validate", "train", "evaluate", "register"]
@@ -66,8 +68,7 @@ def told(remote: str, run: str, sets: list[str], parts: list[str], keep: bool) -
                 own.write_outcome(note)
             return records, note
     except Exception as error:  # DVC's, the store's client's: whatever it is, it is the news
-        reason = " ".join(str(error).split())
-        return [], f"the records in {remote} cannot be read: {type(error).__name__}: {reason}"
+        return [], f"the records in {without_secrets(remote)} cannot be read: {type(error).__name__}: {said(error)}"
 
 
 def outcome(records: list[Record], parts: list[str]) -> str:
@@ -132,5 +133,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (ValueError, OSError) as error:
-        print(f"finish: {error}", file=sys.stderr)
+        print(f"finish: {said(error)}", file=sys.stderr)
         sys.exit(1)

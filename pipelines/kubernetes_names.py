@@ -73,6 +73,8 @@ def resource(text: str) -> str:
 def image(text: str) -> str:
     if not text or any(letter.isspace() for letter in text):
         raise ValueError(f"{text!r} is no image's name; name it by its digest, registry.example/name@sha256:…")
+    if "://" in text or re.search(r"@(?!sha\d+:)", text):  # not repeated: it may hold a password
+        raise ValueError("with :// or a user it is no image's name; write it without, nodes log in by pull_secrets")
     return text
 
 

@@ -22,6 +22,7 @@ from hymunet.processors import thread_variables, threads_wanted
 from pipelines.graph import Graph
 from pipelines.records import require_name
 from pipelines.run_folder import ended, goes_on, held, open_to_containers
+from pipelines.said import said
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ROOT, RUN, STEP = "hymunet.root", "hymunet.run", "hymunet.step"  # a container's labels
@@ -48,8 +49,7 @@ class Containers:
         try:
             self.engine = docker.from_env()
         except docker.errors.DockerException as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"no container engine answers ({reason}); start Docker, or set DOCKER_HOST") from None
+            raise ValueError(f"no container engine answers ({said(error)}); start Docker, or set DOCKER_HOST") from None
 
     def run(self, label: str, image: str, command: list[str], environment: dict[str, str]) -> int:
         """Runs one container to its end, its log on our standard output; returns its exit code."""
@@ -89,8 +89,8 @@ class Containers:
         left = [container for container in there if not goes_on(Path(self.root), _run_of(container))]
         for run, own in groupby(sorted(left, key=_run_of), _run_of):
             steps = ", ".join(f"{container.labels[STEP]} (container {container.short_id})" for container in own)
-            said = f"run {run} was killed, and {steps} went on; stopped now, with {GRACE} s to save what is there"
-            print(said, file=sys.stderr, flush=True)
+            line = f"run {run} was killed, and {steps} went on; stopped now, with {GRACE} s to save what is there"
+            print(line, file=sys.stderr, flush=True)
         if left:
             self._end_all(left)
         for run in {_run_of(container) for container in left}:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipelines import dvc_compat as dvc
 from pipelines import step
 from pipelines.records import Run
+from pipelines.said import said
 from pipelines.scratch import workplace
 from pipelines.study_data import step_input
 from pipelines.verdicts import FailedForGood
@@ -65,5 +66,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (StageFailed, dvc.PullFailed, ValueError, OSError) as error:
-        print(f"node: {error}", file=sys.stderr)
+        print(f"node: {said(error)}", file=sys.stderr)
         sys.exit(getattr(error, "status", 1 if isinstance(error, ValueError) else 74))

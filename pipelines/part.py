@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipelines.records import BEGUN, Record, Run
+from pipelines.said import said
 from pipelines.scratch import scratch
 from pipelines.workspace import open_remote
 
@@ -25,8 +26,7 @@ class Part:
         try:
             yield self
         except BaseException as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self._write("failed", reason, getattr(error, "status", 0))
+            self._write("failed", said(error), getattr(error, "status", 0))
             raise
         self._write(self.state, self.reason)
 
@@ -41,4 +41,4 @@ class Part:
             with scratch() as folder, open_remote(folder, self.remote) as store:
                 Run(store, self.run).write(record)
         except Exception as error:  # DVC's, the store's client's
-            print(f"{self.name}: its state, {state}, cannot be recorded: {error}", file=sys.stderr, flush=True)
+            print(f"{self.name}: its state, {state}, cannot be recorded: {said(error)}", file=sys.stderr, flush=True)

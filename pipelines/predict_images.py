@@ -30,6 +30,7 @@ from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
 from pipelines.reference import of_run
+from pipelines.said import said
 from pipelines.scratch import end_on_termination, scratch
 from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED
@@ -187,5 +188,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except OSError as error:
-        print(f"predict: {error}", file=sys.stderr)
+        print(f"predict: {said(error)}", file=sys.stderr)
         sys.exit(STORE_FAILED)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hymunet.addresses import without_secrets
+
 FOLDER, OUTCOME = "pipeline-runs", "outcome"
 BEGUN = "begun"
 BAD = ("failed", "rejected", "skipped")
@@ -48,7 +50,9 @@ class Run:
         self.fs, self.folder, self.run = remote.fs, remote.fs.join(remote.path, FOLDER, run), run
 
     def write(self, record: Record) -> None:
-        self._put(f"{record.stage}.json", json.dumps(asdict(record), indent=1))
+        self._put(
+            f"{record.stage}.json", json.dumps({**asdict(record), "reason": without_secrets(record.reason)}, indent=1)
+        )
 
     def write_lock(self, text: str) -> None:
         self._put("dvc.lock", text)

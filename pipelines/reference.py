@@ -10,6 +10,7 @@ from hymunet.evaluation import familiar
 from hymunet.prediction import drift
 from pipelines import dvc_compat as dvc
 from pipelines.records import Run
+from pipelines.said import said
 from pipelines.scratch import scratch
 from pipelines.step import SOURCE
 from pipelines.workspace import Workspace
@@ -20,14 +21,23 @@ DATA = ["data/prepared", "data/split/split.csv"]
 def of_run(run: str, remote: str, data_sha256: str | None) -> dict[str, Any]:
     """The profile of a pipeline run's training images, from the data that its lock names.
 
-    data_sha256: of the images that the model was trained on. ValueError where the run is not known or had others.
+    data_sha256: of the images that the model was trained on. ValueError where the run is not known or had others,
+    OSError where its images cannot be had.
     """
     with scratch() as folder:
         project = Workspace(folder / "project", remote)
         project.create(SOURCE, (SOURCE / "params.yaml").read_text(encoding="utf-8"), [])
-        with project.repo() as repo:
-            Run(dvc.remote(repo), run).fetch_lock(project.lock)
-            dvc.pull(repo, DATA)
+        try:
+            with project.repo() as repo:
+                Run(dvc.remote(repo), run).fetch_lock(project.lock)
+                dvc.pull(repo, DATA)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # DVC's, the store's client's, which have no common base
+            raise ConnectionError(
+                f"--reference {run}: its images cannot be pulled ({said(error)}); try again when the store answers, or "
+                "name a run whose data are kept"
+            ) from error
         data = project.root / "data"
         found = evidence.read(data / "prepared/prepare.json", "name another run")["sha256"]
         if found != data_sha256:

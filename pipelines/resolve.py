@@ -10,6 +10,7 @@ from hymunet.registry.load import resolve
 from pipelines import batch
 from pipelines.outputs import Outputs
 from pipelines.part import Part
+from pipelines.said import said
 from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on
 from pipelines.workspace import STORE_FAILED
 
@@ -47,5 +48,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except OSError as error:
-        print(f"predict: {error}", file=sys.stderr)
+        print(f"predict: {said(error)}", file=sys.stderr)
         sys.exit(STORE_FAILED)

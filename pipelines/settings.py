@@ -30,6 +30,9 @@ from pipelines.most import Most
 
 # A registry's digest, or the id of an image on this machine: both name content, a tag names whatever is there today.
 BY_CONTENT = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
+USER = re.compile(
+    r"(^|[\s,;=/])[^\s,;=/@:]+:[^\s,;/@]+@(?!sha256:)[^\s@]"
+)  # with a password, before a host; with no scheme, too
 LOCAL = re.compile(r"//([^/@]*@)?(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1?\])(?=[:/]|$)", re.IGNORECASE)
 SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSWORD", re.IGNORECASE)
 
@@ -122,10 +125,15 @@ class Settings(Strict):
         for name in self.environment:
             if SECRET_NAMES.search(name):
                 raise ValueError(f"environment.{name} looks like a secret: name its Kubernetes secret under `secrets`")
-            if holds_secrets(self.environment[name]):
+            if holds_secrets(self.environment[name]) or USER.search(self.environment[name]):
                 raise ValueError(
                     f"environment.{name} is an address with a user, a password or a query, and everybody can read the "
                     f"pipeline: write it without, or keep all of it in a Kubernetes secret under the key {name}"
+                )
+        for name, value in self.annotations.items():
+            if SECRET_NAMES.search(name.rpartition("/")[2]) or USER.search(value):
+                raise ValueError(
+                    f"annotations.{name} looks like a secret, and everybody can read the pipeline: leave it out"
                 )
         return self
 
@@ -138,8 +146,10 @@ class Settings(Strict):
             )
         if not self.dvc_remote or re.fullmatch(r"s3:/*", self.dvc_remote):
             raise ValueError(f"dvc_remote = {self.dvc_remote!r}: names no place; expected s3://bucket/prefix")
-        if taken := sorted({"HYMUNET_DVC_REMOTE", "HYMUNET_WORKSPACE"} & set(self.environment)):
-            raise ValueError(f"environment.{taken[0]} is set by the pipeline; remove it, and set dvc_remote")
+        named = {*self.environment, *(key for secret in self.secrets for key in secret.keys)}
+        if taken := sorted({"HYMUNET_DVC_REMOTE", "HYMUNET_WORKSPACE"} & named):
+            where = "environment" if taken[0] in self.environment else "secrets"
+            raise ValueError(f"{where}.{taken[0]} is set by the pipeline; remove it, and set dvc_remote")
         return self
 
     @model_validator(mode="after")

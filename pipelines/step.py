@@ -18,10 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hymunet.addresses import without_secrets
 from pipelines import dvc_compat as dvc
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
+from pipelines.said import said
 from pipelines.scratch import end_at_once, workplace
 from pipelines.verdicts import FINAL, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock
@@ -79,9 +81,8 @@ def _main(
             step.publish(outputs)
             run.write_lock(workspace.lock.read_text(encoding="utf-8"))
         except Exception as failure:
-            reason = " ".join(str(failure).split()) or type(failure).__name__
             with contextlib.suppress(Exception):  # where the store is what failed, the log alone tells
-                run.write(step.record("failed", started, reason, getattr(failure, "status", 0)))
+                run.write(step.record("failed", started, said(failure), getattr(failure, "status", 0)))
             if not for_good(failure):
                 raise
             hand_on(FailedForGood.of(args.stage, failure), workspace.lock, outputs)
@@ -102,10 +103,10 @@ def require_writable(args: argparse.Namespace, write: Callable[[], None]) -> Non
     try:
         write()
     except Exception as error:  # DVC's, the store's client's
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {said(error)}"
         remedy = "correct dvc_remote and the store's address in the settings, or the keys in the secret"
-        said = f"the remote {args.remote} cannot be written, and nothing was run ({reason}); {remedy}"
-        raise StageFailed(args.stage, 1 if for_good(error) else STORE_FAILED, said) from error
+        problem = f"the remote {args.remote} cannot be written, and nothing was run ({reason}); {remedy}"
+        raise StageFailed(args.stage, 1 if for_good(error) else STORE_FAILED, problem) from error
 
 
 class Step:
@@ -207,6 +208,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except Exception as error:
         if not isinstance(error, StageFailed | ValueError | OSError):
-            traceback.print_exc()
-        print(f"step: {error}", file=sys.stderr)
+            print(without_secrets(traceback.format_exc()), file=sys.stderr)
+        print(f"step: {said(error)}", file=sys.stderr)
         sys.exit(getattr(error, "status", 1))

@@ -22,6 +22,7 @@ from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
+from pipelines.said import said
 from pipelines.scratch import workplace
 from pipelines.step import SOURCE, pass_on_termination
 from pipelines.study_text import unpacked
@@ -82,7 +83,7 @@ def judged(args: argparse.Namespace, told: dict[str, Any]) -> tuple[Verdict, dic
     except (ValueError, OSError) as error:
         if not for_good(error):
             raise
-        found, why, metrics = "failed", " ".join(str(error).split()), {}
+        found, why, metrics = "failed", said(error), {}
     return Verdict(args.cell, found, round(time.monotonic() - started, 1), why), metrics
 
 
@@ -145,5 +146,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (CellFailed, dvc.PullFailed, OSError) as error:
-        print(f"study: {error}", file=sys.stderr)
+        print(f"study: {said(error)}", file=sys.stderr)
         sys.exit(getattr(error, "status", STORE_FAILED))

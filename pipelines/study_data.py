@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hymunet.study.plan import Plan
+from pipelines import dvc_compat as dvc
 from pipelines import step
 from pipelines.outputs import Outputs
+from pipelines.said import said
 from pipelines.scratch import workplace
 from pipelines.study_text import unpacked
 from pipelines.verdicts import FailedForGood, for_good
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if not for_good(error):
             raise
-        failed = " ".join(str(error).split())
+        failed = said(error)
     if failed:
         print(f"study: {failed}", file=sys.stderr)
     outputs.artifact("data", json.dumps({"locks": locks, "failed": failed}, indent=1))
@@ -98,6 +100,6 @@ if __name__ == "__main__":
     step.pass_on_termination()
     try:
         sys.exit(main())
-    except (StageFailed, OSError) as error:
-        print(f"study: {error}", file=sys.stderr)
+    except (StageFailed, dvc.PullFailed, OSError) as error:
+        print(f"study: {said(error)}", file=sys.stderr)
         sys.exit(getattr(error, "status", STORE_FAILED))

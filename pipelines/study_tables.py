@@ -20,6 +20,7 @@ from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs
 from pipelines.part import Part
+from pipelines.said import said
 from pipelines.scratch import end_on_termination, workplace
 from pipelines.step import SOURCE
 from pipelines.study_cell import SMALL, shared
@@ -119,5 +120,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except (dvc.PullFailed, OSError) as error:
-        print(f"study: {error}", file=sys.stderr)
+        print(f"study: {said(error)}", file=sys.stderr)
         sys.exit(STORE_FAILED)

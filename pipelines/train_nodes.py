@@ -17,6 +17,7 @@ from components.needs import Needs
 from pipelines import dvc_compat as dvc
 from pipelines import runcache, step, trainjob
 from pipelines.records import Run
+from pipelines.said import said
 from pipelines.scratch import end_on_termination
 from pipelines.settings import Settings
 from pipelines.verdicts import FINAL
@@ -135,5 +136,5 @@ if __name__ == "__main__":
     try:
         sys.exit(step.main(performs=OverNodes))
     except (StageFailed, dvc.PullFailed, ValueError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        print(f"train: {said(error)}", file=sys.stderr)
         sys.exit(getattr(error, "status", 1 if isinstance(error, ValueError) else 74))

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from hymunet.places import lasting
 from pipelines.outputs import Outputs
+from pipelines.said import said
 
 FINAL = {1, 2}  # components.cli: what a user can get wrong; argparse: an option that the program does not have
 KEY = "failed"
@@ -40,7 +41,7 @@ class FailedForGood:
     @classmethod
     def of(cls, stage: str, error: Exception) -> Self:
         """Said on standard error, too: the step's log is where people look first."""
-        failed = cls(stage, " ".join(str(error).split()) or type(error).__name__)
+        failed = cls(stage, said(error))
         print(f"step: {failed}", file=sys.stderr, flush=True)
         return failed
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from hymunet.addresses import holds_secrets, without_secrets
 from pipelines import dvc_compat as dvc
 
 SKIPPED = shutil.ignore_patterns(".git", ".venv", ".dvc", "__pycache__", "dvc.lock", "params.yaml")
@@ -70,6 +71,12 @@ class Workspace:
 
 
 def configure(root: Path, remote: str) -> None:
+    """ValueError for an address that would bring its secrets into DVC's file, and from there into pointers and logs."""
+    if holds_secrets(remote):
+        raise ValueError(
+            f"the DVC remote {without_secrets(remote)} is an address with a user, a password or a query; write it "
+            "without, and give the keys by environment variables, as AWS_ACCESS_KEY_ID"
+        )
     (root / ".dvc").mkdir()
     (root / ".dvc/config").write_text(CONFIG.format(url=remote, site=root / ".dvc/site"), encoding="utf-8")
 

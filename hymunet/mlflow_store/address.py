@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from hymunet.addresses import without_secrets
+
 DEFAULT_URI = "sqlite:///mlflow.db"
 RUN_KEY_TAG = "hymunet.run_key"
 EXPERIMENT = "hymunet"  # where MLFLOW_EXPERIMENT_NAME names no other
@@ -15,6 +17,11 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # whose artifacts MLflow
 
 def tracking_uri() -> str:
     return _lasting(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+
+
+def public_tracking_uri() -> str:
+    """As files and messages show it."""
+    return without_secrets(tracking_uri())
 
 
 def registry_uri() -> str:

@@ -58,6 +58,7 @@ def is_program_of_ours(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as package:
             name = next(name for name in package.namelist() if name.endswith(f"/{FACTS}"))
-            return WEIGHTS_KEY in json.loads(package.read(name))
+            facts = json.loads(package.read(name))
+            return isinstance(facts, dict) and WEIGHTS_KEY in facts
     except (StopIteration, *DAMAGED):
         return False

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from hymunet import images
 from hymunet.evaluation import familiar
-from hymunet.formats.size import declared
+from hymunet.formats.size import declared, require_decodable
 from hymunet.prediction import results
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.model import identity
@@ -145,6 +145,7 @@ class Run:
             digest = hashlib.sha256(content).hexdigest()
             if self._done(entry.name, digest):
                 return None
+            require_decodable(content, entry.shown)
             self._require_room(entry.shown, declared(content))
             image = images.rgb(content, entry.shown)
             self._require_room(entry.shown, image.shape[:2])

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hymunet.addresses import without_secrets
 from hymunet.registry import contract_program
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def fresh(folder: Path, target: Path, because: list[str]) -> Path:
     for step in steps:
         done = _finished(step, target.parent, _environment() | index)
         if done.returncode:
-            reason = " ".join(done.stderr.split())[-300:]
+            reason = without_secrets(" ".join(done.stderr.split()))[-300:]
             raise NoEnvironment(f"{'; '.join(because)}; and its requirements cannot be installed: {reason}")
     return python
 

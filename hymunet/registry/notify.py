@@ -30,7 +30,12 @@ def notifier(url: str | None) -> Callable[[Mapping[str, Any]], str | None]:
     if url is None:
         return lambda event: None
     if not _can_be_sent_to(url):
-        raise ValueError(f"--notify {url}: expected an address with http:// or https://")
+        raise ValueError(f"--notify {without_secrets(url)}: expected an address with http:// or https://")
+    if urlsplit(url).username is not None:
+        raise ValueError(
+            f"--notify {without_secrets(url)}: the address holds a user, who is not sent; leave it out: the receiver "
+            "knows us by the signature"
+        )
     if not (secret := os.environ.get(SECRET)):
         raise ValueError(f"--notify signs what it sends: set {SECRET} to the secret that the receiver knows")
     return lambda event: _told(url, secret, json.dumps(event, sort_keys=True).encode())
@@ -71,7 +76,11 @@ def _told(url: str, secret: str, body: bytes) -> str | None:
             if error.code < 500:
                 break
         except HTTPException as error:
-            problem = f"answered in no HTTP ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            problem = f"answered in no HTTP ({type(error).__name__}: {_said(error)[:200]})"
         except (OSError, ValueError) as error:
-            problem = " ".join(str(error).split())
+            problem = _said(error)
     return f"{without_secrets(url)} was not told: {problem}"
+
+
+def _said(error: Exception) -> str:
+    return without_secrets(" ".join(str(error).split()))

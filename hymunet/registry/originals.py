@@ -74,7 +74,7 @@ class Originals:
 def _source(raw: Path) -> dict:  # type: ignore[type-arg]
     try:
         return dict(json.loads((raw / "source.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         raise ValueError(
             f"{raw / 'source.json'}: missing or unreadable; name the folder that the download step wrote"
         ) from None

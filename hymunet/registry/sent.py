@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hymunet import images
+from hymunet.formats.size import require_decodable
 
 MAX_PIXELS = 50_000_000  # that the files of one request may declare together
 _DATA_URL = re.compile(r"data:[\w.+/-]*;base64,")
@@ -37,6 +38,7 @@ def pixels(sent: Iterable[Any]) -> list[np.ndarray]:
                 who = f"images 0 to {number} declare" if number else f"{what} declares"
                 bound = f"the files of one request may declare {MAX_PIXELS} together"
                 raise ValueError(f"{who} {declared} pixels; {bound}: send smaller images, or fewer at once")
+            require_decodable(content, what)
             found.append(images.rgb(content, what))
         else:
             found.append(_photograph(one, what))

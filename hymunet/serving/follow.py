@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hymunet.addresses import without_secrets
 from hymunet.inference import Segmenter
 from hymunet.registry.client import registry
 from hymunet.registry.load import ADDRESS, open_segmenter, resolve
@@ -85,7 +86,7 @@ class Follower:
                 self._told(True)
         except Exception as error:  # of any kind: the version that works goes on
             self._told(False)
-            reason = f"{type(error).__name__}: {error}"
+            reason = without_secrets(f"{type(error).__name__}: {error}")
             if reason != self._said:
                 log.error("%s is still %s: %s", self.where, self.loaded.source, reason)
                 self._said = reason

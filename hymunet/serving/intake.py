@@ -18,6 +18,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from hymunet import images
 from hymunet.formats.kinds import HEAD, kind
+from hymunet.formats.size import require_decodable
 from hymunet.serving.limits import Limits, Refused
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
@@ -97,6 +98,10 @@ def decode(content: bytes, limits: Limits) -> np.ndarray:
     several images.
     """
     _check_head(content, limits.max_pixels)
+    try:
+        require_decodable(content, "the image")
+    except ValueError as error:
+        raise Refused(413, str(error)) from None
     try:
         return images.rgb(content, "the image")
     except ValueError as error:

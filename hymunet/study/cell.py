@@ -17,7 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hymunet import compiled_parts
+from hymunet import closure, compiled_parts
+from hymunet.addresses import without_secrets
+from hymunet.commit import NAMED, git_commit
 from hymunet.places import in_words
 from hymunet.processors import limit_threads
 from hymunet.study.data import Data, Places
@@ -45,16 +47,23 @@ def main(argv: list[str] | None = None) -> int:
     limit_threads()
     plan = load(arguments.study)
     places = Places(arguments.work, dict(_pair(text) for text in arguments.data))
+    _name_commit(plan)
     try:
         compiled_parts.require_current()
         return compute(plan, plan.find(arguments.name), places, arguments.closed, arguments.checkpoints)
     except ValueError as error:
-        print(f"{arguments.name}: {error}", file=sys.stderr)
+        print(f"{arguments.name}: {without_secrets(str(error))}", file=sys.stderr)
     except OSError as error:
         if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):  # the system names no file
             error = OSError(error.errno, error.strerror, str(arguments.work))
-        print(f"{arguments.name}: {in_words(error)}", file=sys.stderr)
+        print(f"{arguments.name}: {without_secrets(in_words(error))}", file=sys.stderr)
     return 1
+
+
+def _name_commit(plan: Plan) -> None:
+    """To this process, for all that it records: what the study published before is no change of the code."""
+    if commit := git_commit(closure.ROOT, plan.folder / "results", plan.folder / "tables"):
+        os.environ.setdefault(NAMED, commit)
 
 
 def compute(plan: Plan, cell: Cell, places: Places, closed: bool, checkpoints: str | None = None) -> int:

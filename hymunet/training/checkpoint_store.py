@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hymunet import silence
-from hymunet.addresses import without_secrets
+from hymunet.addresses import holds_secrets, without_secrets
 from hymunet.places import lasting
 
 ATTEMPTS = 5  # of one request to an object store
@@ -31,9 +31,7 @@ def open_storage(location: str, key: str, what: str = "checkpoints") -> Storage:
     Raises ValueError naming the location when it must not be written, OSError when it cannot be for now.
     """
     if location.startswith("s3://"):
-        bucket, _, prefix = location.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise ValueError(f"{location}: names no bucket; {what} are kept in a folder or at s3://bucket/prefix")
+        bucket, prefix = _bucket(location, what)
         return S3(bucket, "/".join(part for part in (prefix.strip("/"), key) if part), what)
     return Folder(_folder(location, what) / key, what)
 
@@ -42,9 +40,21 @@ def keys(location: str) -> list[str]:
     """Whose checkpoints are there: the second argument of `open_storage`, for every run."""
     if not location.startswith("s3://"):
         return sorted(path.name for path in _folder(location).glob("*") if path.is_dir())
-    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    bucket, prefix = _bucket(location)
     names = S3(bucket, prefix.strip("/")).names()
     return sorted({name.partition("/")[0] for name in names if "/" in name})
+
+
+def _bucket(location: str, what: str = "checkpoints") -> tuple[str, str]:
+    if holds_secrets(location):
+        raise ValueError(
+            f"{without_secrets(location)}: the address of {what} holds a user, a password or a query; leave them out, "
+            "and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise ValueError(f"{location}: names no bucket; {what} are kept in a folder or at s3://bucket/prefix")
+    return bucket, prefix
 
 
 def _folder(location: str, what: str = "checkpoints") -> Path:
@@ -127,20 +137,20 @@ class S3:
         try:
             self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=content)
         except self.errors as error:
-            raise OSError(str(error)) from error
+            raise OSError(without_secrets(str(error))) from error
 
     def read(self, name: str) -> bytes:
         try:
             return self.client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"].read()
         except self.errors as error:
             kind = FileNotFoundError if _answer(error, "Error").get("Code") == "NoSuchKey" else OSError
-            raise kind(f"s3://{self.bucket}/{self._key(name)}: {error}") from error
+            raise kind(f"s3://{self.bucket}/{self._key(name)}: {without_secrets(str(error))}") from error
 
     def delete(self, name: str) -> None:
         try:
             self.client.delete_object(Bucket=self.bucket, Key=self._key(name))
         except self.errors as error:
-            raise OSError(str(error)) from error
+            raise OSError(without_secrets(str(error))) from error
 
     def names(self) -> list[str]:
         folder = self._key("")
@@ -148,7 +158,7 @@ class S3:
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
             return sorted(entry["Key"][len(folder) :] for page in pages for entry in page.get("Contents", []))
         except self.errors as error:
-            raise OSError(str(error)) from error
+            raise OSError(without_secrets(str(error))) from error
 
 
 def _answer(error: BaseException | None, part: str) -> dict[str, Any]:

@@ -48,7 +48,8 @@ spec:
 EOF
 kubectl apply -f $work/bucket.yaml
 kubectl -n kubeflow wait --for=jsonpath='{.status.phase}'=Succeeded pod/bucket --timeout=180s
-kubectl apply --server-side --force-conflicts -k infra/kubernetes/overlays/workstation
+api=$(kubectl -n default get endpointslices kubernetes -o 'jsonpath={.endpoints[0].addresses[0]}')
+kubectl kustomize infra/kubernetes/overlays/workstation | sed "s#192\.0\.2\.1/32#$api/32#" | kubectl apply --server-side --force-conflicts -f -
 kubectl -n $registry rollout status statefulset/postgres --timeout=300s
 kubectl -n $registry rollout status deployment/mlflow --timeout=300s
 

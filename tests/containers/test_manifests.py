@@ -130,7 +130,7 @@ def test_a_dump_is_made_and_brings_the_registry_back(cluster: Engine) -> None:
     lost = cluster.play("CronJob/backup", *psql, "DELETE FROM model_versions; DELETE FROM registered_models")
     assert lost.returncode == 0, lost.stderr
     cluster.stop("mlflow")
-    command = ["pg_restore", "--clean", "--if-exists", "--exit-on-error", "--no-owner", "-d", "mlflow", dump]
+    command = ["pg_restore", "--clean", "--if-exists", "--single-transaction", "--no-owner", "-d", "mlflow", dump]
     assert f"{' '.join(command[:-1])} " in (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
     restored = cluster.play("CronJob/backup", *command)
     assert restored.returncode == 0, restored.stderr

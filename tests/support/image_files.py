@@ -60,6 +60,7 @@ def bad() -> dict[str, tuple[bytes, int, str]]:
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 0xFF
     start = jpeg.index(b"\xff\xc0") + 5
+    wide = Image.new("L", (2**20 + 1, 1))
     return {
         "nothing": (b"", 422, "empty"),
         "text": (b"hello", 415, "not an image"),
@@ -77,6 +78,13 @@ def bad() -> dict[str, tuple[bytes, int, str]]:
         "JPEG cut in its head": (jpeg[:3], 422, "damaged"),
         "PNG bomb": (png_of(100_000, 100_000), 413, "more than 50,000,000 pixels; send it smaller"),
         "PNG a little too large": (png_of(10_000, 5_001), 413, "10,000×5,001 pixels"),
+        "PNG wider than any is decoded": (
+            png_of(1_000_001, 1),
+            413,
+            "1,000,001×1 pixels and is too large to be decoded",
+        ),
+        "TIFF wider than any is decoded": (encoded(wide, "TIFF"), 413, "1,048,577×1 pixels and is too large"),
+        "BMP wider than any is decoded": (encoded(wide, "BMP"), 413, "1,048,577×1 pixels and is too large"),
         "PNG of no width": (png_of(0, 10), 415, "damaged"),
         "JPEG bomb": (jpeg[:start] + struct.pack(">HH", 65_535, 65_535) + jpeg[start + 4 :], 413, "send it smaller"),
         "animated PNG": (encoded(image, "PNG", **frames), 422, "several images"),

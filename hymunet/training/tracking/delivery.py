@@ -16,7 +16,7 @@ from typing import Any
 
 from hymunet import atomic
 from hymunet.addresses import without_secrets
-from hymunet.mlflow_store.address import RUN_KEY_TAG, tracking_uri, without_a_home
+from hymunet.mlflow_store.address import RUN_KEY_TAG, public_tracking_uri, tracking_uri, without_a_home
 from hymunet.mlflow_store.errors import for_good
 from hymunet.mlflow_store.experiment import experiment_id
 from hymunet.mlflow_store.store import prepare
@@ -34,9 +34,13 @@ class Delivery:
         self.folder, self.say = folder, say
         self.place = folder / DELIVERED
         self.offset, self.run_id = 0, ""
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             state = json.loads(self.place.read_text(encoding="utf-8"))
-            if state["uri"] == tracking_uri():
+            public = without_secrets(state["uri"])
+            if public != state["uri"]:  # noted by an earlier version
+                state["uri"] = public
+                atomic.write(self.place, json.dumps(state))
+            if public == public_tracking_uri():
                 self.offset, self.run_id = state["offset"], state["run_id"]
         self.confirmed: dict[str, set[int]] = {}  # steps of each metric that the server is known to have
         self.connected = False
@@ -58,7 +62,8 @@ class Delivery:
             raise
         self.sent += count
         self.offset = offsets[count - 1]
-        state = {"uri": tracking_uri(), "run_id": self.run_id, "offset": self.offset}
+        # Of stores whose addresses differ in what is left out, one alone has the run.
+        state = {"uri": public_tracking_uri(), "run_id": self.run_id, "offset": self.offset}
         atomic.write(self.place, json.dumps(state))
         return True
 
@@ -108,7 +113,7 @@ class Delivery:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return f"is not in {without_secrets(tracking_uri())}"
+            return f"is not in {public_tracking_uri()}"
 
     def _find(self, key: str) -> str:
         experiment = experiment_id(self.client)
@@ -118,7 +123,10 @@ class Delivery:
         return self.client.create_run(experiment, tags={RUN_KEY_TAG: key}, run_name=f"train-{key[:8]}").info.run_id
 
     def _send(self, records: list[dict[str, Any]]) -> int:
-        """Sends the first record that is no metric, or as many metrics as fit a request; returns how many records."""
+        """Sends the first record that is no metric, or as many metrics as fit a request; returns how many records.
+
+        A record of more metrics than that is sent alone, in several requests.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         first = records[0]
@@ -136,24 +144,29 @@ class Delivery:
         points: list[Metric] = []
         count = 0
         for record in records:
+            if "metrics" not in record:
+                break
             fresh = [
                 Metric(key, value, record["time"], record["step"])
-                for key, value in record.get("metrics", {}).items()
+                for key, value in record["metrics"].items()
                 if record["step"] not in self._confirmed(key)
             ]
-            if "metrics" not in record or len(points) + len(fresh) > BATCH:
+            if points and len(points) + len(fresh) > BATCH:
                 break
             points += fresh
             count += 1
+        for start in range(0, len(points), BATCH):  # more than one where a single record is larger
+            self._log(points[start : start + BATCH])
+        return count
+
+    def _log(self, points: list[Any]) -> None:
         try:
-            if points:
-                self.client.log_batch(self.run_id, metrics=points)
+            self.client.log_batch(self.run_id, metrics=points)
         except BaseException:
             self.confirmed.clear()  # some of them may have arrived
             raise
         for point in points:
             self.confirmed[point.key].add(point.step)
-        return count
 
     def _confirmed(self, key: str) -> set[int]:
         if key not in self.confirmed:

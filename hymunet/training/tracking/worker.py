@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hymunet.addresses import without_secrets
-from hymunet.mlflow_store.address import tracking_uri
+from hymunet.mlflow_store.address import public_tracking_uri
 from hymunet.mlflow_store.environment import adopt
 from hymunet.mlflow_store.errors import for_good, in_words
 from hymunet.places import require_folder
@@ -26,10 +25,6 @@ JOURNALS = Path("journal")
 POLL = 2.0  # seconds between looks at the journal
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 15.0)  # seconds after the first, second, … failure in a row
 GIVE_UP = 20.0  # seconds without success after which a delivery by hand, or the end of a training, leaves the rest
-
-
-def public_uri() -> str:
-    return without_secrets(tracking_uri())
 
 
 def prepare_mlflow() -> None:
@@ -85,14 +80,14 @@ def follow(folder: Path) -> int:
                     failures = 0
                 last_success = time.monotonic()
             except Exception as error:
-                log.debug("delivery failed: %s", error)
+                log.debug("delivery failed: %s", in_words(error))
                 next_attempt = time.monotonic() + BACKOFF[min(failures, len(BACKOFF) - 1)]
                 if failures == 2:
-                    _say(f"{public_uri()} does not take metrics ({in_words(error)}); they wait in {folder}")
+                    _say(f"{public_tracking_uri()} does not take metrics ({in_words(error)}); they wait in {folder}")
                 failures += 1
         if reason := drain(delivery, last_success=last_success):
             left = f"{delivery.waiting()} records wait in {folder}"
-            _say(f"{left} ({public_uri()}: {reason}); deliver them later with: hymunet deliver")
+            _say(f"{left} ({public_tracking_uri()}: {reason}); deliver them later with: hymunet deliver")
         return 0
 
 
@@ -124,9 +119,9 @@ def deliver_all(named: Path | None, checkpoints: str | None = None) -> int:
             delivery = Delivery(folder, lambda line, name=folder.name: print(f"{name}: {line}"))  # type: ignore[misc]
             reason = drain(delivery, GIVE_UP, again=True)
             left = delivery.waiting()
-        print(f"{folder.name}: {delivery.sent} of {delivery.sent + left} records delivered to {public_uri()}")
+        print(f"{folder.name}: {delivery.sent} of {delivery.sent + left} records delivered to {public_tracking_uri()}")
         if reason:
-            print(f"deliver: {folder.name}: {left} records wait ({public_uri()}: {reason})", file=sys.stderr)
+            print(f"deliver: {folder.name}: {left} records wait ({public_tracking_uri()}: {reason})", file=sys.stderr)
             failed = 1
     return failed
 

@@ -1,11 +1,13 @@
 """What infra/kubernetes runs, run for real: the backup and its restoration, the bucket's rules, MLflow's command."""
 
+import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import uuid
 
 import pytest
 import requests
@@ -60,6 +62,14 @@ def ask(postgresql, database, question):
         return answer.fetchall() if answer.description else []
 
 
+def restoration(postgresql):
+    """The command that the documentation names."""
+    page = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
+    [options] = re.findall(r"pg_restore (.*?) -d mlflow", page)
+    command = [str(postgresql.programs / "pg_restore"), "-h", HOST, "-p", str(postgresql.port), "-U", "hymunet"]
+    return [*command, *options.split()]
+
+
 def test_a_backup_is_restored(backup, postgresql):
     folder, run = backup
     postgresql.create_database("kept")
@@ -75,15 +85,83 @@ def test_a_backup_is_restored(backup, postgresql):
     [made] = [file for file in folder.iterdir() if file != recent]
     assert made.stat().st_mode & 0o077 == 0
 
-    page = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
-    [options] = re.findall(r"pg_restore (.*?) -d mlflow", page)
-    command = [str(postgresql.programs / "pg_restore"), "-h", HOST, "-p", str(postgresql.port), "-U", "hymunet"]
     ask(postgresql, "kept", "UPDATE experiments SET name = 'changed'")  # what the dump is restored over
     postgresql.create_database("empty")
     for database in ("kept", "empty"):
-        subprocess.run([*command, *options.split(), "-d", database, str(made)], check=True, timeout=60)
+        subprocess.run([*restoration(postgresql), "-d", database, str(made)], check=True, timeout=60)
         rows = ask(postgresql, database, "SELECT * FROM experiments ORDER BY id")
         assert rows == [(1, "übung"), (2, None)]
+
+
+def cut_in_half(content):
+    return content[: len(content) // 2]
+
+
+def cut_at_the_end(content):
+    return content[:-1]
+
+
+def one_bit_turned(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def a_page_of_nothing(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(4096) + content[middle + 4096 :]
+
+
+DAMAGES = (cut_in_half, cut_at_the_end, one_bit_turned, a_page_of_nothing)
+
+
+@pytest.fixture
+def filled(postgresql):
+    """A database whose dump is rows for the most part, as MLflow's is: no two bytes of them repeat."""
+    name = f"filled_{uuid.uuid4().hex[:8]}"
+    postgresql.create_database(name)
+    ask(postgresql, name, "CREATE TABLE experiments (id int, name text)")
+    ask(postgresql, name, "INSERT INTO experiments SELECT i, md5(i::text) FROM generate_series(1, 5000) i")
+    return name
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_dump_that_a_disk_damaged_is_no_backup(backup, filled, postgresql, tmp_path, damage):
+    """Its list of contents is whole, which is all that `pg_restore --list` reads."""
+    folder, run = backup
+    old = folder / "mlflow-20200101T000000Z.dump"
+    old.write_bytes(b"a dump")
+    os.utime(old, (0, 0))
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "pg_dump").write_text(
+        f'#!/bin/sh\nset -e\n{postgresql.programs}/pg_dump "$@"\n'
+        f'for option; do case $option in --file=*) file="${{option#--file=}}";; esac; done\n'
+        f'{sys.executable} {tmp_path}/damage.py "$file"\ncp "$file" {tmp_path}/damaged\n'
+    )
+    (disk / "pg_dump").chmod(0o755)
+    (tmp_path / "damage.py").write_text(
+        f"import sys\n\n\n{inspect.getsource(damage)}\n\n"
+        f"with open(sys.argv[1], 'rb') as file:\n    content = {damage.__name__}(file.read())\n"
+        "with open(sys.argv[1], 'wb') as file:\n    file.write(content)\n"
+    )
+    done = run(filled, PATH=f"{disk}:{postgresql.programs}:{os.environ['PATH']}")
+    assert done.returncode != 0
+    assert "the dump cannot be read to its end" in done.stderr
+    assert [file.name for file in folder.iterdir()] == [old.name]
+    list_of_it = [str(postgresql.programs / "pg_restore"), "--list", str(tmp_path / "damaged")]
+    assert "TABLE DATA" in subprocess.run(list_of_it, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_dump_that_is_restored_changes_nothing(backup, filled, postgresql, damage):
+    folder, run = backup
+    assert run(filled).returncode == 0
+    [made] = folder.iterdir()
+    made.write_bytes(damage(made.read_bytes()))
+    ask(postgresql, filled, "INSERT INTO experiments VALUES (0, 'since then')")
+    done = subprocess.run([*restoration(postgresql), "-d", filled, str(made)], capture_output=True, timeout=60)
+    assert done.returncode != 0
+    assert ask(postgresql, filled, "SELECT count(*) FROM experiments") == [(5001,)]
 
 
 @pytest.mark.parametrize(

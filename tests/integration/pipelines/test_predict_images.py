@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,12 @@ from hymunet.registry import client
 from pipelines import conclude, predict_images, resolve
 from pipelines.bucket import Place
 from pipelines.verdicts import FailedForGood
+from pipelines.workspace import STORE_FAILED
 from tests.support import versions
 from tests.support.servers import S3Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+ROOT = Path(__file__).resolve().parents[3]
 SIZE = 32
 
 
@@ -102,6 +107,50 @@ def test_every_image_is_segmented_once_and_a_broken_one_stops_nothing(place: tup
     source.write("d.png", source.read("a.png"))
     assert asked(source, target)["computed"] == 2, "the part with the image that changed"
     assert asked(source, target, "models:/lesions/2")["computed"] == 5, "another model"
+
+
+LOST = """schema: '2.0'
+stages:
+  prepare:
+    cmd: python -m components.prepare
+    outs: [{path: data/prepared, hash: md5, md5: 0123456789abcdef0123456789abcdef.dir, size: 9, nfiles: 3}]
+  split:
+    cmd: python -m components.split
+    outs: [{path: data/split, hash: md5, md5: fedcba9876543210fedcba9876543210.dir, size: 9, nfiles: 1}]
+"""
+REFERENCES = {  # the lock of the run that trained, where the remote is -> what is said
+    "its data removed": (LOST, "", "its images cannot be pulled"),
+    "no stage in its lock": ("schema: '2.0'\nstages: {}\n", "", "its images cannot be pulled"),
+    "a store that is away": (None, "http://127.0.0.1:9", "127.0.0.1:9"),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_a_reference_that_cannot_be_pulled_is_one_line_and_worth_another_try(
+    case: str, tmp_path: Path, champion: Path
+) -> None:
+    lock, endpoint, message = REFERENCES[case]
+    fill(Place(str(tmp_path / "scans")), ["a.png"])
+    if lock:
+        (tmp_path / "remote/pipeline-runs/run-1").mkdir(parents=True)
+        (tmp_path / "remote/pipeline-runs/run-1/dvc.lock").write_text(lock)
+    remote = "s3://bucket/dvc" if endpoint else str(tmp_path / "remote")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"}
+    environment = {**os.environ, **keys, "PYTHONPATH": str(ROOT), "AWS_ENDPOINT_URL": endpoint}
+    words = ["--model", "models:/lesions/1", "--source", str(tmp_path / "scans"), "--target", str(tmp_path / "masks")]
+    words += ["--reference", "run-1", "--remote", remote, "--executor-input", json.dumps({"outputs": {}})]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.predict_images", *words],
+        env=environment,
+        cwd=champion,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == STORE_FAILED, done.stderr
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("predict: ")]
+    assert message in line
 
 
 def test_in_a_pod_whose_workspace_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from hymunet.prediction.packing import pack
 from hymunet.prediction.run import Run
 from hymunet.prediction.table import Table
 from hymunet.registry.load import open_segmenter
+from tests.support.image_files import png_of
 from tests.support.versions import untrained
 from tests.unit.prediction.test_regions import unrolled
 
@@ -310,6 +311,11 @@ REFUSED = {  # sources, what is in the way, what is said
     ),
     "absent in a list": (["list.csv"], {"list.csv": b"image\nscans/a.png\ngone.png\n"}, "gone.png: No such file"),
     "more pixels than are taken": (["scans", "--max-pixels", "2799"], {}, "a.png: 70×40 pixels are more than 2,799"),
+    "more pixels than are decoded": (
+        ["wide.png"],
+        {},
+        "wide.png has 1,000,001×1 pixels and is too large to be decoded",
+    ),
     "no pixels": (["scans", "--max-pixels", "0"], {}, "--max-pixels 0 must be at least 1"),
     "no address": (["scans", "--model", "models:/hymunet"], {}, "expected models:/NAME@ALIAS"),
 }
@@ -328,7 +334,13 @@ def model_named(source, folder):
 @pytest.mark.parametrize("case", REFUSED)
 def test_predict_refuses_what_it_cannot_do_and_harms_nothing(folders, scans, capsys, case):
     sources, in_the_way, message = REFUSED[case]
-    others = {"text.png": b"no image", "cut.jpg": b"\xff\xd8\xff", "more/text.png": b"", **in_the_way}
+    others = {
+        "wide.png": png_of(1_000_001, 1),
+        "text.png": b"no image",
+        "cut.jpg": b"\xff\xd8\xff",
+        "more/text.png": b"",
+        **in_the_way,
+    }
     if case == "too long a name":
         others[LONG] = b""
     for name, content in others.items():

@@ -106,6 +106,45 @@ def test_faults_lose_nothing_and_double_nothing(mlflow_server, tmp_path, monkeyp
     assert runs[0].data.params == {"train.epochs": "3", "model.name": "unet"}
 
 
+@pytest.mark.parametrize(
+    ("fault", "count"), [(HEALTHY, 501), (SWALLOWING, 1203)], ids=["one more than fits", "several, one unheard of"]
+)
+def test_a_record_of_more_metrics_than_a_request_holds_arrives_whole_and_in_its_order(
+    mlflow_server, tmp_path, monkeypatch, fault, count
+):
+    """A model with a metric of each of its layers: none is lost, none comes twice, and what follows it follows."""
+    folder, requests = tmp_path / f"key-{uuid.uuid4().hex[:8]}", []
+    wide = {f"layer/{number}": number / 7 for number in range(count)}
+    with Journal(folder, DESCRIPTION) as journal:
+        journal.metrics(1, {"loss": 1.0})
+        journal.metrics(2, {"loss": 0.5, **wide})
+        journal.metrics(3, {"loss": 0.25})
+        journal.finish("FINISHED")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    deliverer = delivery.Delivery(folder)
+    deliverer.connect()
+    sent_by_client = deliverer.client.log_batch
+
+    def log_batch(run_id, metrics=(), **others):
+        requests.append([(point.key, point.step) for point in metrics])
+        sent_by_client(run_id, metrics=metrics, **others)
+        if fault == SWALLOWING and len(requests) == 3:  # the second part of the record arrived, nobody heard of it
+            raise ConnectionError("no answer")
+
+    monkeypatch.setattr(deliverer.client, "log_batch", log_batch)
+    monkeypatch.setattr(deliverer, "connect", lambda: None)
+    assert worker.drain(deliverer) is None
+    sent = [point for points in requests for point in points]
+    assert max(map(len, requests)) <= delivery.BATCH
+    assert [step for _, step in sent] == sorted(step for _, step in sent)
+    runs, points = delivered(mlflow_server.uri, folder.name)
+    assert points == Counter(
+        [("loss", 1, 1.0), ("loss", 2, 0.5), ("loss", 3, 0.25), *((key, 2, value) for key, value in wide.items())]
+    )
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert deliverer.waiting() == 0
+
+
 def test_one_training_is_one_run_however_often_it_restarts(mlflow_server, tmp_path, monkeypatch):
     """Even when the disk with the journal is gone in between: the points of before are asked of the server."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)

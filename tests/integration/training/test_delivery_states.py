@@ -138,6 +138,66 @@ def test_a_run_that_is_deleted_while_its_training_tells_of_itself_is_followed_by
     assert steps_of(store, noted_run(folder)) == [0, 1]
 
 
+SECRET = "s3cret/p@ss"
+WITH_SECRETS = {  # an address as its owner writes it -> the same as files may hold it
+    "a server": lambda address: (f"http://ann:{SECRET}@{address}", f"http://{address}"),
+    "a token for a name": lambda address: (f"http://s3cret@{address}", f"http://{address}"),
+    "a query": lambda address: (f"http://{address}?token={SECRET}", f"http://{address}?…"),
+    "a database": lambda address: (f"postgresql://ann:{SECRET}@{address}/x", f"postgresql://{address}/x"),
+    "a database's query": lambda address: (
+        f"postgresql://{address}/x?password={SECRET}",
+        f"postgresql://{address}/x?…",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITH_SECRETS)
+def test_notes_of_a_delivery_hold_no_secret_and_those_of_earlier_versions_lose_theirs(case, tmp_path, monkeypatch):
+    uri, public = WITH_SECRETS[case]("mlflow.example:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    write(tmp_path / "key", range(3))
+    noted = tmp_path / "key/delivered.json"
+    noted.write_text(json.dumps({"uri": uri, "run_id": "abc", "offset": 7}))
+    for _ in range(2):
+        deliverer = delivery.Delivery(tmp_path / "key")
+        assert (deliverer.run_id, deliverer.offset) == ("abc", 7), "it is the same store"
+        assert json.loads(noted.read_text()) == {"uri": public, "run_id": "abc", "offset": 7}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://another.example:5000")
+    noted.write_text(json.dumps({"uri": uri, "run_id": "abc", "offset": 7}))
+    assert delivery.Delivery(tmp_path / "key").run_id == "", "that was another store"
+    assert "s3cret" not in noted.read_text()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "7", '{"uri": 7}', '{"uri": "sqlite:///mlflow.db"}'])
+def test_notes_that_are_none_are_as_if_there_were_none(content, tmp_path):
+    write(tmp_path / "key", range(3))
+    (tmp_path / "key/delivered.json").write_text(content)
+    assert delivery.Delivery(tmp_path / "key").offset == 0
+
+
+def test_a_database_with_a_password_is_delivered_to_and_no_file_and_no_line_has_it(
+    postgresql, tmp_path, monkeypatch, capfd
+):
+    address = postgresql.create_database(f"secret_{uuid.uuid4().hex[:8]}")
+    uri = address.replace("hymunet@", "hymunet:hunter2secret@")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    folder = tmp_path / "journal/key"
+    write(folder, range(10))
+    for words in ("12 of 12 records delivered", "0 of 0 records delivered"):
+        capfd.readouterr()
+        assert worker.deliver_all(folder.parent) == 0
+        said = "".join(capfd.readouterr())
+        assert words in said
+        assert "hunter2secret" not in said
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert worker.deliver_all(folder.parent) == 0
+    assert " 0 of 0 records" in capfd.readouterr().out, "it is the same store without the password"
+    assert steps_of(uri, noted_run(folder)) == list(range(10))
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert folder / "delivered.json" in files
+    assert not [file for file in files if b"hunter2secret" in file.read_bytes()]
+
+
 @pytest.mark.slow
 def test_a_database_that_was_deleted_between_two_trainings_gets_all_of_both(tmp_path):
     uri, folders = f"sqlite:///{tmp_path}/mlflow.db", [tmp_path / "journal" / f"key-{name}" for name in ("one", "two")]

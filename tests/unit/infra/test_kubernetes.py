@@ -1,8 +1,11 @@
 """infra/kubernetes, rendered: valid by Kubernetes' own definitions; its parts agree with each other and with ours."""
 
 import importlib
+import os
 import re
+import shutil
 import subprocess
+from ipaddress import ip_network
 
 import pytest
 
@@ -14,8 +17,13 @@ VERSIONS = ["1.32", "1.37"]
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
-def found(request):
-    return manifests(rendered(KUBERNETES / "overlays" / request.param))
+def overlay(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def found(overlay):
+    return manifests(rendered(KUBERNETES / "overlays" / overlay))
 
 
 def only(found, kind, name=None):
@@ -130,7 +138,65 @@ def test_an_overlay_has_its_addresses_everywhere(found):
     environment = {one["name"]: one.get("value") for one in mlflow["env"]}
     assert environment["MLFLOW_ARTIFACTS_DESTINATION"] == f"s3://{store['HYMUNET_BUCKET']}/mlflow"
     if "seaweedfs.kubeflow" in store["AWS_ENDPOINT_URL"]:
-        assert "192.0.2." not in text, "an address that stands for another was left"
+        assert "192.0.2.10" not in text, "an address that stands for another was left"
+
+
+# Of services: kubeadm's, kind's and minikube's; k3s's; OpenShift's; EKS's. What a policy is asked about is behind them.
+SERVICES = [*map(ip_network, ("10.96.0.0/12", "10.43.0.0/16", "172.30.0.0/16", "10.100.0.0/16", "172.20.0.0/16"))]
+
+
+def api_server(found):
+    """The steps' rule for it: its addresses and ports."""
+    [rule] = [
+        one
+        for one in only(found, "NetworkPolicy", "steps")["spec"]["egress"]
+        if {"protocol": "TCP", "port": 6443} in one["ports"]
+    ]
+    return [ip_network(peer["ipBlock"]["cidr"]) for peer in rule["to"]], {port["port"] for port in rule["ports"]}
+
+
+def test_the_api_server_is_named_as_a_policy_sees_it(found, overlay):
+    """Behind its service: a policy that names the service's address lets nothing through."""
+    blocks, ports = api_server(found)
+    assert not [block for block in blocks if any(block.overlaps(services) for services in SERVICES)]
+    assert ports == {443, 6443} | ({8443} if overlay == "workstation" else set())
+
+
+def test_a_policy_names_no_address_of_a_service(found):
+    for policy in (one for one in found if one["kind"] == "NetworkPolicy"):
+        rules = [*policy["spec"].get("egress", []), *policy["spec"].get("ingress", [])]
+        peers = [peer for rule in rules for peer in (*rule.get("to", []), *rule.get("from", [])) if "ipBlock" in peer]
+        blocks = [ip_network(peer["ipBlock"]["cidr"]) for peer in peers]
+        assert not [block for block in blocks if any(block.overlaps(one) for one in SERVICES)], name_of(policy)
+
+
+def test_the_documentation_s_command_writes_the_api_server_down(tmp_path):
+    page = (KUBERNETES.parents[1] / "docs/kubernetes.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"```bash\n(api=.*?)```", page, re.DOTALL)
+    place = tmp_path / "infra/kubernetes"
+    shutil.copytree(KUBERNETES, place)
+    answering = 'kubectl() { [ "$3 $4 $5" = "get endpointslices kubernetes" ] && echo 172.18.0.2; }\n'
+    subprocess.run(["bash", "-euc", answering + command], cwd=tmp_path, check=True)
+    assert api_server(manifests(rendered(place / "overlays/workstation")))[0] == [ip_network("172.18.0.2/32")]
+
+
+@pytest.mark.parametrize("script", ["kind.sh", "kubeflow.sh"])
+def test_the_trials_in_kind_put_the_api_server_there(script):
+    text = (KUBERNETES / script).read_text(encoding="utf-8")
+    [line] = [line for line in text.splitlines() if line.startswith("kubectl kustomize")]
+    command, applied = line.rsplit(" | ", 1)
+    assert applied == "kubectl apply --server-side --force-conflicts -f -"
+    substitute = command.partition(" | ")[2]
+    done = subprocess.run(
+        ["bash", "-euc", substitute],
+        input=rendered(KUBERNETES / "overlays/workstation"),
+        env={"PATH": os.environ["PATH"], "api": "172.18.0.2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert api_server(manifests(done.stdout))[0] == [ip_network("172.18.0.2/32")]
+    assert "192.0.2." not in done.stdout
 
 
 @pytest.mark.parametrize("host", ["mlflow.hymunet-registry.svc:5000", "mlflow.hymunet-registry.svc.cluster.local:5000"])

@@ -165,6 +165,64 @@ def test_what_is_lacking_is_named(
     assert line in capsys.readouterr().out
 
 
+STEPS = "/apis/networking.k8s.io/v1/namespaces/imaging/networkpolicies/steps"
+SERVER = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+WHAT = "the API server in network policy steps"
+
+
+def policy(cidr: str, *ports: int) -> dict[str, Any]:
+    rules: list[dict[str, Any]] = [
+        {"to": [{"podSelector": {}}], "ports": [{"port": 6443}]},
+        {"to": [{"ipBlock": {"cidr": cidr}}], "ports": [{"protocol": "TCP", "port": port} for port in ports]},
+    ]
+    return {"metadata": {"name": "steps"}, "spec": {"podSelector": {}, "egress": rules}}
+
+
+def server(port: int, *addresses: str) -> dict[str, Any]:
+    return {
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address]} for address in addresses],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("steps", "slice_", "line"),
+    [
+        (policy("172.18.0.2/32", 443, 6443), server(6443, "172.18.0.2"), f"ok       {WHAT}"),
+        (policy("10.0.0.0/29", 443), server(443, "10.0.0.2", "10.0.0.3"), f"ok       {WHAT}"),
+        (
+            policy("10.96.0.1/32", 443, 6443),
+            server(6443, "172.18.0.2"),
+            f"lacking  {WHAT}: does not let 172.18.0.2 port",
+        ),
+        (policy("192.168.49.2/32", 443, 6443), server(8443, "192.168.49.2"), "does not let 192.168.49.2 port 8443"),
+        (
+            policy("10.0.0.2/32", 6443),
+            server(6443, "10.0.0.2", "10.0.0.3"),
+            "let 10.0.0.3 port 6443 through; docs/kuber",
+        ),
+        (policy("10.0.0.2/32", 6443), 403, "unknown  the API server's own addresses: you may not look (403)"),
+        (404, server(6443, "10.0.0.2"), None),
+        (403, server(6443, "10.0.0.2"), None),
+    ],
+)
+def test_the_policy_of_the_steps_names_the_api_server_that_there_is(
+    steps: Any,
+    slice_: Any,
+    line: str | None,
+    content: dict[str, Any],
+    api: API,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content |= {STEPS: steps, SERVER: slice_}
+    code = check.check_cluster(settings, api.client, "imaging")
+    said = capsys.readouterr().out
+    assert line in said if line else "the API server" not in said
+    assert code == (0 if line is None else {"ok": 0, "unknown": 3}.get(line.split()[0], 1))
+
+
 def test_a_cluster_that_does_not_answer_is_one_line(settings: Settings) -> None:
     configuration = kubernetes.client.Configuration(host="http://127.0.0.1:9")
     configuration.retries = 0

@@ -159,6 +159,9 @@ def test_settings_that_cannot_hold_are_refused(changed: dict[str, Any], message:
         ),
         ({"environment": {"HTTPS_PROXY": "http://" + "me:PASS@proxy:3128"}}, "environment.HTTPS_PROXY"),
         ({"environment": {"HOOK": "https://example.org/hook?t=PASS"}}, "environment.HOOK"),
+        ({"environment": {"HTTP_PROXY": "me:PASS@proxy:3128"}}, "environment.HTTP_PROXY"),
+        ({"environment": {"UV_INDEX": "own=https://" + "me:PASS@pypi.example/simple"}}, "environment.UV_INDEX"),
+        ({"environment": {"BROKERS": "redis://a/0,redis://" + ":PASS@b/0"}}, "environment.BROKERS"),
         ({"dvc_remote": "https://" + "me:PASS@host/dvc"}, "dvc_remote"),
     ],
 )
@@ -171,6 +174,46 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(
     with pytest.raises(ValueError, match=f"{named} is an address with a user, a password or a query") as caught:
         settings.load(tmp_path / "settings.yaml")
     assert "PASS" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"annotations": {"team": "https://" + "me:PASS@wiki.example"}}, "annotations.team looks like a secret"),
+        ({"annotations": {"example.org/token": "PASS"}}, "annotations.example.org/token looks like a secret"),
+        (
+            {"images": {"cpu": "me:" + "PASS@r.example/x", "data": "d"}},
+            "images.cpu = with :// or a user it is no image",
+        ),
+        (
+            {"images": {"cpu": "https://" + "me:PASS@r/x", "data": "d"}},
+            "images.cpu = with :// or a user it is no image",
+        ),
+        ({"secrets": [{"name": "a", "keys": ["HYMUNET_DVC_REMOTE"]}]}, "secrets.HYMUNET_DVC_REMOTE is set by the pip"),
+    ],
+)
+def test_what_everybody_can_read_holds_no_secret(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    content = {"images": {"cpu": "c", "data": "d"}, "dvc_remote": "s3://b/d", **changed}
+    with (tmp_path / "settings.yaml").open("w") as file:
+        YAML().dump(content, file)
+    with pytest.raises(ValueError, match=message) as caught:
+        settings.load(tmp_path / "settings.yaml")
+    assert "PASS" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"environment": {"IMAGE": "registry.example:5000/x:1.0@sha256:" + "0" * 64, "MAIL": "me@host", "T": "12:30"}},
+        {"annotations": {"runbook": "https://wiki.example/?page=7", "owner": "imaging@hospital.example"}},
+        {"images": {"cpu": "registry.example:5000/x:1.0@sha256:" + "0" * 64, "data": "sha256:" + "0" * 64}},
+    ],
+)
+def test_what_only_looks_like_an_address_is_taken(changed: dict[str, Any], tmp_path: Path) -> None:
+    content = {"images": {"cpu": "c", "data": "d"}, "dvc_remote": "s3://b/d", **changed}
+    with (tmp_path / "settings.yaml").open("w") as file:
+        YAML().dump(content, file)
+    settings.load(tmp_path / "settings.yaml")
 
 
 @pytest.mark.parametrize("content", ["", "- a\n", "hello\n"])

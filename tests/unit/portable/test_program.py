@@ -1,5 +1,6 @@
 """`hymunet export --format torch-export`: loaded by torch alone, for any batch, it gives the model's probabilities."""
 
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from hymunet import cli, models
 from hymunet.inference import Segmenter
 from hymunet.portable import export, program
+from hymunet.portable.target import is_program_of_ours
 from tests.support.versions import untrained
 
 ALONE = """
@@ -54,6 +56,26 @@ def test_torch_alone_loads_it(tmp_path, capsys, make):
     assert told["weights_sha256"] == json.loads((folder / "model.json").read_text())["weights_sha256"]
     assert told["image_size"] == "32"
     assert cli.main(command) == 0, "its own file may be replaced"
+
+
+def packed(facts):
+    """A package of torch.export's form with these facts."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as package:
+        package.writestr(f"model/extra/{program.FACTS}", facts)
+    return content.getvalue()
+
+
+FOREIGN = ["7", "null", "true", "[]", '["weights_sha256"]', '"weights_sha256"', "{}", "{", "", b"\xff\xfe{}"]
+
+
+@pytest.mark.parametrize("facts", FOREIGN)
+def test_a_package_whose_facts_are_not_ours_is_another_program_s(tmp_path, capsys, facts):
+    (tmp_path / "model.pt2").write_bytes(packed(facts))
+    assert not is_program_of_ours(tmp_path / "model.pt2")
+    command = ["export", "--model", str(tmp_path / "none"), "--format", "torch-export"]
+    assert cli.main([*command, "--output", str(tmp_path / "model.pt2")]) == 1
+    assert "model.pt2: exists, and was not written by this command; name another file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,30 @@ def test_a_lock_that_the_pipeline_rewrites_makes_no_commit_dirty(change, dirty, 
     assert git_commit(tmp_path / "sub").endswith("-dirty") == below
 
 
+@pytest.mark.parametrize("name", ["results", "results [1]*", "übung"])
+@pytest.mark.parametrize("at", ["top", "sub"])
+def test_results_in_a_folder_that_is_named_make_no_commit_dirty(name, at, tmp_path, monkeypatch):
+    monkeypatch.delenv("HYMUNET_GIT_COMMIT", raising=False)
+    repository, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    results = repository / "study" / name
+    for file in (results / "cell.json", repository / "study/study.yaml", repository / "sub/code.py"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x = 1")
+    git(repository, "init", "-q")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "x")
+    root, link = {"top": repository, "sub": repository / "sub"}[at], tmp_path / "link"
+    link.symlink_to(repository)
+    for change in (lambda: (results / "cell.json").write_text("new"), (results / "cell.json").unlink):
+        change()
+        assert git_commit(root).endswith("-dirty")
+        assert not git_commit(root, results, elsewhere).endswith("-dirty")
+        assert not git_commit(root, link / "study" / name).endswith("-dirty")
+        assert git_commit(root, results / "deeper", elsewhere).endswith("-dirty")
+    (repository / "study/study.yaml").write_text("another")
+    assert git_commit(root, results).endswith("-dirty"), "that is no result"
+
+
 def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.delenv("HYMUNET_GIT_COMMIT", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from hymunet import closure
+from hymunet.commit import NAMED
 from hymunet.study import cell, locks, plan, results, run, state
 from hymunet.study.data import Places
+from hymunet.training import identity
 from tests.support import small_study
 from tests.support.closed import command as without_rights
 
@@ -183,6 +187,8 @@ def test_a_run_is_done_when_the_cells_that_another_one_had_are_there(
         (OSError(errno.ENOSPC, "No space left on device"), "WORK: No space left on device; `hymunet clean` lists what"),
         (OSError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; change its permissions, or name"),
         (ValueError("tested on other images"), "tested on other images"),
+        (OSError("http://ann:" + "s3cret@store/b is away"), "http://store/b is away"),
+        (ValueError("s3://ann:" + "s3cret@bucket/p: no place"), "s3://bucket/p: no place"),
     ],
 )
 def test_a_cells_last_line_names_what_failed_and_the_remedy(
@@ -198,6 +204,35 @@ def test_a_cells_last_line_names_what_failed_and_the_remedy(
         raise error
 
     monkeypatch.setattr(cell, "compute", fails)
+    monkeypatch.setenv(NAMED, "a commit")
     assert cell.main([str(folder), "drawn/unet/seed-0", "--work", str(places.work)]) == 1
     expected = f"drawn/unet/seed-0: {said.replace('WORK', str(places.work))}"
     assert capsys.readouterr().err.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "dirty"),
+    [("results/drawn/unet/seed-1/cell.json", False), ("tables/drawn/table_1.md", False), ("study.yaml", True)],
+)
+def test_what_the_study_published_before_is_no_change_of_the_code(
+    there: tuple[Path, Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, dirty: bool
+) -> None:
+    """Of a cell that is computed anew, a stale one say, the commit is that of the code; so with its training's run."""
+    repository = tmp_path / "repository"
+    folder = repository / "studies/mini"
+    shutil.copytree(there[0], folder)
+    for name in ("results/drawn/unet/seed-1/cell.json", "tables/drawn/table_1.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("of before")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
+        names = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *names, *arguments], cwd=repository, check=True)
+    with (folder / changed).open("a") as file:
+        file.write("\n# new\n")
+    monkeypatch.setattr(closure, "ROOT", repository)
+    monkeypatch.setenv(NAMED, "")
+    recorded = []
+    monkeypatch.setattr(cell, "compute", lambda *_: recorded.append(identity.git_commit()) or 0)
+    monkeypatch.delenv(NAMED)
+    assert cell.main([str(folder), "drawn/unet/seed-0", "--work", str(tmp_path / "work")]) == 0
+    assert [commit.endswith("-dirty") for commit in recorded] == [dirty]

@@ -153,6 +153,19 @@ def test_an_address_that_is_no_store_makes_no_folder(place, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "place", ["s3://" + "user:secret@bucket/prefix", "s3://secret@bucket", "s3://bucket/p?key=secret"]
+)
+@pytest.mark.parametrize("what", ["checkpoints", "results", "compiled code"])
+def test_a_bucket_s_address_with_a_secret_is_refused_and_not_repeated(place, what):
+    with pytest.raises(ValueError, match=f"the address of {what} holds a user, .*AWS_ACCESS_KEY_ID") as refused:
+        open_storage(place, "key", what)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"the address of checkpoints holds a user") as refused:
+        keys(place)
+    assert "secret" not in str(refused.value)
+
+
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="checkpoints cannot be written here"):
