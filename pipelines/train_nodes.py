@@ -19,7 +19,7 @@ from pipelines import runcache, step, trainjob
 from pipelines.records import Run
 from pipelines.scratch import end_on_termination
 from pipelines.settings import Settings
-from pipelines.verdicts import FINAL
+from pipelines.verdicts import FINAL, exit_code
 from pipelines.workspace import StageFailed, write_lock
 
 SETTINGS, NEEDS = "HYMUNET_SETTINGS", "HYMUNET_NEEDS"  # where the machines are, and what is asked of each, as JSON
@@ -136,4 +136,4 @@ if __name__ == "__main__":
         sys.exit(step.main(performs=OverNodes))
     except (StageFailed, dvc.PullFailed, ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1 if isinstance(error, ValueError) else 74))
+        sys.exit(exit_code(error))
