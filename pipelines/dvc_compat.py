@@ -27,6 +27,8 @@ class CommandFailed(Exception):
 class PullFailed(Exception):
     """Data could not be had from the remote, or were not what their hash says."""
 
+    status = 74  # as in components.cli: another try may help
+
 
 @contextlib.contextmanager
 def repo(root: Path) -> Iterator[Any]:

@@ -15,9 +15,9 @@ from pipelines import dvc_compat as dvc
 from pipelines import step
 from pipelines.records import Run
 from pipelines.said import said
-from pipelines.scratch import workplace
+from pipelines.scratch import scratch, workplace
 from pipelines.study_data import step_input
-from pipelines.verdicts import FailedForGood
+from pipelines.verdicts import FailedForGood, exit_code
 from pipelines.workspace import StageFailed, Workspace, inputs, open_remote
 
 
@@ -34,9 +34,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _in(work: Path, args: argparse.Namespace) -> int:
     lock = work / "before/lock"
-    lock.parent.mkdir(parents=True)
-    (work / "lookup").mkdir()
-    with open_remote(work / "lookup", args.remote) as store:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with scratch() as empty, open_remote(empty, args.remote) as store:
         Run(store, args.run).fetch_lock(lock)
     if int(os.environ.get("PET_NODE_RANK", "0")) == 0:
         return first(args, work, lock)
@@ -56,7 +55,8 @@ def another(args: argparse.Namespace, work: Path, lock: Path) -> int:
     project.create(step.SOURCE, args.params, [lock])
     with project.repo() as repo:
         stage = dvc.stage(repo, args.stage)
-        dvc.pull(repo, inputs(repo, stage))
+        if needed := inputs(repo, stage):
+            dvc.pull(repo, needed)
         command = stage.cmd
     return subprocess.run(command, shell=True, cwd=project.root).returncode
 
@@ -67,4 +67,4 @@ if __name__ == "__main__":
         sys.exit(main())
     except (StageFailed, dvc.PullFailed, ValueError, OSError) as error:
         print(f"node: {said(error)}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1 if isinstance(error, ValueError) else 74))
+        sys.exit(exit_code(error))

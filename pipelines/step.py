@@ -25,7 +25,7 @@ from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
 from pipelines.said import said
 from pipelines.scratch import end_at_once, workplace
-from pipelines.verdicts import FINAL, FailedForGood, for_good, hand_on, stopped_before
+from pipelines.verdicts import FINAL, FailedForGood, exit_code, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -47,7 +47,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"), help="the shared DVC remote's address"
     )
     parser.add_argument(
-        "--workspace", type=Path, help="an empty folder, which stays; default: HYMUNET_WORKSPACE, else a new one"
+        "--workspace",
+        type=Path,
+        help="a folder that is empty or of an earlier step, and stays; default: HYMUNET_WORKSPACE, else a new one",
     )
     args = parser.parse_args(argv)
     if not args.remote:
@@ -210,4 +212,4 @@ if __name__ == "__main__":
         if not isinstance(error, StageFailed | ValueError | OSError):
             print(without_secrets(traceback.format_exc()), file=sys.stderr)
         print(f"step: {said(error)}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1))
+        sys.exit(exit_code(error))

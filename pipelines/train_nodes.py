@@ -20,7 +20,7 @@ from pipelines.records import Run
 from pipelines.said import said
 from pipelines.scratch import end_on_termination
 from pipelines.settings import Settings
-from pipelines.verdicts import FINAL
+from pipelines.verdicts import FINAL, exit_code
 from pipelines.workspace import StageFailed, write_lock
 
 SETTINGS, NEEDS = "HYMUNET_SETTINGS", "HYMUNET_NEEDS"  # where the machines are, and what is asked of each, as JSON
@@ -137,4 +137,4 @@ if __name__ == "__main__":
         sys.exit(step.main(performs=OverNodes))
     except (StageFailed, dvc.PullFailed, ValueError, OSError) as error:
         print(f"train: {said(error)}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1 if isinstance(error, ValueError) else 74))
+        sys.exit(exit_code(error))

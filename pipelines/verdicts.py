@@ -19,6 +19,7 @@ from hymunet.places import lasting
 from pipelines.outputs import Outputs
 from pipelines.said import said
 
+FAULT, IO_FAILED = 70, 74  # as in components.cli
 FINAL = {1, 2}  # components.cli: what a user can get wrong; argparse: an option that the program does not have
 KEY = "failed"
 NOTHING = b"schema: '2.0'\nstages: {}\n"  # a lock without a stage
@@ -29,6 +30,16 @@ def for_good(error: Exception) -> bool:
     if (status := getattr(error, "status", None)) is not None:
         return status in FINAL
     return lasting(error) if isinstance(error, OSError) else isinstance(error, ValueError)
+
+
+def exit_code(error: Exception) -> int:
+    """As components.cli has them: 1 where another try would end the same, 74 of a store or disk, 70 of anything else;
+    a program that ran has its own."""
+    if (status := getattr(error, "status", None)) is not None:
+        return int(status)
+    if for_good(error):
+        return 1
+    return IO_FAILED if isinstance(error, OSError) else FAULT
 
 
 @dataclass(frozen=True)

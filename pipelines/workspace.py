@@ -1,16 +1,18 @@
 """A throw-away DVC project in a pod: the image's sources, this run's parameters, the locks of the stages before.
 
-There is no git in a pod and nothing worth keeping: what the stage makes is pushed to the shared remote, and the lock is
-handed on.
+There is no git in a pod and little worth keeping: what the stage makes is pushed to the shared remote, and the lock is
+handed on. A container that is started again in its pod finds the folder as it was left, and begins anew in it.
 """
 
 import contextlib
+import errno
+import fcntl
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ruamel.yaml import YAML
 
@@ -32,6 +34,8 @@ CONFIG = """[core]
     verify = true
 """
 
+MARK = ".hymunet-step"  # of a folder that steps fill, and may empty; locked by the one that works there
+GOES_ON = {"checkpoints", "journal", "data/archives"}  # what another try begins with: hours of work, gigabytes
 
 STORE_FAILED = 74  # as in components.cli: another try may help
 
@@ -50,7 +54,12 @@ class Workspace:
     remote: str
 
     def create(self, source: Path, params: str, locks: list[Path]) -> None:
-        """Fills the empty folder `root`. `params`: the whole content of params.yaml, as YAML or JSON."""
+        """Fills the folder `root`, which is empty or was left by another try. `params`: the whole content of
+        params.yaml, as YAML or JSON.
+
+        ValueError for a folder with other files in it, OSError where another step works there.
+        """
+        take(self.root)
         shutil.copytree(source, self.root, ignore=SKIPPED, dirs_exist_ok=True)
         (self.root / "params.yaml").write_text(params, encoding="utf-8")
         configure(self.root, self.remote)
@@ -68,6 +77,41 @@ class Workspace:
     def repo(self) -> Iterator[Any]:
         with dvc.repo(self.root) as repo:
             yield repo
+
+
+_taken: dict[Path, TextIO] = {}
+
+
+def take(root: Path) -> None:
+    """The folder is this process's until it ends. Of what a try that was killed left there only GOES_ON stays: inputs
+    may be half there, and DVC's own locks name processes whose numbers others have by now.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    mark, whole = root / MARK, root.resolve()
+    if not mark.exists() and any(root.iterdir()):
+        raise ValueError(f"{root}: there are other files in this folder; name an empty one for the step's work")
+    file = _taken.pop(whole, None)
+    if file is None or not mark.exists():
+        file = mark.open("a", encoding="ascii")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise OSError(errno.EBUSY, "another step works in this folder", str(root)) from None
+    _taken[whole] = file
+    _empty(root, {mark} | {root / name for name in GOES_ON})
+
+
+def _empty(folder: Path, kept: set[Path]) -> None:
+    for path in folder.iterdir():
+        if path in kept:
+            continue
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        elif any(one.is_relative_to(path) for one in kept):
+            _empty(path, kept)
+        else:
+            shutil.rmtree(path)
 
 
 def configure(root: Path, remote: str) -> None:
