@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 Rescore = Callable[[Evidence, Path, Evidence], Evidence]
 
 
+class WasChampion(ValueError):
+    """The champion was deleted, and the version asked for is the last one before it: it would be its own rival."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """kind: promote, override, refuse, request (it waits for approval), or none where it is the champion already.
 
-    against: the champion it was compared with, or empty. gates: each with figure and threshold. entry: in the ledger.
+    against: the champion it was compared with, or empty. gates: each with figure and threshold. images: hash of the
+    test images that they compare on. entry: in the ledger.
     """
 
     model: str
@@ -37,6 +42,7 @@ class Decision:
     gates: tuple[Gate, ...] = ()
     difference: dict[str, float] | None = None
     decided_before: int = 0
+    images: str = ""
     entry: int | None = None
 
     @property
@@ -54,8 +60,16 @@ def decide(
     regardless: str | None = None,
     rescore: Rescore | None = None,
 ) -> Decision:
-    """Nothing is recorded. regardless: why it is to be champion whatever the gates say."""
-    decided = decided_before(model.ledger.sound(), images_of(versions[challenger]), challenger, champion or "")
+    """Nothing is recorded. regardless: why it is to be champion whatever the gates say.
+
+    Raises WasChampion where the two are one version.
+    """
+    if champion == challenger:
+        raise WasChampion(
+            f"{model.name} version {challenger} was champion before the present one, which was deleted; there is none "
+            f"to compare it with: hymunet models rollback --to {challenger} makes it champion again"
+        )
+    ledger = model.ledger.sound()
     with ExitStack() as stack:
         found = [
             stack.enter_context(fetched(model.client, versions[one], bool(policy.signed_by) or wanted))
@@ -70,6 +84,8 @@ def decide(
             tested = [one.metrics.get(TESTED) for one in pair]
             if rescore and None not in tested and tested[0] != tested[1]:
                 pair[1] = rescore(pair[1], found[1][1], pair[0])
+        images = images_of(pair[0])
+        decided = decided_before(ledger, images, challenger, champion or "")
         verdict = gates.judge(pair[0], pair[1] if champion else None, policy, decided)
     failed = "; ".join(f"{gate.name} {gate.figure}, {gate.threshold}" for gate in verdict.failed)
     against = f"version {champion}" if champion else "no champion"
@@ -79,7 +95,8 @@ def decide(
     else:
         kind = "promote" if verdict.passed else "refuse"
         reason = f"version {challenger} against {against}: " + (failed or f"passed all {len(verdict.gates)} gates")
-    return Decision(model.name, kind, challenger, champion or "", reason, verdict.gates, verdict.difference, decided)
+    against = champion or ""
+    return Decision(model.name, kind, challenger, against, reason, verdict.gates, verdict.difference, decided, images)
 
 
 def decided_before(ledger: Reading, images: str, challenger: str, champion: str) -> int:
@@ -91,8 +108,10 @@ def decided_before(ledger: Reading, images: str, challenger: str, champion: str)
     return len(pairs - {(challenger, champion)}) + len(ledger.faults)
 
 
-def images_of(version: "ModelVersion") -> str:
-    return version.tags.get("hymunet.test_images_sha256", "")
+def images_of(version: Evidence) -> str:
+    """Hash of its test images, as its evaluation says: the gates hold that against the files, and no tag, which can be
+    changed on MLflow's pages."""
+    return str(version.metrics.get(TESTED, ""))
 
 
 def _run(version: Evidence, folder: Path, policy: params.Promote) -> Evidence:

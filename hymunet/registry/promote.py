@@ -5,17 +5,13 @@ The ledger is the truth.
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 from hymunet import params
 from hymunet.mlflow_store import errors
 from hymunet.registry.client import CHAMPION, REGISTER, Unavailable, public_uri
-from hymunet.registry.decide import Decision, Rescore, decide, images_of
+from hymunet.registry.decide import Decision, Rescore, decide
 from hymunet.registry.ledger import Entry, State, who
 from hymunet.registry.model import Model, challenger_of, last_left, opened
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 REASON_TAG = "hymunet.promotion"  # of a version: why it was promoted, for who looks at MLflow's pages
 REGARDLESS = "hymunet models promote --regardless --reason WHY"
@@ -38,8 +34,8 @@ def promote(
 
     Where the policy asks for approval, what would be promoted becomes a request. regardless: why it is to be champion
     whatever the gates say; kept with what they said. dry_run: only says. rescore: the champion is scored again where it
-    was tested on other images. Raises ValueError when there is no such version, it was taken back, or another one
-    promoted meanwhile.
+    was tested on other images. Raises ValueError when there is no such version, it was taken back, it is the last one
+    left of those before a champion that was deleted, or another one was promoted meanwhile.
     """
     with opened(name) as model:
         versions = model.versions()
@@ -58,7 +54,7 @@ def promote(
         if policy.approval and decision.promoted:
             decision = replace(decision, kind=REQUEST)
         said = {} if regardless is None else {"regardless": regardless}
-        return decision if dry_run else _carried_out(model, state, versions[challenger], decision, said)
+        return decision if dry_run else _carried_out(model, state, decision, said)
 
 
 def _already(name: str, champion: str) -> Decision:
@@ -97,7 +93,7 @@ def approve(
             text = f"{decision.reason}; requested by {request.by} (entry {request.number}), approved: {reason}"
             decision = replace(decision, reason=text)
         said = {"approval": approval} if decision.promoted else {}
-        return decision if dry_run else _carried_out(model, state, versions[request.version], decision, said)
+        return decision if dry_run else _carried_out(model, state, decision, said)
 
 
 def open_request(entries: list[Entry], state: State, version: str | None = None) -> Entry | None:
@@ -124,14 +120,15 @@ def compare(
     with opened(name) as model:
         versions = model.versions()
         challenger = challenger_of(model, versions, version)
-        champion = other or last_left(model.ledger.state(), versions)
+        state = model.ledger.state()
+        champion = other or last_left(state, versions)
         if champion and champion not in versions:
             raise ValueError(f"{name} has no version {champion}; see: hymunet models list")
         if other == challenger:
             raise ValueError(
                 f"{name} version {other} would be compared with itself; name another one: --against VERSION"
             )
-        if champion == challenger:
+        if state.champion == challenger == champion:
             return _already(name, challenger)
         return decide(model, versions, challenger, champion, policy, None, rescore)
 
@@ -194,9 +191,7 @@ def _settled(model: Model, entry: Entry) -> None:
         ) from error
 
 
-def _carried_out(
-    model: Model, state: State, version: "ModelVersion", decision: Decision, said: Mapping[str, object]
-) -> Decision:
+def _carried_out(model: Model, state: State, decision: Decision, said: Mapping[str, object]) -> Decision:
     """The entry, then the alias, then the tag: what is killed in between leaves the old champion or the new one."""
     compared = decision.against and decision.difference is not None
     entry = model.ledger.append(
@@ -204,7 +199,7 @@ def _carried_out(
         decision.version,
         state,
         reason=decision.reason,
-        images=images_of(version) if compared else "",
+        images=decision.images if compared else "",
         decision={"gates": [asdict(gate) for gate in decision.gates], "difference": decision.difference, **said},
     )
     if decision.promoted:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -179,10 +180,15 @@ def _find(client: "MlflowClient", name: str, content: str) -> str | None:
 
 
 def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path) -> str:
-    """Artifacts first, the version with all its tags last: whatever fails before leaves no version."""
+    """Artifacts first, the version with all its tags last: whatever fails before leaves no version.
+
+    They lie in a folder of this registration's own: versions of other models, copies too, may be of the same training
+    and content, and keep the files that they were registered with.
+    """
     key = seal.signing_key()
     run_id = _run(client, candidate.info["run_key"])
-    folder = f"model-{candidate.content[:12]}"
+    kind = f"model-{candidate.content[:12]}"
+    folder = f"{kind}-{secrets.token_hex(4)}"
     origin, cost = _origin(candidate, root), spent(client, run_id)
     text = card(name, candidate.info, candidate.metrics, candidate.split, origin, cost)
     with tempfile.TemporaryDirectory() as temporary:
@@ -199,7 +205,7 @@ def _create(client: "MlflowClient", name: str, candidate: Candidate, root: Path)
         manifest = seal.manifest(path)
         (path / seal.MANIFEST).write_bytes(manifest)
         client.log_artifacts(run_id, str(path), folder)
-    model_id = logged.log(client, run_id, folder, candidate.content, candidate.metrics)
+    model_id = logged.log(client, run_id, kind, candidate.content, candidate.metrics)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Segmentation of medical images. For research use only.")
     source = f"{client.get_run(run_id).info.artifact_uri}/{folder}"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from hymunet import atomic, params
-from hymunet.registry.decide import Decision
+from hymunet.registry.decide import Decision, WasChampion
 from hymunet.registry.decision import REHEARSED, markdown, record
 from hymunet.registry.model import last_left, opened
 from hymunet.registry.promote import TakenBack, compare, promote
@@ -29,7 +29,7 @@ def conclude(name: str, version: str, policy: params.Promote, output: Path) -> s
         known = any((entry.version, entry.against) == pair for entry in model.ledger.entries() if entry.decision)
     try:
         decision = _decided(name, version, policy, known)
-    except TakenBack as error:
+    except (TakenBack, WasChampion) as error:
         decision = Decision(name, "refuse", *pair, reason=str(error))
     atomic.write(output / REPORTS[0], json.dumps(record(decision), indent=2) + "\n")
     rehearsed = known and decision.kind in ("promote", "request")

@@ -8,7 +8,7 @@ from hymunet.registry.client import CHAMPION
 from hymunet.registry.fetch import fetched
 from hymunet.registry.gate import Missing
 from hymunet.registry.ledger import remedy
-from hymunet.registry.model import by_hand, opened
+from hymunet.registry.model import by_hand, last_left, opened
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def verify(name: str, dry_run: bool = False) -> Examined:
             if (entry := reading.accepted(number))
         ]
         if champion is not None and champion not in versions:
-            advice = "hymunet models rollback" if len(state.champions) > 1 else "promote another"
+            advice = "hymunet models rollback" if last_left(state, versions) else "promote another"
             findings.append(Finding(f"version {champion}, the champion, was deleted; {advice}", None))
         elif state.head and champion is not None and alias != champion:
             held = f"names version {alias}" if alias else "is not there"

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from hymunet.registry.client import CHALLENGER, CHAMPION
+from hymunet.registry.decide import WasChampion
 from hymunet.registry.ledger import SUFFIX
 from hymunet.registry.promote import compare, promote, rollback
+from hymunet.registry.step import conclude
 from hymunet.registry.verify import verify
 from tests.support.scored_versions import POLICY
 
@@ -70,6 +72,24 @@ def test_refusals_count_as_decisions_of_the_test_set_and_the_same_question_count
     assert "lower end at least -0.0033" in decision.reason
     add(BASE, prefix="fresh")
     assert compare(name, POLICY).decided_before == 0
+
+
+@pytest.mark.parametrize("changed", ["0" * 64, "", None])
+def test_a_tag_that_was_changed_by_hand_gives_the_test_images_no_fresh_start(registry, name, add, changed):
+    """As it can be on MLflow's pages; the gates read what lies there."""
+    add(BASE)
+    promote(name, POLICY)
+    for loss in (0.02, 0.03):
+        add(BASE - loss)
+        promote(name, POLICY)
+    version = add(BASE - 0.005)
+    if changed is None:
+        registry.delete_model_version_tag(name, version, "hymunet.test_images_sha256")
+    else:
+        registry.set_model_version_tag(name, version, "hymunet.test_images_sha256", changed)
+    decision = promote(name, POLICY)
+    assert (decision.kind, decision.decided_before) == ("refuse", 2)
+    assert compare(name, POLICY, "2").decided_before == 2, "the entry is of the images that decided"
 
 
 def test_other_test_images_are_refused_however_good_the_scores(name, add, champion):
@@ -248,6 +268,35 @@ def test_after_the_champion_was_deleted_the_last_one_left_is_what_a_challenger_m
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("regardless", [None, ASKED])
+@pytest.mark.parametrize("rule", ["superiority", "non_inferiority"])
+def test_the_last_one_left_is_not_its_own_rival(registry, name, three, champion, rule, regardless):
+    """It was refused for being no better than itself, and comparing called it the champion."""
+    registry.delete_model_version(name, "3")
+    policy = POLICY.model_copy(update={"rule": rule})
+    for ask in (lambda: promote(name, policy, "2", regardless), lambda: compare(name, policy, "2")):
+        with pytest.raises(WasChampion, match="which was deleted; .* hymunet models rollback --to 2 makes it champion"):
+            ask()
+    assert rollback(name, "2") == ("none", "2")
+    assert (compare(name, policy, "2").kind, champion()) == ("none", "2")
+
+
+def test_the_pipeline_s_step_goes_on_with_the_last_one_left(registry, name, three, tmp_path):
+    registry.delete_model_version(name, "3")
+    said = conclude(name, "2", POLICY.model_copy(update={"step": "auto"}), tmp_path)
+    assert said.startswith("refuse: ")
+    assert "hymunet models rollback --to 2" in said
+
+
+def test_where_no_champion_is_left_verify_names_no_rollback(registry, name, three, add):
+    add(BASE + 0.05)
+    for version in "123":
+        registry.delete_model_version(name, version)
+    (found,) = verify(name).findings
+    assert found.text == "version 3, the champion, was deleted; promote another"
+    assert promote(name, POLICY).promoted
 
 
 def test_the_command_promotes_refuses_and_lists(name, add, command, champion):
