@@ -3,12 +3,13 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
 from hymunet.addresses import holds_secrets, without_secrets
+from hymunet.data.acquire.pairs import leftover
 from pipelines.object_store import give_up_in_time
 from pipelines.said import said
 
@@ -34,14 +35,32 @@ class Place:
         self.local = "file" in self.fs.protocol if isinstance(self.fs.protocol, tuple) else self.fs.protocol == "file"
 
     def versions(self) -> dict[str, str]:
-        """Name below the address -> what changes with the file's content: the store's tag, or size and time."""
+        """Name below the address -> what changes with the file's content: the store's tag, or size and time.
+
+        Names are as the store has them: `a//b` and `a/b` are two objects.
+        """
         self.fs.invalidate_cache()
         try:
             with self._answering():
-                found: dict[str, Any] = self.fs.find(self.root, detail=True)
+                found: dict[str, Any] = self._files() if self.local else self.fs.find(self.root, detail=True)
         except FileNotFoundError:
             return {}
-        return {os.path.relpath(path, self.root): _version(entry) for path, entry in sorted(found.items())}
+        return {path.removeprefix(f"{self.root}/"): _version(entry) for path, entry in sorted(found.items())}
+
+    def _files(self) -> dict[str, Any]:
+        """As `find` of fsspec, which leaves out what cannot be listed."""
+        found = {}
+        for place, _, names in os.walk(self.root, onerror=self._refuse):
+            for path in (f"{place}/{name}" for name in names):
+                with suppress(FileNotFoundError):
+                    found[path] = self.fs.info(path)
+        return found
+
+    def _refuse(self, error: OSError) -> None:
+        """Of a folder that cannot be looked into, unless it is gone by now, or is a system's own, as lost+found."""
+        below = os.path.relpath(error.filename, self.root)
+        if not isinstance(error, FileNotFoundError) and not leftover(f"{below}/file"):
+            raise error
 
     def read(self, name: str) -> bytes:
         with self._answering():

@@ -30,6 +30,15 @@ class PullFailed(Exception):
     status = 74  # as in components.cli: another try may help
 
 
+def write_config(path: Path, sections: dict[str, dict[str, Any]]) -> None:
+    """Of a project. Values mean what they say: unquoted, DVC takes `a#b` for `a`, and `a,b` for two."""
+    from configobj import ConfigObj
+
+    config = ConfigObj(sections, encoding="utf-8", interpolation=False)
+    with path.open("wb") as file:
+        config.write(file)
+
+
 @contextlib.contextmanager
 def repo(root: Path) -> Iterator[Any]:
     from dvc.repo import Repo

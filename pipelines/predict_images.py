@@ -18,6 +18,7 @@ from typing import Any
 
 from hymunet.evaluation import familiar
 from hymunet.formats.kinds import NAMED, stem
+from hymunet.places import lasting
 from hymunet.prediction import drift, table
 from hymunet.prediction.ensemble import Ensemble
 from hymunet.prediction.run import Run
@@ -111,8 +112,10 @@ def predict(model: str, source: Place, target: Place, save: str, reference: str,
     for place, part in parts.items():
         if place not in valid:
             target.write(VALID, json.dumps(valid).encode())
-            target.write(place, json.dumps(_part(segmenter, source, target, part, wanted)).encode())
-            valid.append(place)
+            made, withheld = _part(segmenter, source, target, part, wanted)
+            target.write(place, json.dumps(made).encode())
+            if not withheld:  # the same images may be given to the next run
+                valid.append(place)
             computed += len(part)
         told = json.loads(target.read(place))
         rows += told["rows"]
@@ -131,24 +134,46 @@ def predict(model: str, source: Place, target: Place, save: str, reference: str,
 
 def _part(
     segmenter: Ensemble, source: Place, target: Place, names: Sequence[str], wanted: Sequence[str]
-) -> dict[str, Any]:
-    """Segments these images; their files are in `target` when it returns."""
-    entries = [_entry(source, name) for name in names]
+) -> tuple[dict[str, Any], list[str]]:
+    """Segments these images, whose files are in `target` when it returns; with those that the source does not give.
+
+    OSError where the source fails: that says nothing of an image.
+    """
+    withheld: list[str] = []
+    entries = [_entry(source, name, withheld) for name in names]
     with scratch() as output:
         run = Measured(segmenter, output, wanted)
-        outcome = run.over(entries)
+        try:
+            outcome = run.over(entries)
+        except _SourceFailed as failed:
+            raise ConnectionError(str(failed)) from failed
         for path in sorted(output.rglob("*")):
             if path.is_file() and path.name != table.NAME:
                 target.write(path.relative_to(output).as_posix(), path.read_bytes())
         rows = [{**row, **{name: str(v) for name, v in run.seen[row["name"]].items()}} for row in run.table.rows()]
-    return {"rows": rows, "problems": outcome.problems}
+    return {"rows": rows, "problems": outcome.problems}, withheld
 
 
-def _entry(source: Place, name: str) -> Entry:
+class _SourceFailed(Exception):
+    """Passes through what takes an OSError for a fault of the image."""
+
+
+def _entry(source: Place, name: str, withheld: list[str]) -> Entry:
+    """withheld: gets the name of an image that is gone, or is not allowed to be read."""
     shown = f"{source.address}/{name}"
-    if ".." in name.split("/"):  # a bucket takes any text for a name
+    if {"", ".", ".."} & set(name.split("/")):  # a bucket takes any text for a name
         return Entry("", shown, bytes, f"{shown}: its name leads elsewhere; rename it")
-    return Entry(_apart(name), shown, lambda: source.read(name))
+
+    def read() -> bytes:
+        try:
+            return source.read(name)
+        except OSError as error:
+            if not lasting(error):
+                raise _SourceFailed(f"{shown}: {error.strerror or error}") from error
+            withheld.append(name)
+            raise
+
+    return Entry(_apart(name), shown, read)
 
 
 def _apart(name: str) -> str:

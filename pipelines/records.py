@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hymunet import atomic
 from hymunet.addresses import without_secrets
 
 FOLDER, OUTCOME = "pipeline-runs", "outcome"
@@ -78,5 +79,7 @@ class Run:
 
     def _put(self, name: str, text: str) -> None:
         path = self.fs.join(self.folder, name)
-        self.fs.makedirs(self.fs.parent(path), exist_ok=True)
-        self.fs.pipe_file(path, text.encode())
+        if self.fs.protocol == "local":  # a store's object is there whole or not at all, and so is this file
+            atomic.write(Path(path), text)
+        else:
+            self.fs.pipe_file(path, text.encode())

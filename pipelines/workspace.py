@@ -20,20 +20,6 @@ from hymunet.addresses import holds_secrets, without_secrets
 from pipelines import dvc_compat as dvc
 
 SKIPPED = shutil.ignore_patterns(".git", ".venv", ".dvc", "__pycache__", "dvc.lock", "params.yaml")
-# verify: what comes from the remote is hashed before use. site_cache_dir: a memory of the remote ends with the pod.
-CONFIG = """[core]
-    no_scm = True
-    analytics = false
-    check_update = false
-    remote = shared
-    site_cache_dir = {site}
-[cache]
-    type = "hardlink,reflink,copy"
-['remote "shared"']
-    url = {url}
-    verify = true
-"""
-
 MARK = ".hymunet-step"  # of a folder that steps fill, and may empty; locked by the one that works there
 GOES_ON = {"checkpoints", "journal", "data/archives"}  # what another try begins with: hours of work, gigabytes
 
@@ -122,7 +108,11 @@ def configure(root: Path, remote: str) -> None:
             "without, and give the keys by environment variables, as AWS_ACCESS_KEY_ID"
         )
     (root / ".dvc").mkdir()
-    (root / ".dvc/config").write_text(CONFIG.format(url=remote, site=root / ".dvc/site"), encoding="utf-8")
+    core = {"no_scm": True, "analytics": False, "check_update": False, "remote": "shared"}
+    core["site_cache_dir"] = str(root / ".dvc/site")  # a memory of the remote ends with the pod
+    cache = {"type": "hardlink,reflink,copy"}
+    shared = {"url": remote, "verify": True}  # what comes from it is hashed before use
+    dvc.write_config(root / ".dvc/config", {"core": core, "cache": cache, 'remote "shared"': shared})
 
 
 @contextlib.contextmanager

@@ -147,9 +147,15 @@ def _head(path: Path) -> bytes:
 
 
 def files(folder: Path) -> Iterator[str]:
-    """Every file below, by its name; linked folders are entered once."""
+    """Every file below, by its name; linked folders are entered once. OSError for one that cannot be looked into, but
+    for those of systems, as lost+found."""
+
+    def refuse(error: OSError) -> None:
+        if not leftover((Path(error.filename).relative_to(folder) / "file").as_posix()):
+            raise error
+
     seen = set()
-    for path, folders, names in os.walk(folder, followlinks=True):
+    for path, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(path)
         if real in seen:
             folders.clear()

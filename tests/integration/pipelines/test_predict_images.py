@@ -6,7 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,10 @@ from hymunet.inference import Segmenter
 from hymunet.registry import client
 from pipelines import conclude, predict_images, resolve
 from pipelines.bucket import Place
-from pipelines.verdicts import FailedForGood
+from pipelines.verdicts import FailedForGood, for_good
 from pipelines.workspace import STORE_FAILED
 from tests.support import versions
+from tests.support.relay import Relay
 from tests.support.servers import S3Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -207,6 +212,101 @@ def test_stopped_between_parts_it_goes_on_there(place: tuple[Place, Place], monk
 def test_no_image_is_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing: no image in it"):
         asked(Place(str(tmp_path / "nothing")), Place(str(tmp_path / "out")))
+
+
+class Forgetful(Relay):
+    """Before a store: of objects whose names end as `lost` it says `status` and `code`, as S3 does."""
+
+    def __init__(self, store: str, lost: str, status: int, code: str) -> None:
+        super().__init__()
+        self.store, self.lost, self.status, self.code = store, lost, status, code
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        sent = urllib.request.Request(self.store + request.path, method=request.command)
+        for name, value in request.headers.items():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                sent.add_header(name, value)
+        try:
+            if self.lost and request.command == "GET" and request.path.endswith(self.lost):
+                raise urllib.error.HTTPError("", self.status, "", Message(), None)
+            status, headers, body = (got := urllib.request.urlopen(sent)).status, got.headers, got.read()
+        except urllib.error.HTTPError as error:
+            status, headers, body = error.code, Message(), f"<Error><Code>{self.code}</Code></Error>".encode()
+        request.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                request.send_header(name, value)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(b"" if request.command == "HEAD" else body)
+
+
+@pytest.fixture
+def new_clients() -> Iterator[None]:
+    """fsspec keeps those that it made, with the address that they had."""
+    s3fs = pytest.importorskip("s3fs", reason="needs the extra `dvc`")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.usefixtures("new_clients")
+@pytest.mark.parametrize(
+    ("status", "code", "stops"),
+    [
+        (503, "SlowDown", True),
+        (500, "InternalError", True),
+        (403, "AccessDenied", False),
+        (404, "NoSuchKey", False),
+    ],
+)
+def test_what_a_store_does_not_give_today_is_asked_for_again(
+    status: int, code: str, stops: bool, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was written down as an image that cannot be read, and the next run took that for known."""
+    bucket = s3_server.create_bucket(f"forgetful-{code.lower()}")
+    for name in ("a.png", "b.png", "c.png"):
+        content = cv2.imencode(".png", draw(ord(name[0]), 64, 7)[0])[1].tobytes()
+        s3_server.client().put_object(Bucket=bucket, Key=f"scans/{name}", Body=content)
+    with Forgetful(s3_server.endpoint, "b.png", status, code) as store:
+        for name, value in {**s3_server.env, "AWS_ENDPOINT_URL": store.uri}.items():
+            monkeypatch.setenv(name, value)
+        source, target = Place(f"s3://{bucket}/scans"), Place(str(tmp_path / "out"))
+        if stops:
+            with pytest.raises(OSError, match="b.png") as failed:
+                asked(source, target)
+            assert not for_good(failed.value)
+        else:
+            told = asked(source, target)
+            assert (told["images"], len(told["problems"])) == (2, 1)
+        store.lost = ""
+        told = asked(source, target)
+        assert (told["images"], told["problems"]) == (3, [])
+        assert asked(source, target)["computed"] == 0
+
+
+ODD = ["d//b.png", "d/../c.png", "./f.png", "/e.png", "d/./g.png"]
+
+
+@pytest.mark.usefixtures("new_clients")
+def test_names_that_no_folder_has_are_told_and_take_no_other_s_place(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket takes any text for a name: of `d//b` and `d/b` one was left out, unsaid."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3_server.create_bucket("odd-names")
+    source, target = Place(f"s3://{bucket}/scans"), Place(f"s3://{bucket}/out")
+    plain = ["b.png", "c.png", "d/b.png", "d/g.png", "e.png", "f.png", "\u00e4.png", "a\u0308.png", "g .png"]
+    fill(source, plain)
+    for name in ODD:
+        s3_server.client().put_object(Bucket=bucket, Key=f"scans/{name}", Body=source.read("b.png"))
+    assert set(source.versions()) == {*plain, *ODD}
+    told = asked(source, target)
+    assert told["images"] == len(plain)
+    assert sorted(told["problems"]) == sorted(
+        f"s3://{bucket}/scans/{name}: its name leads elsewhere; rename it" for name in ODD
+    )
 
 
 def failing(error: Exception) -> Callable[..., None]:
