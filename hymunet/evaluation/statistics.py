@@ -13,6 +13,7 @@ from typing import TypedDict
 import numpy as np
 
 LEVEL = 0.95
+NOISE = 1e-12  # of a score: what is below comes from the order of adding, as over three seeds and over five
 FEW = 30  # groups, below which the bootstrap of a difference is too narrow
 Groups = Sequence[str] | None  # None: every image by itself
 
@@ -197,7 +198,7 @@ def compare(
     p_values = [p_value(difference) for difference in differences.values()]
     found = []
     for (name, difference), p, adjusted in zip(differences.items(), p_values, holm(p_values), strict=True):
-        each = np.mean(reference, 0) - np.mean(others[name], 0)
+        each = _without_noise(np.mean(reference, 0) - np.mean(others[name], 0))
         better = float(np.mean((np.sign(each if higher_is_better else -each) + 1) / 2))
         found.append(Comparison(name, difference, p, adjusted, false_claim(difference), standardised(each), better))
     return found
@@ -237,9 +238,9 @@ def standardised(differences: np.ndarray) -> float:
     d_z in Lakens, Front. Psychol. 2013.
     """
     mean, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
-    if deviation > 1e-12:
+    if deviation > NOISE:
         return mean / deviation
-    return 0.0 if abs(mean) <= 1e-12 else float(np.copysign(np.inf, mean))
+    return 0.0 if abs(mean) <= NOISE else float(np.copysign(np.inf, mean))
 
 
 def rank(
@@ -304,7 +305,7 @@ def _crossed(parts: Sequence[np.ndarray], groups: Groups, signs: Sequence[int] =
 def _t_interval(mean: float, variance: float, freedom: float, seeds: bool) -> Interval:
     from scipy import stats
 
-    error = float(np.sqrt(variance))
+    mean, error = _without_noise(np.array([mean, np.sqrt(variance)])).tolist()
     margin = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
     return Interval(float(mean), float(mean) - margin, float(mean) + margin, error, float(freedom), seeds)
 
@@ -340,12 +341,19 @@ def _picked(totals: np.ndarray, seeds: np.ndarray, groups: np.ndarray) -> np.nda
 def _ranks(means: np.ndarray, higher_is_better: bool) -> np.ndarray:
     from scipy import stats
 
-    return stats.rankdata(-means if higher_is_better else means, method="min", axis=1).astype(int)
+    rounded = np.round(means, -int(np.log10(NOISE)))  # so that equal models are equal
+    return stats.rankdata(-rounded if higher_is_better else rounded, method="min", axis=1).astype(int)
+
+
+def _without_noise(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) > NOISE, values, 0.0)
 
 
 def _kendall(ranks: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b of ranks (m,) with each row of drawn (r, m); 1 where nothing can be ordered."""
+    """Kendall's tau-b of ranks (m,) with each row of drawn (r, m). Where either has no order it is 1 if neither has,
+    else 0."""
     first, second = np.triu_indices(len(ranks), 1)
     ours, theirs = np.sign(ranks[first] - ranks[second]), np.sign(drawn[:, first] - drawn[:, second])
     scale = np.sqrt((ours**2).sum() * (theirs**2).sum(1))
-    return np.where(scale > 0, (ours * theirs).sum(1) / np.maximum(scale, 1), 1.0)
+    neither = ~theirs.any(1) & (not ours.any())
+    return np.where(scale > 0, (ours * theirs).sum(1) / np.maximum(scale, 1), neither)
