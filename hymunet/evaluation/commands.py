@@ -117,7 +117,7 @@ def add_compare(verb: Parser) -> None:
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
-    extras.require("evaluate", "jinja2")
+    extras.require("evaluate", "jinja2", "scipy")
     evidence.require_free(arguments.output, COMPARISON, "comparison.json", "verdict")
 
     from hymunet.evaluation.report import comparison

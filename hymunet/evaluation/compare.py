@@ -1,6 +1,6 @@
 """Two evaluations of the same images, case by case: how much they differ, where, and which cases flip.
 
-Every difference is the second less the first, over the same images, with the interval of `statistics.bootstrap`:
+Every difference is the second less the first, over the same images, with the interval of `statistics.differences`:
 images that belong together are drawn together. docs/evaluation.md says how to read it.
 """
 
@@ -15,7 +15,7 @@ from hymunet import evidence
 from hymunet.data.grouping import together
 from hymunet.evaluation import record, slices
 from hymunet.evaluation.report.names import LOW_IS_GOOD, TOGETHER
-from hymunet.evaluation.statistics import Groups, bootstrap, standardised
+from hymunet.evaluation.statistics import Groups, differences, standardised
 from hymunet.evidence import METRICS
 from hymunet.metrics import FAILED, NATIVE, SCORES
 
@@ -102,6 +102,9 @@ def verdict(first: str, second: str, scores: dict[str, Any], images: int, groups
     """One sentence on Dice, never without its size and interval."""
     one = scores["dice"]["difference"]
     mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
+    if groups < 2:
+        said = f"The difference is not settled: {mean:+.2f} points of Dice, {second} less {first}, on one image"
+        return f"{said}, which tells nothing of others."
     over = f"over {images:,} images {f'in {groups:,} groups of {by}' if by else f'({TOGETHER[by]})'}"
     if low <= 0 <= high:
         said = f"The difference is not settled: {mean:+.2f} points of Dice, 95 % interval {low:+.2f} to {high:+.2f}"
@@ -161,7 +164,7 @@ def _scores(first: Sequence[Row], second: Sequence[Row], prefix: str, groups: Gr
     """Of each score: both means, the difference with its interval, on which part of the images the second is better
     (ties by half), and Cohen's d."""
     a, b = (np.array([[row[f"{prefix}{name}"] for name in SCORES] for row in rows]) for rows in (first, second))
-    estimates = bootstrap(b - a, RESAMPLES, SEED, groups)
+    estimates = differences(b - a, RESAMPLES, SEED, groups)
     found = {}
     for column, (name, estimate) in enumerate(zip(SCORES, estimates, strict=True)):
         gain = _gain(name, a[:, column], b[:, column])
@@ -213,8 +216,8 @@ def _slices(
         for value, places in values.items():
             own = [groups[i] for i in places]
             gain = (b - a)[places][:, None]
-            (estimate,) = bootstrap(gain, RESAMPLES, SEED, own)
-            (wide,) = bootstrap(gain, SLICE_RESAMPLES, SEED, own, tail=0.025 / looked_at)
+            (estimate,) = differences(gain, RESAMPLES, SEED, own)
+            (wide,) = differences(gain, SLICE_RESAMPLES, SEED, own, tail=0.025 / looked_at)
             small = len(set(own)) < slices.SMALL
             result.append(
                 {

@@ -7,11 +7,14 @@ docs/statistics.md says which interval answers which question.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import TypedDict
 
 import numpy as np
 
 LEVEL = 0.95
+NOISE = 1e-12  # of a score: what is below comes from the order of adding, as over three seeds and over five
+FEW = 30  # groups, below which the bootstrap of a difference is too narrow
 Groups = Sequence[str] | None  # None: every image by itself
 
 
@@ -100,10 +103,49 @@ def paired_difference(
     groups: Groups = None,
     tail: float = (1 - LEVEL) / 2,
 ) -> Estimate:
-    """Mean of ours - theirs over the same images, each (images,), with the bootstrap's interval."""
+    """Mean of ours - theirs over the same images, each (images,), with an interval as `differences` gives it."""
     if ours.shape != theirs.shape:
         raise ValueError(f"scores of {len(ours)} and of {len(theirs)} images cannot be paired")
-    return bootstrap((np.asarray(ours) - np.asarray(theirs))[:, None], resamples, seed, groups, tail)[0]
+    return differences((np.asarray(ours) - np.asarray(theirs))[:, None], resamples, seed, groups, tail)[0]
+
+
+def differences(
+    values: np.ndarray, resamples: int, seed: int, groups: Groups = None, tail: float = (1 - LEVEL) / 2
+) -> list[Estimate]:
+    """Paired differences (images, k) -> one estimate per column, as `bootstrap`; of fewer than 30 groups never narrower
+    than Student's t over them.
+
+    Draws from a few groups know no spread beyond theirs: of two, equal models differ "for certain" every other time. Of
+    one nothing is known, and the interval has no width: who decides by it asks for two.
+    """
+    found = bootstrap(values, resamples, seed, groups, tail)
+    values = np.asarray(values, np.float64)
+    sums, sizes = _per_group((values - values.mean(0)).T, groups)
+    if not 2 <= len(sizes) < FEW:
+        return found
+    from scipy import stats
+
+    errors = np.sqrt(len(sizes) / (len(sizes) - 1) * (sums**2).sum(1)) / len(values)
+    margins = errors * float(stats.t.ppf(1 - tail, len(sizes) - 1))
+    return [
+        Estimate(
+            mean=one["mean"],
+            low=min(one["low"], one["mean"] - float(margin)),
+            high=max(one["high"], one["mean"] + float(margin)),
+        )
+        for one, margin in zip(found, margins, strict=True)
+    ]
+
+
+def sign_test(differences: np.ndarray, groups: Groups = None) -> float:
+    """p that positive differences (images,) are no more frequent than negative ones, over groups, ties left out.
+
+    One-sided and exact (Dixon and Mood, J. Am. Stat. Assoc. 1946): where nearly all differ in the same way, an interval
+    of few groups has no width to go by. 1 where none differ.
+    """
+    sums, _ = _per_group(np.asarray(differences, np.float64)[None], groups)
+    above, count = int((sums > 0).sum()), int((sums != 0).sum())
+    return sum(comb(count, number) for number in range(above, count + 1)) / 2**count
 
 
 def seed_interval(means: Sequence[float] | np.ndarray) -> Interval:
@@ -156,7 +198,7 @@ def compare(
     p_values = [p_value(difference) for difference in differences.values()]
     found = []
     for (name, difference), p, adjusted in zip(differences.items(), p_values, holm(p_values), strict=True):
-        each = np.mean(reference, 0) - np.mean(others[name], 0)
+        each = _without_noise(np.mean(reference, 0) - np.mean(others[name], 0))
         better = float(np.mean((np.sign(each if higher_is_better else -each) + 1) / 2))
         found.append(Comparison(name, difference, p, adjusted, false_claim(difference), standardised(each), better))
     return found
@@ -196,9 +238,9 @@ def standardised(differences: np.ndarray) -> float:
     d_z in Lakens, Front. Psychol. 2013.
     """
     mean, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
-    if deviation > 1e-12:
+    if deviation > NOISE:
         return mean / deviation
-    return 0.0 if abs(mean) <= 1e-12 else float(np.copysign(np.inf, mean))
+    return 0.0 if abs(mean) <= NOISE else float(np.copysign(np.inf, mean))
 
 
 def rank(
@@ -263,7 +305,7 @@ def _crossed(parts: Sequence[np.ndarray], groups: Groups, signs: Sequence[int] =
 def _t_interval(mean: float, variance: float, freedom: float, seeds: bool) -> Interval:
     from scipy import stats
 
-    error = float(np.sqrt(variance))
+    mean, error = _without_noise(np.array([mean, np.sqrt(variance)])).tolist()
     margin = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
     return Interval(float(mean), float(mean) - margin, float(mean) + margin, error, float(freedom), seeds)
 
@@ -299,12 +341,19 @@ def _picked(totals: np.ndarray, seeds: np.ndarray, groups: np.ndarray) -> np.nda
 def _ranks(means: np.ndarray, higher_is_better: bool) -> np.ndarray:
     from scipy import stats
 
-    return stats.rankdata(-means if higher_is_better else means, method="min", axis=1).astype(int)
+    rounded = np.round(means, -int(np.log10(NOISE)))  # so that equal models are equal
+    return stats.rankdata(-rounded if higher_is_better else rounded, method="min", axis=1).astype(int)
+
+
+def _without_noise(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) > NOISE, values, 0.0)
 
 
 def _kendall(ranks: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b of ranks (m,) with each row of drawn (r, m); 1 where nothing can be ordered."""
+    """Kendall's tau-b of ranks (m,) with each row of drawn (r, m). Where either has no order it is 1 if neither has,
+    else 0."""
     first, second = np.triu_indices(len(ranks), 1)
     ours, theirs = np.sign(ranks[first] - ranks[second]), np.sign(drawn[:, first] - drawn[:, second])
     scale = np.sqrt((ours**2).sum() * (theirs**2).sum(1))
-    return np.where(scale > 0, (ours * theirs).sum(1) / np.maximum(scale, 1), 1.0)
+    neither = ~theirs.any(1) & (not ours.any())
+    return np.where(scale > 0, (ours * theirs).sum(1) / np.maximum(scale, 1), neither)

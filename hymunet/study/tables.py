@@ -163,15 +163,15 @@ def differences(plan: Plan, scored: Scored) -> Grid:
     columns += [("", "claim is false with"), ("effect", "d"), ("better", "% of images"), ("", "rank (95 %)")]
     rows, data = [], []
     for position, (name, runs) in enumerate(scored.models.items()):
-        means = 100 * runs.values[HEADLINE].mean(1)
-        spread = f"{seed_interval(means).error * np.sqrt(len(means)):.2f}" if len(means) > 1 else NOTHING
+        means = runs.values[HEADLINE].mean(1)
+        spread = seed_interval(means).error * float(np.sqrt(len(means))) if len(means) > 1 else None
         place = NOTHING
         if ranking is not None:
             place = f"{ranking.ranks[position]} ({ranking.low[position]}–{ranking.high[position]})"
         one = by_name.get(name)
         row = [plan.study.models[name].title, *[NOTHING] * 6, place]
-        row[2] = spread
-        numbers: dict[str, Any] = {"model": name, "seeds_sd": spread if spread != NOTHING else None}
+        row[2] = NOTHING if spread is None else f"{100 * spread:.2f}"
+        numbers: dict[str, Any] = {"model": name, "seeds_sd": spread}
         if one:
             row[1] = shown(one.difference, 100, 2, signed=True) + ("" if one.difference.seeds else " *")
             row[3:7] = [chance(one.p_holm), chance(one.false_claim), f"{one.effect:+.2f}", f"{100 * one.better:.0f}"]

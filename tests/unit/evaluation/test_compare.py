@@ -110,6 +110,31 @@ def test_a_difference_that_may_be_chance_is_said_to_be_unsettled(tmp_path):
     assert verdict.startswith("The difference is not settled: -2.50 points of Dice")
 
 
+@pytest.mark.parametrize(
+    ("dice", "groups", "said"),
+    [
+        (
+            ([0.5], [0.9]),
+            None,
+            "+40.00 points of Dice, second less first, on one image, which tells nothing of others.",
+        ),
+        (([0.5, 0.6], [0.7, 0.9]), None, "+25.00 points of Dice, 95 % interval -38.53 to +88.53"),
+        (([0.5, 0.6, 0.7], [0.52, 0.65, 0.7]), None, "+2.33 points of Dice, 95 % interval -3.92 to +8.58"),
+        (([0.5, 0.5, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9]), list("aabb"), "+25.00 points of Dice, 95 % interval -38.53 to"),
+    ],
+)
+def test_a_few_images_settle_nothing_by_being_few(tmp_path, dice, groups, said):
+    """By draws alone the interval left 0 out wherever all images went one way, and had no width where there is one."""
+    for name, scores in zip(("first", "second"), dice, strict=True):
+        rows, _ = drawn(len(scores), 0.2)
+        write(tmp_path / name, [{**row, "dice": one} for row, one in zip(rows, scores, strict=True)], groups=groups)
+    assert (
+        compare(tmp_path / "first", tmp_path / "second")
+        .result["verdict"]
+        .startswith(f"The difference is not settled: {said}")
+    )
+
+
 def test_a_slice_differs_only_where_all_intervals_together_say_so(tmp_path):
     """Twenty images without a ruler gain a lot, the others nothing; chance alone marks no slice."""
     rows, _ = drawn(80, 0.2)

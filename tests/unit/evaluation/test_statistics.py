@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from hymunet.evaluation.measure import image_scores
-from hymunet.evaluation.statistics import bootstrap, paired_difference
+from hymunet.evaluation.statistics import FEW, bootstrap, differences, paired_difference, sign_test
 from hymunet.evaluation.threshold import CANDIDATES, best_threshold
 from hymunet.masks import cut
 
@@ -51,6 +52,58 @@ def test_a_paired_difference_is_surer_than_the_two_means():
     assert 0 < difference["low"] < 0.01 < difference["high"] < 0.02
     separate = bootstrap(np.stack([ours, theirs], 1), 2000, 0)
     assert separate[0]["low"] < separate[1]["high"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 29])
+@pytest.mark.parametrize("in_group", [1, 3])
+def test_equal_models_on_few_groups_seldom_seem_to_differ(count, in_group):
+    """By the bootstrap alone they did in half of the trials of two groups, in a sixth of those of five."""
+    rng, trials = np.random.default_rng(count), 400
+    groups = [f"g{index // in_group}" for index in range(count * in_group)]
+    by_both = by_draws = 0
+    for trial in range(trials):
+        gain = np.repeat(rng.normal(0, 0.05, count), in_group) + rng.normal(0, 0.01, count * in_group)
+        found, drawn = (
+            paired_difference(gain, 0 * gain, 400, trial, groups),
+            bootstrap(gain[:, None], 400, trial, groups),
+        )
+        by_both += not found["low"] <= 0 <= found["high"]
+        by_draws += not drawn[0]["low"] <= 0 <= drawn[0]["high"]
+    assert by_both / trials <= 0.08
+    if count <= 5:
+        assert by_draws / trials > 0.1
+
+
+def test_of_many_groups_the_interval_of_a_difference_is_the_bootstrap_s():
+    values = np.random.default_rng(5).normal(0, 1, (FEW, 2))
+    assert differences(values, 500, 0) == bootstrap(values, 500, 0)
+    few, draws = differences(values[1:], 500, 0), bootstrap(values[1:], 500, 0)
+    t = stats.t.interval(0.95, FEW - 2, values[1:].mean(0), stats.sem(values[1:]))
+    for column, (found, drawn) in enumerate(zip(few, draws, strict=True)):
+        assert found["mean"] == drawn["mean"]
+        assert found["low"] == pytest.approx(min(drawn["low"], t[0][column]))
+        assert found["high"] == pytest.approx(max(drawn["high"], t[1][column]))
+
+
+@pytest.mark.parametrize(
+    ("gains", "groups"),
+    [
+        ([1], None),
+        ([1, 1], None),
+        ([1] * 6, None),
+        ([1] * 9 + [-1], None),
+        ([0, 0], None),
+        ([1, 0, -1, 1], None),
+        ([1] * 6, list("aabbcc")),
+        ([1, -1, 1], list("aab")),
+    ],
+)
+def test_the_sign_test_is_the_binomial_one_over_groups(gains, groups):
+    names = groups or list(range(len(gains)))
+    sums = [sum(gain for gain, of in zip(gains, names, strict=True) if of == name) for name in dict.fromkeys(names)]
+    above, of = sum(one > 0 for one in sums), sum(one != 0 for one in sums)
+    wanted = stats.binomtest(above, of, alternative="greater").pvalue if of else 1.0
+    assert sign_test(np.array(gains), groups) == pytest.approx(wanted)
 
 
 def spelled_out(probabilities, masks, largest):

@@ -291,6 +291,33 @@ def test_ranks_far_apart_are_stable_and_equal_ones_are_shared():
     assert twins.tau == 1
 
 
+@pytest.mark.parametrize("groups", [None, [f"g{index // 3}" for index in range(50)]])
+@pytest.mark.parametrize("seeds", [(3, 5, 1), (2, 7, 6), (1, 1, 1)])
+def test_equal_models_of_other_numbers_of_seeds_are_equal(seeds, groups):
+    """A sum of three and one of five differ in the last bit, which told them apart in rank, share and sign."""
+    for trial in range(20):
+        scores = np.random.default_rng(trial).uniform(0.3, 0.97, 50)
+        models = [np.tile(scores, (count, 1)) for count in seeds]
+        found = statistics.rank(models, 100, 0, groups)
+        assert (found.ranks.tolist(), found.tau) == ([1, 1, 1], 1)
+        for one in statistics.compare(models[0], dict(enumerate(models[1:])), groups):
+            assert (one.difference.mean, one.p, one.false_claim, one.effect, one.better) == (0, 1, 0.5, 0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("models", "tau"),
+    {
+        "equal on each image": ([[0.1, 0.9, 0.5], [0.1, 0.9, 0.5]], 1),
+        "equal in the mean alone": ([[0.1, 0.9, 0.5], [0.9, 0.1, 0.5]], None),  # 1 was told, and the order changes
+        "a constant apart": ([[0.1, 0.9, 0.5], [0.2, 1.0, 0.6]], 1),
+        "one of them alone": ([[0.1, 0.9, 0.5]], 1),
+    }.values(),
+)
+def test_tau_is_1_where_the_order_never_changes_and_there_alone(models, tau):
+    found = statistics.rank([np.array([scores]) for scores in models], 1000, 0)
+    assert found.tau == tau if tau else found.tau < 0.5
+
+
 def test_the_leader_among_equals_is_known_to_be_anyone():
     rng = np.random.default_rng(14)
     found = statistics.rank([rng.normal(0.8, 0.1, (3, 200)) for _ in range(4)], 500, 0)

@@ -169,8 +169,40 @@ def test_the_interval_is_of_the_paired_difference():
 
 
 @pytest.mark.parametrize(("low", "within"), [(-MARGIN, True), (-MARGIN - 1e-6, False), (0.1, True)])
-def test_the_lower_bound_decides(low, within):
-    assert Row("int8", (1.0,), 0.9, {"mean": 0.2, "low": low, "high": 0.3}).within == within
+@pytest.mark.parametrize("groups", [1, 2, 40])
+def test_the_lower_bound_decides_where_there_are_groups(low, within, groups):
+    row = Row("int8", (1.0,), 0.9, {"mean": 0.2, "low": low, "high": 0.3}, groups)
+    assert row.within == (within and groups > 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "groups", "said"),
+    [
+        (1, None, "on one image, which tells nothing of others; that may be more than"),
+        (4, ["ann"] * 4, "on 4 images of one group, which tells nothing of others; that may be more than"),
+        (2, None, "over 2 images; that may be more than"),
+        (4, list("aabb"), "over 4 images; that may be more than"),
+    ],
+)
+def test_few_images_are_refused_as_well(count, groups, said):
+    """Of 800 pixels three are lost, in one image alone: little, and of how many others?"""
+    truth = np.zeros((40, 40), np.uint8)
+    truth[:20] = 1
+    truths = [np.roll(truth, row, 0) for row in range(count)]
+    pairs = [(np.repeat(one[..., None], 3, 2), one) for one in truths]
+
+    class Losing(Shifted):
+        """It finds nothing in the top left, three pixels of the first image's lesion."""
+
+        def finish(self, computed, shape):
+            found = super().finish(computed, shape)
+            found[0, :3] = 0
+            return found
+
+    _, small = measure({"float32": Ensemble([Shifted(0)]), "small": Ensemble([Losing(0)])}, pairs, groups)
+    assert not small.within
+    with pytest.raises(ValueError, match=said):
+        small.require("x")
 
 
 def test_calibration_never_sees_an_image_that_is_judged(project, tmp_path):

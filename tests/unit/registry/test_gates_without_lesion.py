@@ -83,6 +83,30 @@ def test_a_challenger_with_clearly_more_false_alarms_is_refused(tmp_path, ours, 
     assert gates_of["lesions missed"].passed
 
 
+@pytest.mark.parametrize(
+    ("empty", "alarms", "groups", "passed"),
+    [
+        (1, 1, 1, True),  # an interval over one image has no width: it was refused for certain
+        (2, 2, 2, True),
+        (5, 5, 5, True),
+        (6, 6, 6, False),  # 1 in 64
+        (12, 12, 3, True),  # four images each of three patients
+        (24, 24, 6, False),
+    ],
+)
+def test_of_a_few_images_without_a_lesion_none_is_certain(tmp_path, empty, alarms, groups, passed):
+    rows = np.arange(120)
+    own = [f"patient-{row % groups}" if row < empty else f"alone-{row}" for row in rows]
+    for number, found in (("2", alarms), ("1", 0)):
+        dice = np.where(rows < empty, rows >= found, BASE if number == "1" else np.clip(BASE + 0.1, 0, 1))
+        write_version(tmp_path / number, dice, groups=own)
+    versions = (without_lesion(evidence.read(n, TAGS, tmp_path / n), range(empty)) for n in "21")
+    (gate,) = (gate for gate in gates.judge(*versions, POLICY, 0).gates if gate.name == "false alarms")
+    assert gate.passed == passed
+    assert gate.figure.startswith(f"{alarms} of {empty}, champion 0; ")
+    assert gate.figure.endswith("too few to be certain") == passed
+
+
 def test_where_every_image_shows_a_lesion_no_gate_speaks_of_false_alarms(tmp_path):
     verdict = gates.judge(*two_versions(tmp_path, BETTER, BASE), POLICY, 0)
     assert "false alarms" not in {gate.name for gate in verdict.gates}

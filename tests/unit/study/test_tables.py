@@ -160,6 +160,10 @@ def test_csv_holds_the_numbers_of_the_text(study: Path) -> None:
     assert float(rows[0]["dice_seeds_sd"]) == pytest.approx(dice("unet", 0, 1).mean(1).std(ddof=1), rel=1e-4)
     assert rows[0]["published_dice"] == "87.03"
     assert rows[1]["published_dice"] == ""
+    unet, attention = csv.DictReader(io.StringIO(files["drawn/differences.csv"]))
+    assert float(unet["seeds_sd"]) == pytest.approx(dice("unet", 0, 1).mean(1).std(ddof=1), rel=1e-5), "no points"
+    assert attention["seeds_sd"] == ""
+    assert f"| {100 * float(unet['seeds_sd']):.2f} |" in files["drawn/differences.md"]
 
 
 def test_markdown_and_latex_have_every_row_at_full_width(study: Path) -> None:
