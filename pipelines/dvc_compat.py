@@ -122,10 +122,15 @@ def read_object(remote: Any, digest: str) -> Any:
 
 
 def hash_from_disk(dep: Any) -> bool:
-    """Gives a dependency that lies here its hash; False when it does not."""
+    """Gives a dependency that lies here its hash; False when it does not. ValueError for parameters that lack it."""
+    from dvc.dependency.param import MissingParamsError
+
     if not dep.exists:
         return False
-    dep.save()
+    try:
+        dep.save()
+    except MissingParamsError as error:
+        raise ValueError(f"{error} Correct the run's parameters (params)") from error
     return True
 
 
