@@ -35,7 +35,7 @@ COMMON = (
     "precision",
     "processors",
 )
-COMMON += ("profiles", "section", "shortlist")
+COMMON += ("profiles", "section", "shortlist", "yaml_text")
 PACKAGES = ("hymunet", "components", "pipelines")
 EVERYBODY = {f"hymunet/{name}.py" for name in COMMON} | {"hymunet/bundled/__init__.py"}
 CODE, DATA, STEP = "#e8f0f7", "#f3efe6", "#dfeadf"

@@ -4,8 +4,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
-
+from hymunet import yaml_text
 from hymunet.addresses import without_secrets
 
 
@@ -24,10 +23,9 @@ def overridden(content: Any, texts: Sequence[str]) -> Any:
         if not path or not all((*path, last)) or not isinstance(place, dict):
             raise ValueError(f"{without_secrets(text)!r}: expected SECTION.KEY=VALUE with a section of params.yaml")
         try:
-            place[last] = YAML(typ="safe", pure=True).load(value)
-        except YAMLError as error:
-            reason = without_secrets(" ".join(str(error).split()))
-            raise ValueError(f"{without_secrets(text)!r}: the value is not valid YAML: {reason}") from None
+            place[last] = yaml_text.read(value, "the value is ")
+        except ValueError as error:
+            raise ValueError(f"{without_secrets(text)!r}: {without_secrets(str(error))}") from None
     return changed
 
 

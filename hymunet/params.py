@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, create_model, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from hymunet import yaml_text
 from hymunet.addresses import holds_secrets, without_secrets
 from hymunet.data.acquire.sections import Data
 from hymunet.models import catalogue
@@ -214,13 +213,11 @@ def own_folder(path: str | Path, changes: Sequence[str] = ()) -> Path | None:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The file's content; YAML 1.2, the dialect that DVC writes (`1e-3` is a number)."""
+    """The file's content. ValueError names the file."""
     try:
-        return YAML(typ="safe", pure=True).load(Path(path))
+        return yaml_text.read(Path(path), f"{path}: ")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; run from the project's root or name the file with --params") from None
-    except YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def check(content: Any, origin: str = "params.yaml") -> Params:

@@ -86,12 +86,15 @@ def pull(repo: Any, targets: list[str]) -> None:
 
 
 def reproduce(repo: Any, name: str, force: bool) -> bool:
-    """`dvc repro --single-item --pull`; whether the command ran. Raises CommandFailed with its exit status."""
+    """`dvc repro --single-item`; whether the command ran. Raises CommandFailed with its exit status.
+
+    Its inputs are here, and its result was looked for: `--pull` would bring the run cache of every stage of every run.
+    """
     from dvc.exceptions import ReproductionError
 
     with _watching("dvc.stage.run", "Running stage") as ran:
         try:
-            repo.reproduce(targets=[name], single_item=True, pull=True, force=force)
+            repo.reproduce(targets=[name], single_item=True, force=force)
         except ReproductionError as error:
             reason = str(_cause(error))
             raise CommandFailed(reason, exit_status(reason)) from error
@@ -122,10 +125,15 @@ def read_object(remote: Any, digest: str) -> Any:
 
 
 def hash_from_disk(dep: Any) -> bool:
-    """Gives a dependency that lies here its hash; False when it does not."""
+    """Gives a dependency that lies here its hash; False when it does not. ValueError for parameters that lack it."""
+    from dvc.dependency.param import MissingParamsError
+
     if not dep.exists:
         return False
-    dep.save()
+    try:
+        dep.save()
+    except MissingParamsError as error:
+        raise ValueError(f"{error} Correct the run's parameters (params)") from error
     return True
 
 
@@ -147,17 +155,30 @@ def run_cache_key(stage: Any) -> str:
 
 def run_cache_entries(repo: Any, remote: Any, key: str) -> Iterator[dict[str, Any]]:
     """Lock entries that the remote's run cache has under one key, newest first; DVC's own pull brings all keys'."""
+    from dvc.exceptions import DvcException
+
     odb = remote.legacy_odb  # where DVC keeps the run cache
     folder = odb.fs.join(odb.path, "runs", key[:2], key)
     if not odb.fs.exists(folder):
         return
     for path in sorted(odb.fs.find(folder), key=lambda path: (odb.fs.modified(path), path), reverse=True):
         value = odb.fs.name(path)
-        target = repo.stage_cache._get_cache_path(key, value)
-        repo.cache.legacy.makedirs(repo.cache.legacy.fs.parent(target))
-        odb.fs.get_file(path, target)
-        if entry := repo.stage_cache._load_cache(key, value):
+        target = Path(repo.stage_cache._get_cache_path(key, value))
+        try:
+            content = odb.fs.cat_file(path)
+        except FileNotFoundError:  # taken away since it was listed
+            continue
+        repo.cache.legacy.makedirs(str(target.parent))
+        target.write_bytes(content)
+        entry = None
+        with contextlib.suppress(DvcException):  # no text
+            entry = repo.stage_cache._load_cache(key, value)
+        if entry and "outs" in entry:
             yield entry
+        else:  # damaged: DVC would stumble over it, and over a folder that is empty
+            target.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                target.parent.rmdir()
 
 
 def outputs_in_remote(repo: Any, remote: Any, stage: Any, entry: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hymunet import yaml_text
 from hymunet.addresses import without_secrets
 from pipelines import dvc_compat as dvc
 from pipelines import runcache
@@ -78,6 +79,7 @@ def _main(
         step = performs(args, workspace, repo, remote)
         try:
             require_writable(args, lambda: run.write(step.record(BEGUN, started)))
+            yaml_text.read(args.params, "params: ")  # what DVC makes of one that is wrong is no line
             step.perform()
             write_lock(workspace.lock, read_lock(workspace.lock))  # one order of keys, however the stages came to be
             step.publish(outputs)

@@ -21,6 +21,7 @@ from pipelines.said import said
 
 FAULT, IO_FAILED = 70, 74  # as in components.cli
 FINAL = {1, 2}  # components.cli: what a user can get wrong; argparse: an option that the program does not have
+PASSING = {"RequestTimeTooSkewed", "ExpiredToken"}  # forbidden to this node's clock, or to keys that are renewed
 KEY = "failed"
 NOTHING = b"schema: '2.0'\nstages: {}\n"  # a lock without a stage
 
@@ -29,7 +30,18 @@ def for_good(error: Exception) -> bool:
     """Whether another try would end the same: bad input, what is not there or not allowed, a program that said so."""
     if (status := getattr(error, "status", None)) is not None:
         return status in FINAL
-    return lasting(error) if isinstance(error, OSError) else isinstance(error, ValueError)
+    if isinstance(error, OSError):
+        return lasting(error) and _said(error) not in PASSING
+    return isinstance(error, ValueError)
+
+
+def _said(error: BaseException | None) -> str | None:
+    """The code of a store's answer, where that is what an error came from."""
+    while error is not None:
+        if isinstance(answer := getattr(error, "response", None), dict):
+            return str(answer.get("Error", {}).get("Code"))
+        error = error.__cause__
+    return None
 
 
 def exit_code(error: Exception) -> int:

@@ -6,11 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from email.message import Message
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +24,7 @@ from pipelines.bucket import Place
 from pipelines.verdicts import FailedForGood, for_good
 from pipelines.workspace import STORE_FAILED
 from tests.support import versions
-from tests.support.relay import Relay
+from tests.support.forgetful_store import Forgetful
 from tests.support.servers import S3Server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -214,33 +210,6 @@ def test_no_image_is_an_error_of_one_line(tmp_path: Path) -> None:
         asked(Place(str(tmp_path / "nothing")), Place(str(tmp_path / "out")))
 
 
-class Forgetful(Relay):
-    """Before a store: of objects whose names end as `lost` it says `status` and `code`, as S3 does."""
-
-    def __init__(self, store: str, lost: str, status: int, code: str) -> None:
-        super().__init__()
-        self.store, self.lost, self.status, self.code = store, lost, status, code
-
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        sent = urllib.request.Request(self.store + request.path, method=request.command)
-        for name, value in request.headers.items():
-            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                sent.add_header(name, value)
-        try:
-            if self.lost and request.command == "GET" and request.path.endswith(self.lost):
-                raise urllib.error.HTTPError("", self.status, "", Message(), None)
-            status, headers, body = (got := urllib.request.urlopen(sent)).status, got.headers, got.read()
-        except urllib.error.HTTPError as error:
-            status, headers, body = error.code, Message(), f"<Error><Code>{self.code}</Code></Error>".encode()
-        request.send_response(status)
-        for name, value in headers.items():
-            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                request.send_header(name, value)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(b"" if request.command == "HEAD" else body)
-
-
 @pytest.fixture
 def new_clients() -> Iterator[None]:
     """fsspec keeps those that it made, with the address that they had."""
@@ -268,7 +237,7 @@ def test_what_a_store_does_not_give_today_is_asked_for_again(
     for name in ("a.png", "b.png", "c.png"):
         content = cv2.imencode(".png", draw(ord(name[0]), 64, 7)[0])[1].tobytes()
         s3_server.client().put_object(Bucket=bucket, Key=f"scans/{name}", Body=content)
-    with Forgetful(s3_server.endpoint, "b.png", status, code) as store:
+    with Forgetful(s3_server.endpoint, "GET", "b.png", status, code) as store:
         for name, value in {**s3_server.env, "AWS_ENDPOINT_URL": store.uri}.items():
             monkeypatch.setenv(name, value)
         source, target = Place(f"s3://{bucket}/scans"), Place(str(tmp_path / "out"))
