@@ -18,6 +18,7 @@ from typing import Any
 
 from hymunet.evaluation import familiar
 from hymunet.formats.kinds import NAMED, stem
+from hymunet.formats.spreadsheet import quoted
 from hymunet.places import lasting
 from hymunet.prediction import drift, table
 from hymunet.prediction.ensemble import Ensemble
@@ -190,7 +191,8 @@ def _table(rows: list[dict[str, str]]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted(rows, key=lambda row: row["name"]))
+    for row in sorted(rows, key=lambda row: row["name"]):
+        writer.writerow({name: quoted(value) for name, value in row.items()})
     return text.getvalue().encode("utf-8")
 
 

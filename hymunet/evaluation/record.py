@@ -18,6 +18,7 @@ import numpy as np
 from hymunet import evidence, metrics
 from hymunet.evaluation.statistics import Groups, bootstrap
 from hymunet.evidence import METRICS
+from hymunet.formats import spreadsheet
 from hymunet.metrics import NATIVE
 
 SCHEMA = 2
@@ -98,14 +99,13 @@ def grouped_by(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str | None:
 
 
 def to_csv(rows: Sequence[Row], groups: Sequence[str] | None) -> str:
-    """One line an image; empty where something is not known, 0 and 1 for no and yes."""
+    """One line an image; empty where something is not known, 0 and 1 for no and yes; ids are no formulas."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row, group in zip(rows, groups or [""] * len(rows), strict=True):
-        writer.writerow(
-            {name: int(value) if isinstance(value, bool) else value for name, value in row.items()} | {"group": group}
-        )
+        numbers = {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}
+        writer.writerow(numbers | {"id": spreadsheet.quoted(row["id"]), "group": spreadsheet.quoted(group)})
     return text.getvalue()
 
 
@@ -138,6 +138,7 @@ def _lines(table: Path) -> list[dict[str, str]]:
     for number, line in enumerate(lines):
         if None in line or None in line.values():
             raise ValueError(f"{table}: row {number + 1} has not the columns of the head; evaluate again")
+        line |= {name: spreadsheet.unquoted(line[name]) for name in ("id", "group") if name in line}
     return lines
 
 

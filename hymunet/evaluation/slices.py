@@ -128,7 +128,7 @@ def read_table(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     for row in rows:
         if not any(value.strip() for value in row.values()):
             continue
-        id = unicodedata.normalize("NFC", row["id"].strip())  # as the pairs' ids are written
+        id = spreadsheet.unquoted(unicodedata.normalize("NFC", row["id"].strip()))  # as the pairs' ids are written
         if id in by_id:
             raise ValueError(f"{path}: the id {id!r} twice among {len(rows)} rows; leave one of each")
         by_id[id] = row

@@ -3,10 +3,23 @@
 import codecs
 import csv
 import io
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 DELIMITERS = ",;\t"
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what spreadsheets take for one, and what `quoted` makes of it
+
+
+def quoted(text: str) -> str:
+    """A cell as a table for people has it: a file's name that a spreadsheet would compute, as `=cmd` or `-1+1`, behind
+    an apostrophe, which makes it text. Numbers stay as they are."""
+    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+
+
+def unquoted(text: str) -> str:
+    """What `quoted` made the cell of."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text, 1) else text
 
 
 def read(path: Path, known: Collection[str]) -> tuple[list[str], list[dict[str, str]]]:
@@ -34,3 +47,11 @@ def read(path: Path, known: Collection[str]) -> tuple[list[str], list[dict[str, 
     except csv.Error as error:
         raise ValueError(f"{path}: not a CSV in UTF-8 ({error})") from None
     return list(reader.fieldnames or []), rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -205,7 +205,7 @@ def _csv(path: Path) -> Iterator[Entry]:
     if column is None:
         found = f"found {', '.join(sorted(filter(None, names)))}" if any(names) else "it is empty"
         raise ValueError(f"{path}: its first line names no column {', '.join(COLUMNS)}; {found}")
-    listed = [row[column].strip() for row in rows if row.get(column, "").strip()]
+    listed = [spreadsheet.unquoted(row[column].strip()) for row in rows if row.get(column, "").strip()]
     yield from (_listed(name.encode(), path.parent) for name in listed)
 
 

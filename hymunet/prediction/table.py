@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hymunet import atomic
+from hymunet.formats.spreadsheet import quoted, unquoted
 
 NAME = "predictions.csv"
 COLUMNS = (
@@ -43,14 +44,14 @@ class Table:
         with self.path.open(encoding="utf-8", newline="") as file:
             next(file)
             for line in file:
-                if line.endswith("\n") and len(cells := next(csv.reader([line]))) == len(COLUMNS):
+                if line.endswith("\n") and len(cells := _cells(line)) == len(COLUMNS):
                     self._rows[cells[0]] = line
                     if not any(cells[1:]):  # forgotten
                         del self._rows[cells[0]]
 
     def __getitem__(self, name: str) -> dict[str, str] | None:
         line = self._rows.get(name)
-        return dict(zip(COLUMNS, next(csv.reader([line])), strict=True)) if line else None
+        return dict(zip(COLUMNS, _cells(line), strict=True)) if line else None
 
     def rows(self) -> Iterator[dict[str, str]]:
         """By name."""
@@ -96,7 +97,11 @@ def check(path: Path) -> None:
 
 
 def _line(cells: Any) -> str:
-    """One line whatever a name holds."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([str(cell).replace("\r", " ").replace("\n", " ") for cell in cells])
+    """One line whatever a name holds, and no formula."""
+    text, named = io.StringIO(), (str(cell).replace("\r", " ").replace("\n", " ") for cell in cells)
+    csv.writer(text, lineterminator="\n").writerow(map(quoted, named))
     return text.getvalue()
+
+
+def _cells(line: str) -> list[str]:
+    return [unquoted(cell) for cell in next(csv.reader([line]))]

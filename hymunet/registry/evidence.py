@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hymunet.evaluation.slices import COLUMNS
+from hymunet.formats import spreadsheet
 from hymunet.registry import grounds
 from hymunet.registry.seal import Seal
 
@@ -183,7 +184,7 @@ def scores_of(table: bytes) -> Scores:
     truth = [float(row["true_positive"]) + float(row["false_negative"]) for row in rows]
     found = [float(row["true_positive"]) for row in rows]
     dice = np.array([float(row["dice"]) for row in rows])
-    ids = tuple(row["id"] for row in rows)
+    ids = tuple(spreadsheet.unquoted(row["id"]) for row in rows)
     if not ids or len(set(ids)) != len(ids) or not ((dice >= 0) & (dice <= 1)).all():
         raise ValueError("no rows, an id twice, or a Dice outside 0 to 1")
     native = [_number(row.get("native_dice")) for row in rows]

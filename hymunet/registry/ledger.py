@@ -32,6 +32,7 @@ T = TypeVar("T")
 SUFFIX = ".ledger"
 TAG = "hymunet.ledger"  # of an entry: its content, as JSON
 ONCE = "hymunet.ledger.once"  # of an entry: which append wrote it
+CONTENT = "hymunet.content"  # of a version: hash of what it is, as registering it says
 CHANGES = ("promote", "override", "rollback")  # the others say what was decided and change nothing
 ACKNOWLEDGE = "acknowledge"
 KINDS = (*CHANGES, "refuse", "request", ACKNOWLEDGE)
@@ -53,6 +54,7 @@ PATIENCE = 120.0  # seconds; for a server that fails, as long as for one that sa
 class Entry:
     """kind: one of KINDS. after: the number of the entry whose champion it replaces, or 0.
 
+    content: hash of the version's, by which it is known again; empty where it says none.
     images: hash of the test images that decided. against: the champion then. before: of the first entry alone, the
     champions that there were without a ledger. decision: gates with figures. by, reason: as was said. accepted: of an
     acknowledgement, the numbers of entries that were deleted or changed -> what became of each.
@@ -62,6 +64,7 @@ class Entry:
     kind: str
     version: str
     after: int
+    content: str = ""
     against: str = ""
     images: str = ""
     reason: str = ""
@@ -186,7 +189,31 @@ class Ledger:
         return Reading(entries, changed)
 
     def state(self) -> State:
-        return self.state_of(self.entries())
+        """ValueError, too, where entries are of versions that are gone and others have their numbers."""
+        entries = self.entries()
+        for problem in self.others(entries):
+            raise ValueError(problem)
+        return self.state_of(entries)
+
+    def others(self, entries: list[Entry]) -> list[str]:
+        """A line for each version that is another one than that of its number which an entry is of, as where a model
+        was deleted and made anew: what was decided then would be taken for decided about these."""
+        known = {entry.version: entry for entry in entries if entry.content}
+        if not known:
+            return []
+        found = self._contents()
+        return [
+            f"{self.model} version {version} is not the one that entry {entry.number} of {self.name} is of (its tag "
+            f"{CONTENT} is another): where the model was deleted and made anew, delete {self.name}, too, or take "
+            "another name; else put the tag back"
+            for version, entry in known.items()
+            if found.get(version, entry.content) != entry.content
+        ]
+
+    def _contents(self) -> dict[str, str]:
+        """Of each version that there is."""
+        found = self.client.search_model_versions(f"name = '{self.model}'")
+        return {str(one.version): one.tags.get(CONTENT, "") for one in found}
 
     def state_of(self, entries: list[Entry]) -> State:
         changed = any(entry.kind in CHANGES for entry in entries)
@@ -200,6 +227,7 @@ class Ledger:
         Raises Outrun when it changes the champion and another entry came first: then it is void.
         """
         content = {"kind": kind, "version": version, "after": state.head, "against": state.champion or "", **said}
+        content |= {"content": _again(self._contents).get(version, "")}
         content |= {"by": who(), "when": datetime.now(UTC).isoformat(timespec="seconds")}
         if state.head == 0:
             content |= {"before": list(state.champions), "taken_back": dict(state.taken_back)}
@@ -267,7 +295,8 @@ def _read(number: int, text: str) -> Entry:
         raise TypeError(text)
     before = content.pop("before", [])
     entry = Entry(number=number, **content)
-    texts: tuple[object, ...] = (entry.version, entry.against, entry.images, entry.reason, entry.by, entry.when)
+    texts: tuple[object, ...] = (entry.version, entry.content, entry.against, entry.images)
+    texts += (entry.reason, entry.by, entry.when)
     for more in (entry.taken_back, entry.accepted):
         texts += (*more.keys(), *more.values()) if _mapping(more) else (None,)
     texts += tuple(before)

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
+from math import isfinite
 from typing import Any
 
 from hymunet.registry.ledger import Entry, State
@@ -67,7 +68,7 @@ def dice_of(tags: Mapping[str, str]) -> tuple[float, float, float] | None:
         low, mean, high = (float(tags[f"test.dice{end}"]) for end in (".low", "", ".high"))
     except (KeyError, ValueError):
         return None
-    return low, mean, high
+    return (low, mean, high) if all(map(isfinite, (low, mean, high))) else None
 
 
 def _version(

@@ -76,8 +76,9 @@ def approve(
     with opened(name) as model:
         versions = model.versions()
         state = model.ledger.state() if dry_run else model.in_order()
-        request = open_request(model.ledger.entries(), state, version)
-        if request is None or request.version not in versions:
+        left = [entry for entry in model.ledger.entries() if entry.version in versions]
+        request = open_request(left, state, version)
+        if request is None:
             wanted = f" for version {version}" if version else ""
             raise ValueError(f"{name} has no open request{wanted}; with promote.approval: true, hymunet models promote")
         if request.by == who():

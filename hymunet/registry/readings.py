@@ -54,7 +54,8 @@ def run_history(arguments: argparse.Namespace) -> None:
     from hymunet.registry.model import opened
 
     with opened(name_of(arguments)) as model:
-        entries, state = model.ledger.entries(), model.ledger.state()
+        entries = model.ledger.entries()
+        state = model.ledger.state_of(entries)
     found = decision.history(entries, state)
     if arguments.json:
         return print_json(found)
@@ -85,7 +86,7 @@ def run_page(arguments: argparse.Namespace) -> None:
         require_place(arguments.output)
     with opened(name_of(arguments)) as model:
         entries = model.ledger.entries()
-        text = page(model.name, model.versions(), model.aliases(), entries, model.ledger.state())
+        text = page(model.name, model.versions(), model.aliases(), entries, model.ledger.state_of(entries))
     if not arguments.dry_run:
         hand_over(text, arguments.output)
     if arguments.json:

@@ -18,6 +18,7 @@ from hymunet.mlflow_store.experiment import experiment_id
 from hymunet.registry import contract, grounds, logged, package, seal
 from hymunet.registry.card import card
 from hymunet.registry.client import CHALLENGER, public_uri, registry
+from hymunet.registry.ledger import CONTENT
 from hymunet.registry.lock import lock_hash
 from hymunet.registry.sbom import sbom
 from hymunet.registry.spent import spent
@@ -25,7 +26,6 @@ from hymunet.registry.spent import spent
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CONTENT_TAG = "hymunet.content"
 CARD, SBOM = "card.md", "sbom.json"
 DESCRIBED = 5000  # characters that MLflow's tables have for a description
 
@@ -151,7 +151,7 @@ def tags(candidate: Candidate, root: Path) -> dict[str, str]:
         for key, suffix in (("mean", ""), ("low", ".low"), ("high", ".high"))
     }
     return {
-        CONTENT_TAG: candidate.content,
+        CONTENT: candidate.content,
         RUN_KEY_TAG: candidate.info["run_key"],
         "hymunet.test_images_sha256": candidate.metrics["test_images_sha256"],
         "hymunet.weights_sha256": candidate.info["weights_sha256"],
@@ -175,7 +175,7 @@ def _origin(candidate: Candidate, root: Path) -> dict[str, str]:
 
 
 def _find(client: "MlflowClient", name: str, content: str) -> str | None:
-    found = client.search_model_versions(f"name = '{name}' and tags.`{CONTENT_TAG}` = '{content}'")
+    found = client.search_model_versions(f"name = '{name}' and tags.`{CONTENT}` = '{content}'")
     return str(min(int(version.version) for version in found)) if found else None
 
 

@@ -3,9 +3,9 @@
 from hymunet.registry import seal
 from hymunet.registry.client import CHALLENGER
 from hymunet.registry.fetch import fetched
+from hymunet.registry.ledger import CONTENT
 from hymunet.registry.model import challenger_of, champion_of, opened
 from hymunet.registry.promote import REASON_TAG
-from hymunet.registry.register import CONTENT_TAG
 
 
 def sign(name: str, version: str | None = None, dry_run: bool = False) -> tuple[str, str]:
@@ -42,8 +42,8 @@ def copy(name: str, to: str, version: str | None = None, dry_run: bool = False) 
         client = model.client
         versions = model.versions()
         found = versions[champion_of(model, versions, version)]
-        content = found.tags.get(CONTENT_TAG, "")
-        there = client.search_model_versions(f"name = '{to}' and tags.`{CONTENT_TAG}` = '{content}'") if content else []
+        content = found.tags.get(CONTENT, "")
+        there = client.search_model_versions(f"name = '{to}' and tags.`{CONTENT}` = '{content}'") if content else []
         number = str(there[0].version) if there else None
         if not dry_run:
             if number is None:

@@ -42,8 +42,10 @@ def verify(name: str, dry_run: bool = False) -> Examined:
         reading, alias = model.ledger.read(), model.ledger.alias()
         entries, state, still = reading.entries, model.ledger.state_of(reading.entries), reading.unaccepted()
         versions, champion = model.versions(), state.champion
-        dry_run = dry_run or any(number in reading.changed for number in still)
+        others = model.ledger.others(entries)
+        dry_run = dry_run or bool(others) or any(number in reading.changed for number in still)
         findings = [Finding(f"{what_became(reading, number)}; {remedy(number)}", None) for number in still]
+        findings += [Finding(text, None) for text in others]
         accepted = [
             f"{what_became(reading, number)}; {entry.by} in entry {entry.number}, {entry.when}: {entry.reason}"
             for number in sorted(reading.faults)

@@ -1,5 +1,6 @@
 """A comparison as a page that opens without a network, and as Markdown."""
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def page(found: Compared) -> str:
 def markdown(found: Compared) -> str:
     """The figures alone, for a pull request or a notebook."""
     result, (a, b) = found.result, found.sides
-    lines = [f"# {_cell(b.name)} against {_cell(a.name)}", "", result["verdict"], ""]
+    lines = [f"# {_cell(b.name)} against {_cell(a.name)}", "", _cell(result["verdict"]), ""]
     lines += [_cell(alarms), ""] if (alarms := false_alarms(result)) else []
     lines += [] if result["grouped_alike"] else [names.APART, ""]
     for title, table in _tables(result):
@@ -181,5 +182,5 @@ def _shown(side: Side) -> dict[str, list[str]]:
 
 
 def _cell(text: str) -> str:
-    """As a cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """As a cell of a Markdown table, and no markup of HTML, which readers of Markdown pass on."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

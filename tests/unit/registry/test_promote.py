@@ -355,6 +355,14 @@ def test_one_entry_is_one_entry(name, add, command):
     assert command("verify")[1] == f"{name}: version 1 is champion, 1 entry in the ledger\n"
 
 
+@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf", "0,9", ""])
+def test_a_score_in_a_tag_that_is_no_number_is_none(registry, name, add, command, wrong):
+    """JSON has no word for it, and the page's picture no place."""
+    registry.set_model_version_tag(name, add(BASE), "test.dice.high", wrong)
+    code, out, _ = command("list", "--json")
+    assert (code, json.loads(out, parse_constant=pytest.fail)[0]["dice"]) == (0, None)
+
+
 def test_show_history_and_verify_for_people(name, three, command):
     command("rollback", "--reason", "a fault in preprocessing")
     said = command("show", "2")[1]
