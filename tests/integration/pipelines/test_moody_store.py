@@ -22,9 +22,13 @@ ANSWERS = {  # method, part of the path, status, code -> the step's exit code, w
     "too many requests": ("PUT", "pipeline-runs", 503, "SlowDown", 74, [], False),
     "a result that is listed and gone": ("GET", "/runs/", 404, "NoSuchKey", 0, ["fetch"], False),
 }
+PATIENT = {"too many requests"}  # the store's client waits and asks again for a minute
 
 
-@pytest.mark.parametrize("case", ANSWERS)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) if case in PATIENT else case for case in ANSWERS],
+)
 def test_what_the_store_answers_decides_what_becomes_of_the_run(case: str, s3_server: S3Server, tmp_path: Path) -> None:
     method, path, status, code, exit_code, ran, ended = ANSWERS[case]
     bucket = s3_server.create_bucket(f"moody-{uuid.uuid4().hex[:12]}")

@@ -107,13 +107,16 @@ def test_faults_lose_nothing_and_double_nothing(mlflow_server, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("fault", "count"), [(HEALTHY, 501), (SWALLOWING, 1203)], ids=["one more than fits", "several, one unheard of"]
+    ("fault", "count", "most"),
+    [(HEALTHY, 501, delivery.BATCH), (SWALLOWING, 123, 50)],
+    ids=["one more than fits", "several, one unheard of"],
 )
 def test_a_record_of_more_metrics_than_a_request_holds_arrives_whole_and_in_its_order(
-    mlflow_server, tmp_path, monkeypatch, fault, count
+    mlflow_server, tmp_path, monkeypatch, fault, count, most
 ):
     """A model with a metric of each of its layers: none is lost, none comes twice, and what follows it follows."""
     folder, requests = tmp_path / f"key-{uuid.uuid4().hex[:8]}", []
+    monkeypatch.setattr(delivery, "BATCH", most)  # what was not heard of is asked for, metric by metric
     wide = {f"layer/{number}": number / 7 for number in range(count)}
     with Journal(folder, DESCRIPTION) as journal:
         journal.metrics(1, {"loss": 1.0})
