@@ -5,9 +5,7 @@ import subprocess
 from pathlib import Path
 
 LOCK = "dvc.lock"  # DVC rewrites it while the pipeline runs: a record of results, not a change of the code
-
-
-NAMED = "HYMUNET_GIT_COMMIT"
+NAMED = "HYMUNET_GIT_COMMIT"  # an image's
 
 
 def git_commit(root: Path, *results: Path) -> str | None:

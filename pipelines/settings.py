@@ -30,9 +30,8 @@ from pipelines.most import Most
 
 # A registry's digest, or the id of an image on this machine: both name content, a tag names whatever is there today.
 BY_CONTENT = re.compile(r"([^\s@]+@)?sha256:[0-9a-f]{64}")
-USER = re.compile(
-    r"(^|[\s,;=/])[^\s,;=/@:]+:[^\s,;/@]+@(?!sha256:)[^\s@]"
-)  # with a password, before a host; with no scheme, too
+# With a password, before a host; with no scheme, too.
+USER = re.compile(r"(^|[\s,;=/])[^\s,;=/@:]+:[^\s,;/@]+@(?!sha256:)[^\s@]")
 LOCAL = re.compile(r"//([^/@]*@)?(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[::1?\])(?=[:/]|$)", re.IGNORECASE)
 SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSWORD", re.IGNORECASE)
 

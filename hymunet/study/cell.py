@@ -167,7 +167,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
     from hymunet.data.feed.dataset import Prepared
     from hymunet.inference import Segmenter
     from hymunet.study import size
-    from hymunet.training import device, identity
+    from hymunet.training import device
 
     info = evidence.read(work / "model/model.json", "train the cell again")
     stretches = evidence.read(work / STRETCHES, "train the cell again")["stretches"]
@@ -182,7 +182,7 @@ def _record(cell: Cell, content: Any, data: Data, work: Path, wanted: dict[str, 
         "run_key": info["run_key"],
         "epoch": info["epoch"],
         "validation_dice": info["validation_dice"],
-        "commit": identity.git_commit() or "unknown",
+        "commit": git_commit(closure.ROOT) or "unknown",
         **{name: ", ".join(sorted({one[name] for one in stretches})) for name in ("machine", "torch", "precision")},
         "training_seconds": round(seconds, 1),
         "training_joules": None if None in used else sum(used),

@@ -3,8 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import os
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,14 +119,3 @@ def _foreign_sha256(module: str, ours: Path) -> str:
     shared = [path.relative_to(ours) for path in (ours / "hymunet/models/layers").glob("*.py")]
     taken = closure.files(*shared, *closure.named_from_outside(files, root, ours), without=SILENT, root=ours)
     return closure.sha256(files, root) + closure.sha256(taken, ours)
-
-
-def git_commit() -> str | None:
-    """The commit that is checked out, with `-dirty` when files differ from it; an image names its own; else None."""
-    if named := os.environ.get("HYMUNET_GIT_COMMIT"):
-        return named
-    try:
-        command = ["git", "-C", str(closure.ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

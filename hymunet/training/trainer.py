@@ -10,14 +10,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hymunet import models, params
+from hymunet import closure, models, params
+from hymunet.commit import git_commit
 from hymunet.data.feed.dataset import Prepared, TrainingData
 from hymunet.training import compiled_code, distributed, reports, shared_memory
 from hymunet.training import device as devices
 from hymunet.training.batch_norm import require_statistics
 from hymunet.training.checkpoint import Checkpoints
 from hymunet.training.checkpoint_store import open_storage
-from hymunet.training.identity import IMMATERIAL, configuration, git_commit, run_key
+from hymunet.training.identity import IMMATERIAL, configuration, run_key
 from hymunet.training.interrupts import Interrupts
 from hymunet.training.learner import EXAMPLES, Learner
 from hymunet.training.loading import WorkerLoader
@@ -115,7 +116,7 @@ def describe(learner: Learner, identity: dict[str, Any]) -> dict[str, Any]:
             "hymunet.data_sha256": identity["data_sha256"],
             "hymunet.split_sha256": identity["split_sha256"],
             "hymunet.code_sha256": identity["code_sha256"],
-            "mlflow.source.git.commit": git_commit() or "unknown",
+            "mlflow.source.git.commit": git_commit(closure.ROOT) or "unknown",
             "hymunet.image_size": learner.data.image_size,
             **devices.tags(learner.device, learner.dtype),
             **scan_tags,

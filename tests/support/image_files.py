@@ -10,6 +10,17 @@ from PIL import Image
 
 from hymunet.data.acquire.synthetic import draw
 
+STORING = {  # how the shown picture lies in the file, by EXIF's number
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a),
+    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda a: np.rot90(a, -1),
+}
+
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     content = io.BytesIO()

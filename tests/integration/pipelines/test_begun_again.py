@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,21 +30,6 @@ KILLED = {  # what is seen in the folder when the step is killed
 }
 
 
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    root = tmp_path_factory.mktemp("first")
-    (root / "remote").mkdir()
-    toy = Toy(root, str(root / "remote"), {}).create()
-    assert toy.run("first") == STAGES
-    return toy
-
-
-@pytest.fixture
-def toy(first_run: Toy, tmp_path: Path) -> Toy:
-    shutil.copytree(first_run.root, tmp_path, dirs_exist_ok=True)
-    return Toy(tmp_path, str(tmp_path / "remote"), {})
-
-
 def killed_when(seen: Callable[[], bool], command: list[str], environment: dict[str, str], cwd: Path) -> None:
     """SIGKILL to a program and its children at the moment at which something is seen."""
     process = subprocess.Popen(command, env=environment, cwd=cwd, start_new_session=True)
@@ -59,11 +43,11 @@ def killed_when(seen: Callable[[], bool], command: list[str], environment: dict[
 
 
 @pytest.mark.parametrize("moment", KILLED)
-def test_a_step_that_was_killed_begins_anew_in_its_folder(moment: str, toy: Toy) -> None:
-    work = toy.root / "work/project"
-    command, outputs = toy.command("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2, "sleep": 60}})
+def test_a_step_that_was_killed_begins_anew_in_its_folder(moment: str, after_first: Toy) -> None:
+    work = after_first.root / "work/project"
+    command, outputs = after_first.command("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2, "sleep": 60}})
     command += ["--workspace", str(work)]
-    killed_when(KILLED[moment](work).exists, command, toy.environment(), toy.root)
+    killed_when(KILLED[moment](work).exists, command, after_first.environment(), after_first.root)
     locks = work / ".dvc/tmp/rwlock"
     if locks.exists():  # in a container its process has the number of the one before
         locks.write_text(re.sub(r'"pid": \d+', f'"pid": {os.getpid()}', locks.read_text()))
@@ -73,28 +57,28 @@ def test_a_step_that_was_killed_begins_anew_in_its_folder(moment: str, toy: Toy)
     (work / "data/prepared").mkdir(parents=True, exist_ok=True)
     (work / "data/prepared/array.bin").unlink(missing_ok=True)
     (work / "data/prepared/array.bin").write_text("half of it")
-    toy.ran()
-    toy.step("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2}}, "--workspace", str(work))
-    assert toy.ran() == ["fit"]
+    after_first.ran()
+    after_first.step("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2}}, "--workspace", str(work))
+    assert after_first.ran() == ["fit"]
     assert (work / "data/prepared/array.bin").stat().st_size == 1000
     assert (work / "checkpoints/run/9.safetensors").read_text() == "hours of work"
     assert (work / "journal/run/journal.jsonl").exists()
     assert (work / "data/archives/.a.zip.part").exists()
     lock = (outputs / "lock").read_bytes()
-    undisturbed = toy.step("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2}})
-    assert ((undisturbed / "lock").read_bytes(), toy.ran()) == (lock, [])
+    undisturbed = after_first.step("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2}})
+    assert ((undisturbed / "lock").read_bytes(), after_first.ran()) == (lock, [])
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_run_twice_in_one_folder_hands_on_the_same(stage: str, toy: Toy) -> None:
+def test_each_stage_run_twice_in_one_folder_hands_on_the_same(stage: str, after_first: Toy) -> None:
     """A program that ended well, in a pod that was lost before anybody heard of it."""
     upstream = None if stage == STAGES[0] else STAGES[STAGES.index(stage) - 1]
-    work = toy.root / "work"
+    work = after_first.root / "work"
     params = PARAMS | {stage: PARAMS[stage] | {"new": 1}}
     options = ["--workspace", str(work)]
-    once = toy.step("first", stage, upstream, params, *options) / "lock"
+    once = after_first.step("first", stage, upstream, params, *options) / "lock"
     before = once.read_bytes()
-    assert (toy.step("first", stage, upstream, params, *options) / "lock").read_bytes() == before
+    assert (after_first.step("first", stage, upstream, params, *options) / "lock").read_bytes() == before
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -127,17 +111,19 @@ def test_files_of_somebody_else_are_not_touched(left: str, tmp_path: Path) -> No
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [left]
 
 
-def test_a_folder_in_which_another_step_works_is_not_taken(toy: Toy) -> None:
-    work = toy.root / "work"
-    command, _ = toy.command("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2, "sleep": 60}})
+def test_a_folder_in_which_another_step_works_is_not_taken(after_first: Toy) -> None:
+    work = after_first.root / "work"
+    command, _ = after_first.command("first", "fit", "check", PARAMS | {"fit": {"rate": 0.2, "sleep": 60}})
     command += ["--workspace", str(work)]
-    toy.ran()
-    first = subprocess.Popen(command, env=toy.environment(), cwd=toy.root, start_new_session=True)
+    after_first.ran()
+    first = subprocess.Popen(command, env=after_first.environment(), cwd=after_first.root, start_new_session=True)
     try:
-        while toy.ran() != ["fit"]:
+        while after_first.ran() != ["fit"]:
             assert first.poll() is None
             time.sleep(0.05)
-        second = subprocess.run(command, env=toy.environment(), cwd=toy.root, capture_output=True, text=True)
+        second = subprocess.run(
+            command, env=after_first.environment(), cwd=after_first.root, capture_output=True, text=True
+        )
         assert second.stderr.splitlines()[-1].endswith(f"another step works in this folder: '{work}'")
         assert second.returncode == 74
         assert (work / "data/prepared/array.bin").exists()

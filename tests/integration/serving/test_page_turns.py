@@ -9,20 +9,10 @@ import pytest
 from PIL import Image
 
 from hymunet import images
-from tests.support.image_files import encoded, good
+from tests.support.image_files import STORING, encoded, good
 from tests.support.serving_page import ALL_DONE, TEXT, canvas, choose_view, file
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
-STORED = {  # how the shown picture lies in the file, by EXIF's number
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a),
-    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda a: np.rot90(a, -1),
-}
 FORMS = {
     "JPEG": {"quality": 95},
     "PNG": {},
@@ -47,13 +37,13 @@ def quarters() -> np.ndarray:
 def turned(form: str, number: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = number
-    stored = Image.fromarray(np.ascontiguousarray(STORED[number](quarters())))
+    stored = Image.fromarray(np.ascontiguousarray(STORING[number](quarters())))
     return encoded(stored, form.split()[-1], exif=exif, **FORMS[form])
 
 
 def way_up(pixels: np.ndarray) -> int:
     """EXIF's number of the turn that the pixels, RGB with or without an outline, are nearest to; 1 is upright."""
-    turns = {number: turn(quarters()).astype(int) for number, turn in STORED.items()}
+    turns = {number: turn(quarters()).astype(int) for number, turn in STORING.items()}
     apart = {
         number: np.abs(turn - pixels[..., :3]).mean()
         for number, turn in turns.items()
@@ -83,7 +73,7 @@ def test_the_rare_ones_are_what_they_are_called():
 
 @pytest.mark.parametrize("form", [*FORMS, "rare"])
 def test_the_picture_under_the_outline_is_the_one_that_was_segmented(page, tmp_path, form):
-    contents = list(RARE.values()) if form == "rare" else [turned(form, number) for number in STORED]
+    contents = list(RARE.values()) if form == "rare" else [turned(form, number) for number in STORING]
     page.choose("#files", *(file(tmp_path, f"{place}.bin", content) for place, content in enumerate(contents)))
     page.until(f"document.querySelectorAll('#list li').length === {len(contents)} && {ALL_DONE}")
     for place, content in enumerate(contents):

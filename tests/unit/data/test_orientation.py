@@ -14,17 +14,7 @@ from hymunet.data.prepare.orientation import FLAGS, SHOWN, STORED, convention
 from hymunet.evaluation.folders import FolderCases
 from hymunet.formats.orientation import cropped, orientation
 from hymunet.images import rgb
-
-STORING = {  # how the shown picture lies in the file, by EXIF's number
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a),
-    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda a: np.rot90(a, -1),
-}
+from tests.support.image_files import STORING
 
 
 def case(index=14, width=96):

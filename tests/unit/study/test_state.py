@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from hymunet import closure
-from hymunet.commit import NAMED
+from hymunet.commit import NAMED, git_commit
 from hymunet.study import cell, locks, plan, results, run, state
 from hymunet.study.data import Places
-from hymunet.training import identity
 from tests.support import small_study
 from tests.support.closed import command as without_rights
 
@@ -232,7 +231,7 @@ def test_what_the_study_published_before_is_no_change_of_the_code(
     monkeypatch.setattr(closure, "ROOT", repository)
     monkeypatch.setenv(NAMED, "")
     recorded = []
-    monkeypatch.setattr(cell, "compute", lambda *_: recorded.append(identity.git_commit()) or 0)
+    monkeypatch.setattr(cell, "compute", lambda *_: recorded.append(git_commit(closure.ROOT)) or 0)
     monkeypatch.delenv(NAMED)
     assert cell.main([str(folder), "drawn/unet/seed-0", "--work", str(tmp_path / "work")]) == 0
     assert [commit.endswith("-dirty") for commit in recorded] == [dirty]
