@@ -13,6 +13,12 @@ def without_secrets(text: str) -> str:
     return _QUERY.sub("?…", _USER.sub("", text))
 
 
+def said(error: BaseException) -> str:
+    """What an error says, as logs and records may hold it: in one line, without the secrets of addresses, which clients
+    of stores name; its kind where it says nothing."""
+    return without_secrets(" ".join(str(error).split())) or type(error).__name__
+
+
 def holds_secrets(address: str) -> bool:
     """True when an address names a user, a password or a query, which may sign it."""
     return bool(_ADDRESS.match(address)) and ("?" in address or without_secrets(address) != address)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import atomic
-from hymunet.addresses import holds_secrets, without_secrets
+from hymunet.addresses import holds_secrets, said, without_secrets
 from hymunet.data.acquire.pairs import leftover
 from pipelines.object_store import give_up_in_time
-from pipelines.said import said
 
 # s3fs itself tries five times, and waits 15 s for each answer; its client's own tries come on top, which are five, too.
 SOON = {"config_kwargs": {"retries": {"total_max_attempts": 2}}}

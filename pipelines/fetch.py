@@ -10,10 +10,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from hymunet import atomic, params
-from hymunet.addresses import without_secrets
+from hymunet.addresses import said, without_secrets
 from hymunet.profiles import lay_over
 from pipelines.records import Run
-from pipelines.said import said
 from pipelines.workspace import open_remote, read_lock
 
 

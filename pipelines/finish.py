@@ -12,10 +12,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from hymunet.addresses import without_secrets
+from hymunet.addresses import said, without_secrets
 from pipelines.outputs import Outputs
 from pipelines.records import BAD, BEGUN, Record, Run
-from pipelines.said import said
 from pipelines.workspace import open_remote
 
 STEPS = ["download", "prepare", "split", "validate", "train", "evaluate", "register"]

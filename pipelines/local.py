@@ -18,11 +18,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from hymunet.addresses import said
 from hymunet.processors import thread_variables, threads_wanted
 from pipelines.graph import Graph
 from pipelines.records import require_name
 from pipelines.run_folder import ended, goes_on, held, open_to_containers
-from pipelines.said import said
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ROOT, RUN, STEP = "hymunet.root", "hymunet.run", "hymunet.step"  # a container's labels

@@ -11,10 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hymunet.addresses import said
 from pipelines import dvc_compat as dvc
 from pipelines import step
 from pipelines.records import Run
-from pipelines.said import said
 from pipelines.scratch import scratch, workplace
 from pipelines.study_data import step_input
 from pipelines.verdicts import FailedForGood, exit_code

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hymunet.addresses import said
 from pipelines.records import BEGUN, Record, Run
-from pipelines.said import said
 from pipelines.scratch import scratch
 from pipelines.workspace import open_remote
 

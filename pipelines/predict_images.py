@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hymunet.addresses import said
 from hymunet.evaluation import familiar
 from hymunet.formats.kinds import NAMED, stem
 from hymunet.formats.spreadsheet import quoted
@@ -32,7 +33,6 @@ from pipelines.drift_page import page
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
 from pipelines.reference import of_run
-from pipelines.said import said
 from pipelines.scratch import end_on_termination, scratch
 from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from hymunet import evidence
+from hymunet.addresses import said
 from hymunet.data.prepare.manifest import open_array, read_manifest
 from hymunet.evaluation import familiar
 from hymunet.prediction import drift
 from pipelines import dvc_compat as dvc
 from pipelines.records import Run
-from pipelines.said import said
 from pipelines.scratch import scratch
 from pipelines.step import SOURCE
 from pipelines.workspace import Workspace

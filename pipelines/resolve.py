@@ -5,12 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+from hymunet.addresses import said
 from hymunet.registry.client import registry
 from hymunet.registry.load import resolve
 from pipelines import batch
 from pipelines.outputs import Outputs
 from pipelines.part import Part
-from pipelines.said import said
 from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on
 from pipelines.workspace import STORE_FAILED
 

@@ -19,12 +19,11 @@ from types import FrameType
 from typing import Any
 
 from hymunet import yaml_text
-from hymunet.addresses import without_secrets
+from hymunet.addresses import said, without_secrets
 from pipelines import dvc_compat as dvc
 from pipelines import runcache
 from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
-from pipelines.said import said
 from pipelines.scratch import end_at_once, workplace
 from pipelines.verdicts import FINAL, FailedForGood, exit_code, for_good, hand_on, stopped_before
 from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock

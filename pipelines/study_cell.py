@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hymunet.addresses import said
 from hymunet.study import data, results, state
 from hymunet.study.data import Places
 from hymunet.study.plan import Cell, Plan
@@ -22,7 +23,6 @@ from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs, numbers
 from pipelines.part import Part
-from pipelines.said import said
 from pipelines.scratch import workplace
 from pipelines.step import SOURCE, pass_on_termination
 from pipelines.study_text import unpacked

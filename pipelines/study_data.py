@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hymunet.addresses import said
 from hymunet.study.plan import Plan
 from pipelines import dvc_compat as dvc
 from pipelines import step
 from pipelines.outputs import Outputs
-from pipelines.said import said
 from pipelines.scratch import workplace
 from pipelines.study_text import unpacked
 from pipelines.verdicts import FailedForGood, for_good

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hymunet.addresses import said
 from hymunet.study import data, documents, state
 from hymunet.study.data import Places
 from hymunet.study.plan import Plan
@@ -20,7 +21,6 @@ from hymunet.study.store import Store
 from pipelines import dvc_compat as dvc
 from pipelines.outputs import Outputs
 from pipelines.part import Part
-from pipelines.said import said
 from pipelines.scratch import end_on_termination, workplace
 from pipelines.step import SOURCE
 from pipelines.study_cell import SMALL, shared

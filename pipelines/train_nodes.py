@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from components.needs import Needs
+from hymunet.addresses import said
 from pipelines import dvc_compat as dvc
 from pipelines import runcache, step, trainjob
 from pipelines.records import Run
-from pipelines.said import said
 from pipelines.scratch import end_on_termination
 from pipelines.settings import Settings
 from pipelines.verdicts import FINAL, exit_code

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from ruamel.yaml import YAML
 
+from hymunet.addresses import said
 from hymunet.places import lasting
 from pipelines.outputs import Outputs
-from pipelines.said import said
 
 FAULT, IO_FAILED = 70, 74  # as in components.cli
 FINAL = {1, 2}  # components.cli: what a user can get wrong; argparse: an option that the program does not have

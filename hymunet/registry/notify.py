@@ -13,7 +13,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from hymunet.addresses import without_secrets
+from hymunet.addresses import said, without_secrets
 
 SECRET = "HYMUNET_NOTIFY_SECRET"
 HEADER = "X-Hymunet-Signature"  # sha256=<hex of the HMAC over the body>
@@ -76,11 +76,7 @@ def _told(url: str, secret: str, body: bytes) -> str | None:
             if error.code < 500:
                 break
         except HTTPException as error:
-            problem = f"answered in no HTTP ({type(error).__name__}: {_said(error)[:200]})"
+            problem = f"answered in no HTTP ({type(error).__name__}: {said(error)[:200]})"
         except (OSError, ValueError) as error:
-            problem = _said(error)
+            problem = said(error)
     return f"{without_secrets(url)} was not told: {problem}"
-
-
-def _said(error: Exception) -> str:
-    return without_secrets(" ".join(str(error).split()))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from hymunet import silence
-from hymunet.addresses import holds_secrets, without_secrets
+from hymunet.addresses import holds_secrets, said, without_secrets
 
 CHUNK = 2**18
 TIMEOUT = (silence.CONNECT, silence.READ)
@@ -216,4 +216,4 @@ def _translated(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _plain(error: Exception) -> str:
-    return without_secrets(" ".join(str(error).split()))[:300]
+    return said(error)[:300]
