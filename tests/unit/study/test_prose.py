@@ -127,6 +127,10 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
             leads(*(runs("comparison", model, "isic2018_random") for model in ("unet", "hymunet")), "hd95"),
         ),
     ),
+    "the pretrained trunk at a lower rate": (
+        "docs/results.md",
+        lambda: f"scores {leads(*(runs('recipe', name) for name in ('strong_lite2_slow', 'strong_lite2')))} more",
+    ),
     "without scans": (
         "docs/results.md",
         lambda: f"scores {mean('no_scan')} over three seeds, by {leads(runs(*SCANLESS), runs(*PAPER))}",
