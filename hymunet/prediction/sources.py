@@ -19,7 +19,7 @@ from typing import IO
 from hymunet.data.acquire.pairs import LEFT_BEHIND, leftover, say_left_out
 from hymunet.formats import spreadsheet
 from hymunet.formats.kinds import HEAD, NAMED, WORDS, ending, kind, stem, told
-from hymunet.formats.zips import DAMAGED
+from hymunet.formats.zips import DAMAGED, reading
 from hymunet.places import in_words
 from hymunet.prediction.ours import written_by_us
 
@@ -156,19 +156,16 @@ def _say(source: Path, systems: list[str], others: list[str]) -> None:
 
 def _zip(archive: Path) -> Iterator[Entry]:
     """Every image in it, read where it lies: nothing is unpacked."""
-    try:
+    with reading(archive, lambda error: ValueError(f"{archive}: is no whole ZIP archive ({error}); get it again")):
         opened = zipfile.ZipFile(archive)
-    except PermissionError:
-        raise
-    except DAMAGED as error:
-        raise ValueError(f"{archive}: is no whole ZIP archive ({error}); get it again") from None
 
-    def reading(member: zipfile.ZipInfo) -> Callable[[], bytes]:
+    def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
+        def problem(error: Exception) -> ValueError:
+            return ValueError(f"{archive}: {member.filename}: cannot be unpacked ({error})")
+
         def read() -> bytes:
-            try:
+            with reading(archive, problem):
                 return opened.read(member)
-            except DAMAGED as error:
-                raise ValueError(f"{archive}: {member.filename}: cannot be unpacked ({error})") from None
 
         return read
 
@@ -186,7 +183,7 @@ def _zip(archive: Path) -> Iterator[Entry]:
         if member.file_size > LARGEST:
             problem = problem or f"declares {member.file_size} bytes; at most {LARGEST} are read"
         name = "" if problem else stem(member.filename)
-        yield Entry(name, shown, reading(member), problem and f"{shown} {problem}", ending(member.filename))
+        yield Entry(name, shown, reader(member), problem and f"{shown} {problem}", ending(member.filename))
     _say(archive, systems, others)
 
 

@@ -1,6 +1,9 @@
 """Every reader of ZIPs against archives that differ in one bit or end early: an error that names it, or an answer."""
 
+import contextlib
+import errno
 import io
+import os
 import zipfile
 
 import cv2
@@ -77,3 +80,43 @@ def test_a_damaged_archive_of_anothers_is_none_of_ours(tmp_path, method):
     for content in damaged(archive(("model/hymunet.json",), b'{"hymunet.weights_sha256": ""}', method)):
         path.write_bytes(content)
         is_program_of_ours(path)
+
+
+def lose(path):
+    """The disk below the open file: from now on the kernel answers a read with EIO, as of addresses without memory."""
+    broken = os.open("/proc/self/mem", os.O_RDONLY)
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.path.realpath(f"/proc/self/fd/{number}") == str(path):
+                os.dup2(broken, int(number))
+    os.close(broken)
+
+
+def of_an_archive(path):
+    with Archive(path) as opened:
+        lose(path)
+        opened.read("b.png")
+
+
+def of_native_masks(path):
+    masks = NativeReader(path.parent)
+    lose(path)
+    masks.read("b")
+
+
+def of_images_to_predict(path):
+    first = next(iter(entries([str(path)], path.parent / "out")))
+    lose(path)
+    first.read()
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [(of_an_archive, "images.zip"), (of_native_masks, NATIVE_MASKS), (of_images_to_predict, "images.zip")],
+)
+def test_a_disk_that_cannot_be_read_is_no_damaged_archive(tmp_path, read, name):
+    path = tmp_path / name
+    path.write_bytes(archive(("a.png", "b.png"), os.urandom(2**20)))
+    with pytest.raises(OSError, match="Input/output error") as found:
+        read(path)
+    assert (found.value.errno, found.value.filename) == (errno.EIO, str(path))

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from hymunet.formats.zips import DAMAGED
+from hymunet.formats.zips import reading
 from hymunet.places import named
 
 MAX_MEMBER_BYTES = 256 * 2**20  # the largest original of ISIC 2018 is under 20 MiB
@@ -25,12 +25,8 @@ class Archive:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
+        with reading(self.path, self._unreadable):
             self._zip = zipfile.ZipFile(self.path)
-        except FileNotFoundError:
-            raise ValueError(f"{self.path}: no such archive; run the download step first") from None
-        except DAMAGED as error:
-            raise ValueError(f"{self.path}: not a readable ZIP archive ({error}); download it again") from None
         self._members = {info.filename: info for info in self._zip.infolist() if not info.filename.endswith("/")}
         try:
             self._refuse_hostile()
@@ -55,15 +51,21 @@ class Archive:
     def read(self, name: str, count: int = -1) -> bytes:
         """A member's bytes, their CRC checked, or the first `count` of them.
 
-        ValueError names archive and member when they cannot be had.
+        ValueError names archive and member when they cannot be had, OSError the archive where the disk cannot be read.
         """
-        try:
-            with self._zip.open(self._members[name]) as member:
-                return member.read(count)
-        except KeyError:
-            raise ValueError(f"{self.path}: holds no {name}") from None
-        except Exception as error:  # what zipfile and its decompressors raise has no common base
-            raise ValueError(f"{self.path}: {name} is damaged ({error}); download the archive again") from None
+        if name not in self._members:
+            raise ValueError(f"{self.path}: holds no {name}")
+
+        def problem(error: Exception) -> ValueError:
+            return ValueError(f"{self.path}: {name} is damaged ({error}); download the archive again")
+
+        with reading(self.path, problem), self._zip.open(self._members[name]) as member:
+            return member.read(count)
+
+    def _unreadable(self, error: Exception) -> ValueError:
+        if isinstance(error, FileNotFoundError):
+            return ValueError(f"{self.path}: no such archive; run the download step first")
+        return ValueError(f"{self.path}: not a readable ZIP archive ({error}); download it again")
 
     def _refuse_hostile(self) -> None:
         entries = self._zip.infolist()

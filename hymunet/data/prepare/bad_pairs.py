@@ -13,6 +13,7 @@ from hymunet import atomic
 from hymunet.data.acquire.pairs import Pair
 from hymunet.data.acquire.source import Source
 from hymunet.data.prepare.decode import EMPTY
+from hymunet.formats import spreadsheet
 from hymunet.shortlist import SHOWN, shortlist
 
 LIST = "bad_pairs.csv"  # of what is refused, where a message has no room for all
@@ -87,5 +88,6 @@ def without_lesion(
 
 def _write(rows: Iterable[tuple[str, str, str]], path: Path) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("id", "file", "reason"), *rows])
+    shown = (map(spreadsheet.quoted, row) for row in rows)
+    csv.writer(text, lineterminator="\n").writerows([("id", "file", "reason"), *shown])
     atomic.write(path, text.getvalue())

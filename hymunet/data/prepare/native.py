@@ -10,7 +10,7 @@ from typing import Self
 import cv2
 import numpy as np
 
-from hymunet.formats.zips import DAMAGED
+from hymunet.formats.zips import reading
 from hymunet.images import decode
 
 NATIVE_MASKS = "native_masks.zip"
@@ -43,16 +43,15 @@ class NativeReader:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NATIVE_MASKS
-        try:
+        with reading(self.path, self._problem):
             self._zip = zipfile.ZipFile(self.path)
-        except DAMAGED as error:
-            raise self._problem(error) from None
 
     def read(self, id: str) -> np.ndarray:
         """uint8 (H, W) of 0 and 1. ValueError where the mask is missing or damaged."""
         try:
-            content = self._zip.read(f"{id}.png")
-        except (KeyError, *DAMAGED) as error:
+            with reading(self.path, self._problem):
+                content = self._zip.read(f"{id}.png")
+        except KeyError as error:
             raise self._problem(error) from None
         return (decode(content, cv2.IMREAD_GRAYSCALE, f"{self.path}: {id}") > 0).astype(np.uint8)
 

@@ -257,3 +257,13 @@ def test_a_list_has_ten_lines_and_a_count(count, last):
     assert text.split("\n")[-1] == f"  {last}"
     assert shortlist(["alone"]) == " alone"
     assert shortlist([""] * 11, "x.csv").endswith("and 1 more, all in x.csv")
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text_in_the_list(tmp_path):
+    place = owned(tmp_path / "mine")
+    unpaired(place, 12)
+    (place / "images/case_00.png").rename(place / "images/=1+1.png")
+    with pytest.raises(ValueError, match="pairs cannot be used"):
+        steps(tmp_path, place)
+    ids = [row[0] for row in csv.reader((tmp_path / "prepared/bad_pairs.csv").open())]
+    assert "'=1+1" in ids
