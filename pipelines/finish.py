@@ -6,7 +6,6 @@ By hand the same, where Kubeflow ended a run without its exit handler: python -m
 import argparse
 import html
 import json
-import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from hymunet.addresses import said, without_secrets
 from pipelines.outputs import Outputs
 from pipelines.records import BAD, BEGUN, Record, Run
-from pipelines.workspace import open_remote
+from pipelines.workspace import add_remote, open_remote
 
 STEPS = ["download", "prepare", "split", "validate", "train", "evaluate", "register"]
 DATA = STEPS[:4]
@@ -33,10 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parts", type=json.loads, default=[], help="of the run, as JSON; default: those recorded")
     parser.add_argument("--sets", type=json.loads, default=[], help="of a study, as JSON: their data are runs RUN-SET")
     parser.add_argument("--executor-input", help="Kubeflow's inputs and outputs, JSON; without it, the table alone")
-    parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
+    add_remote(parser)
     args = parser.parse_args(argv)
-    if not args.remote:
-        parser.error("no DVC remote: set HYMUNET_DVC_REMOTE, or name it with --remote")
     parts = [f"{name}/{stage}" for name in args.sets for stage in DATA] + args.parts
     records, note = told(args.remote, args.run, args.sets, parts, keep=args.executor_input is not None)
     print(f"{table(records, parts)}\n{note}")

@@ -18,7 +18,7 @@ from pipelines.records import Run
 from pipelines.scratch import scratch, workplace
 from pipelines.study_data import step_input
 from pipelines.verdicts import FailedForGood, exit_code
-from pipelines.workspace import StageFailed, Workspace, inputs, open_remote
+from pipelines.workspace import StageFailed, Workspace, add_remote, inputs, open_remote
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--stage", required=True, help="name in dvc.yaml")
     parser.add_argument("--run", required=True, help="the pipeline run, whose lock names the inputs")
     parser.add_argument("--params", required=True, help="the whole content of params.yaml, as JSON or YAML")
-    parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
+    add_remote(parser)
     args = parser.parse_args(argv)
     with workplace() as work:
         return _in(work, args)

@@ -26,7 +26,7 @@ from pipelines.outputs import Outputs, numbers
 from pipelines.records import BEGUN, Record, Run
 from pipelines.scratch import end_at_once, workplace
 from pipelines.verdicts import FINAL, FailedForGood, exit_code, for_good, hand_on, stopped_before
-from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, compute, read_lock, write_lock
+from pipelines.workspace import STORE_FAILED, StageFailed, Workspace, add_remote, compute, read_lock, write_lock
 
 SOURCE = Path(__file__).resolve().parents[1]
 
@@ -43,18 +43,13 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="project folder that becomes the model pointer")
     parser.add_argument("--verdict", help="project file written by a stage that may say no: then that is an output")
     parser.add_argument("--source", type=Path, default=SOURCE, help="the project's files")
-    parser.add_argument(
-        "--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"), help="the shared DVC remote's address"
-    )
+    add_remote(parser)
     parser.add_argument(
         "--workspace",
         type=Path,
         help="a folder that is empty or of an earlier step, and stays; default: HYMUNET_WORKSPACE, else a new one",
     )
-    args = parser.parse_args(argv)
-    if not args.remote:
-        parser.error("no DVC remote: set HYMUNET_DVC_REMOTE, or name it with --remote")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None, performs: "type[Step] | None" = None) -> int:

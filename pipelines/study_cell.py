@@ -27,7 +27,7 @@ from pipelines.scratch import workplace
 from pipelines.step import SOURCE, pass_on_termination
 from pipelines.study_text import unpacked
 from pipelines.verdicts import FINAL, for_good
-from pipelines.workspace import STORE_FAILED, Workspace
+from pipelines.workspace import STORE_FAILED, Workspace, add_remote
 
 SMALL = ["data/prepared/prepare.json", "data/split/split.csv"]  # they name the images and the split
 LARGE = ["data/prepared", "data/split"]
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cell", required=True, help="its name: isic2018/unet/seed-0")
     parser.add_argument("--run", help="the run's id; without it, nothing is recorded")
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
-    parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
+    add_remote(parser)
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
     told = json.loads(outputs.inputs("data")[0].read_text(encoding="utf-8"))

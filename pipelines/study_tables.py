@@ -8,7 +8,6 @@ import csv
 import html
 import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from pipelines.step import SOURCE
 from pipelines.study_cell import SMALL, shared
 from pipelines.study_text import LAST, unpacked
 from pipelines.verdicts import NOTHING, FailedForGood, for_good, hand_on
-from pipelines.workspace import STORE_FAILED, Workspace
+from pipelines.workspace import STORE_FAILED, Workspace, add_remote
 
 STYLE = "body{font:15px/1.5 sans-serif;margin:2em}td,th{padding:.2em .8em;text-align:left}.bad{color:#a00}"
 
@@ -37,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--verdicts", required=True, help="of every cell, as JSON")
     parser.add_argument("--run", help="the run's id; without it, nothing is recorded")
     parser.add_argument("--executor-input", required=True, help="Kubeflow's inputs and outputs, JSON")
-    parser.add_argument("--remote", default=os.environ.get("HYMUNET_DVC_REMOTE"))
+    add_remote(parser)
     args = parser.parse_args(argv)
     outputs = Outputs.parse(args.executor_input)
     verdicts = [json.loads(text) for text in json.loads(args.verdicts)]

@@ -4,9 +4,11 @@ There is no git in a pod and little worth keeping: what the stage makes is pushe
 handed on. A container that is started again in its pod finds the folder as it was left, and begins anew in it.
 """
 
+import argparse
 import contextlib
 import errno
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -113,6 +115,22 @@ def configure(root: Path, remote: str) -> None:
     cache = {"type": "hardlink,reflink,copy"}
     shared = {"url": remote, "verify": True}  # what comes from it is hashed before use
     dvc.write_config(root / ".dvc/config", {"core": core, "cache": cache, 'remote "shared"': shared})
+
+
+def add_remote(parser: argparse.ArgumentParser) -> None:
+    """`--remote`, HYMUNET_DVC_REMOTE unless it is named; with neither the program ends before it does anything."""
+    parser.add_argument(
+        "--remote",
+        type=_address,
+        default=os.environ.get("HYMUNET_DVC_REMOTE", ""),
+        help="the shared DVC remote's address; default: HYMUNET_DVC_REMOTE",
+    )
+
+
+def _address(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("no DVC remote: set HYMUNET_DVC_REMOTE, or name it with --remote")
+    return text
 
 
 @contextlib.contextmanager
