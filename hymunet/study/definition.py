@@ -123,6 +123,10 @@ def read(path: Path) -> tuple[Study, dict[str, Any]]:
     file = file_of(path)
     if not file.is_file():
         raise ValueError(f"{file}: no such file; name a study's folder, such as studies/comparison")
+    if file.name != FILE:
+        raise ValueError(
+            f"{file}: a study's file is called {FILE}, in a folder of its own, where its results lie; rename it"
+        )
     content = params.read_yaml(file)
     try:
         study = Study.model_validate(content)

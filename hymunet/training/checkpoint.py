@@ -70,6 +70,7 @@ class Checkpoints:
         OSError: whoever went on without the checkpoint would throw the training away.
         Raises ValueError when a whole one belongs to another configuration: it names the file and what differs.
         """
+        self.storage.sweep()
         manifests = [name for name in self.storage.names() if name.endswith(".json")]
         for name in sorted(manifests, reverse=True):
             try:

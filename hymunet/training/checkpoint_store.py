@@ -1,6 +1,7 @@
 """Where checkpoints live: a folder or an S3 prefix, with the one promise that a name holds a whole object or none."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ class Storage(Protocol):
     def read(self, name: str) -> bytes: ...
     def delete(self, name: str) -> None: ...
     def names(self) -> list[str]: ...
+    def sweep(self) -> None: ...  # what a writer that was killed left unfinished; for one who writes here alone
 
 
 def location() -> str:
@@ -68,8 +70,6 @@ class Folder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            for leftover in path.glob("*.tmp"):  # of a process that was killed while writing
-                leftover.unlink()
             self.write(".probe", b"")
             self.delete(".probe")
         except OSError as error:
@@ -77,7 +77,7 @@ class Folder:
             raise kind(f"{path}: {what} cannot be written here ({error.strerror})") from None
 
     def write(self, name: str, content: bytes) -> None:
-        partial = self.path / f"{name}.tmp"
+        partial = self.path / f".{name}.{secrets.token_hex(4)}.tmp"  # its own: others may write here at the same time
         try:
             with partial.open("wb") as file:
                 file.write(content)
@@ -87,7 +87,8 @@ class Folder:
             self._sync()
         except OSError as error:
             partial.unlink(missing_ok=True)
-            error.filename = error.filename or str(self.path / name)  # a full disk names none
+            if error.filename in (None, str(partial)):  # a full disk names none
+                error.filename = str(self.path / name)
             raise
 
     def read(self, name: str) -> bytes:
@@ -98,6 +99,10 @@ class Folder:
 
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self.path.iterdir() if not entry.name.endswith(".tmp"))
+
+    def sweep(self) -> None:
+        for leftover in self.path.glob("*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def _sync(self) -> None:
         """Makes the rename itself durable."""
@@ -159,6 +164,9 @@ class S3:
             return sorted(entry["Key"][len(folder) :] for page in pages for entry in page.get("Contents", []))
         except self.errors as error:
             raise OSError(without_secrets(str(error))) from error
+
+    def sweep(self) -> None:
+        """Nothing: an object that is not whole is not there."""
 
 
 def _answer(error: BaseException | None, part: str) -> dict[str, Any]:

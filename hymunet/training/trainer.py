@@ -151,7 +151,7 @@ class Session:
             return True
         stop = False
         with self._bar() as bar:
-            readout = Readout(learner.device, int(bar.n))
+            readout = Readout(learner.device, self._images())
             for batch in learner.batches():
                 try:
                     learner.learn(batch)
@@ -189,15 +189,19 @@ class Session:
             self._save()
 
     def _bar(self) -> tqdm:
-        learner, size = self.learner, self.learner.train_params.batch_size
+        learner = self.learner
         return tqdm(
-            total=learner.schedule.steps * size,
-            initial=learner.progress.step * size,
+            total=learner.schedule.steps * learner.train_params.batch_size,
+            initial=self._images(),
             unit="img",
             desc="train",
             disable=None if learner.ranks.first else True,
             dynamic_ncols=True,
         )
+
+    def _images(self) -> int:
+        """Learnt from so far. The bar does not count them where no terminal shows it."""
+        return self.learner.progress.step * self.learner.train_params.batch_size
 
     def _look(self, readout: Readout, bar: tqdm) -> None:
         learner = self.learner
@@ -209,7 +213,9 @@ class Session:
         if readout.loss is not None:
             best = f", Dice {progress.history[-1]['validation_dice']:.4f}" if progress.history else ""
             bar.set_postfix_str(f"loss {readout.loss:.4f}{best}", refresh=False)
-            self.tracker.metrics(readout.step, {"loss": readout.loss, "images_per_second": readout.rate(int(bar.n))})
+            self.tracker.metrics(
+                readout.step, {"loss": readout.loss, "images_per_second": readout.rate(self._images())}
+            )
 
     def _report(self, record: dict[str, Any], bar: tqdm) -> None:
         learner, progress = self.learner, self.learner.progress

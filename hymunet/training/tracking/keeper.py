@@ -31,10 +31,10 @@ class Keeper:
 
     def keep(self) -> None:
         """Writes the copy where there is something new. A store that does not take it costs the training nothing."""
-        content = self.path.read_bytes()
-        if len(content) == self.kept:
-            return
         try:
+            content = self.path.read_bytes()
+            if len(content) == self.kept:
+                return
             self.storage.write(JOURNAL, content)
             self.kept = len(content)
         except OSError as error:

@@ -154,6 +154,16 @@ def test_a_file_of_another_kind_is_none(tmp_path: Path, name: str, text: str, me
     assert message in str(raised.value)
 
 
+def test_a_file_of_another_name_is_refused(tmp_path: Path) -> None:
+    """Cells and results are found by the folder: they would be those of the study.yaml in it."""
+    folder = small_study.write_study(tmp_path / "mini", models=NETS, tables={})
+    other = (folder / "study.yaml").rename(folder / "other.yaml")
+    with pytest.raises(ValueError, match=r"other.yaml: a study's file is called study.yaml, in a folder of its own"):
+        plan.load(other)
+    other.rename(folder / "study.yaml")
+    assert plan.load(folder / "study.yaml").cells
+
+
 def test_a_study_that_is_not_there_says_what_one_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"study.yaml: no such file; name a study's folder"):
         plan.load(tmp_path)

@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -181,10 +182,24 @@ def test_a_read_only_folder_is_refused_at_once(tmp_path):
 
 def test_leftovers_of_a_killed_writer_are_cleared(folder):
     folder.mkdir()
-    (folder / "000000005.safetensors.tmp").write_bytes(b"half")
-    storage = Folder(folder)
+    for name in (".000000005.safetensors.0123abcd.tmp", "000000005.safetensors.tmp"):  # and of an earlier version
+        (folder / name).write_bytes(b"half")
+    assert Folder(folder).names() == []
+    assert len(list(folder.iterdir())) == 2, "they may be those of another process, which writes them now"
+    Checkpoints(Folder(folder), CONFIGURATION).newest()
     assert list(folder.iterdir()) == []
-    assert storage.names() == []
+
+
+def test_many_may_open_a_folder_and_write_there_at_once(tmp_path):
+    """Machines that share a study's results, and begin together."""
+
+    def one(number: int) -> None:
+        for _ in range(20):
+            open_storage(str(tmp_path), "cells", "results").write("same", b"x" * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(8)))
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == ["same"]
 
 
 def test_a_full_disk_leaves_the_older_checkpoints_and_no_litter(checkpoints, folder, monkeypatch):

@@ -247,3 +247,14 @@ def test_a_store_that_fails_while_it_is_read_throws_no_training_away(inputs, who
     assert sorted((tmp_path / "checkpoints").rglob("*")) == saved
     assert run(inputs, tmp_path) == 0
     assert written(tmp_path) == written(whole)
+
+
+def test_the_rate_is_told_where_no_terminal_shows_a_bar(inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("HYMUNET_TRACKING", "on")
+    monkeypatch.setattr(journal, "DeliveredJournal", journal.Journal)
+    told = []
+    monkeypatch.setattr(journal.Journal, "metrics", lambda _, step, values: told.append(values))
+    assert run(inputs, tmp_path, epochs=4) == 0
+    rates = [values["images_per_second"] for values in told if "images_per_second" in values]
+    assert rates
+    assert min(rates) > 0

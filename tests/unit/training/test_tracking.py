@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 
 import pytest
 
@@ -182,6 +183,15 @@ def test_a_store_that_takes_no_journal_costs_the_training_nothing(tmp_path, capl
         journal.sync()
     assert steps(tmp_path / "run") == [1]
     assert "the store is away" in caplog.text
+
+
+def test_a_journal_that_is_removed_meanwhile_costs_no_checkpoint(tmp_path, caplog):
+    storage = open_storage(str(tmp_path / "checkpoints"), "key")
+    with Journal(tmp_path / "run", DESCRIPTION, storage) as journal:
+        shutil.rmtree(tmp_path / "run")
+        journal.sync()
+        journal.finish("FINISHED")
+    assert "the journal's copy beside the checkpoints is not up to date" in caplog.text
 
 
 def test_journals_of_every_run_are_found_beside_the_checkpoints(tmp_path):
