@@ -32,6 +32,7 @@ from hymunet.serving.batching import Batcher
 from hymunet.serving.contract import BODY, CODES, GONE, HEADERS, SEGMENT
 from hymunet.serving.follow import Follower
 from hymunet.serving.limits import Admission, Limits, Refused
+from hymunet.serving.presence import unless_gone
 from hymunet.serving.telemetry import Telemetry
 
 PAGE = Path(__file__).with_name("page")
@@ -80,7 +81,7 @@ class Service:
                 content = await intake.content(request, self.limits)
             try:
                 async with asyncio.timeout(self.limits.seconds):
-                    return await self._answer(content, output)
+                    return await unless_gone(request, self._answer(content, output))
             except TimeoutError:
                 reason = f"no answer within {self.limits.seconds:g} s; come again"
                 raise Refused(503, reason, self.admission.retry_after) from None
