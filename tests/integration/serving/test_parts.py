@@ -148,6 +148,10 @@ def test_a_limit_below_what_is_possible_is_named(name):
         (["--model", "models:/x"], "expected models:/NAME@ALIAS"),
         (["--queue", "0"], "--queue 0 must be above 0"),
         (["--drain-seconds", "-1"], "--drain-seconds at least 0"),
+        (["--drain-seconds", "inf"], "--drain-seconds at least 0, both finite"),
+        (["--follow-seconds", "nan"], "--follow-seconds must be above 0"),
+        (["--seconds", "inf"], "--seconds inf must be above 0 and finite"),
+        (["--upload-seconds", "nan"], "--upload-seconds nan must be above 0 and finite"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, options, message):
