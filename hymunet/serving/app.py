@@ -15,9 +15,10 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -133,7 +134,10 @@ def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None =
 
 
 def _answers(app: FastAPI, service: Service) -> None:
-    @app.post(SEGMENT, responses=CODES, openapi_extra=BODY, summary="The mask of one image")
+    keys = (APIKeyHeader(name="X-API-Key", auto_error=False), HTTPBearer(auto_error=False))  # for the description alone
+    asked = [Security(key) for key in keys] if service.locked else []
+
+    @app.post(SEGMENT, responses=CODES, openapi_extra=BODY, dependencies=asked, summary="The mask of one image")
     async def segment(
         request: Request,
         output: Annotated[Output | None, Query(description="In place of the header Accept.")] = None,
@@ -141,7 +145,7 @@ def _answers(app: FastAPI, service: Service) -> None:
         start, status = time.perf_counter(), 500
         try:
             service.check_key(request)
-            chosen = output or wanted(request.headers.get("accept", ""))
+            chosen = output or wanted(",".join(request.headers.getlist("accept")))
             found = await service.segment(request, chosen)
             status = 200
             return Response(found, media_type="image/png") if isinstance(found, bytes) else JSONResponse(found)
