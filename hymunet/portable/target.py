@@ -8,7 +8,7 @@ from pathlib import Path
 from hymunet import extras
 from hymunet.formats.zips import DAMAGED
 from hymunet.places import require_folder
-from hymunet.prediction.onnx_file import WEIGHTS_KEY
+from hymunet.prediction.onnx_file import ENDING, WEIGHTS_KEY
 
 PROGRAM_ENDING = ".pt2"
 FACTS = "hymunet.json"  # in a program's package: what the graph does not say
@@ -22,15 +22,19 @@ def require_packages() -> None:
 def check_onnx(output: Path) -> None:
     """Raises ValueError, before any work, for a file that cannot be written or is not ours to replace."""
     require_packages()
-    check_place(output, is_onnx_of_ours)
+    check_place(output, is_onnx_of_ours, ENDING)
 
 
-def check_place(output: Path, ours: Callable[[Path], bool]) -> None:
-    """ours: whether a file that is there was written by this command. Raises ValueError as `check_onnx` does."""
+def check_place(output: Path, ours: Callable[[Path], bool], ending: str = "") -> None:
+    """ours: whether a file that is there was written by this command. ending: without which no program takes it for
+    what it is. Raises ValueError as `check_onnx` does.
+    """
     if output.is_dir():
         raise ValueError(f"{output}: is a folder; name the file to write, such as {output / 'model.onnx'}")
     if output.exists() and not ours(output):
         raise ValueError(f"{output}: exists, and was not written by this command; name another file")
+    if not output.name.lower().endswith(ending):
+        raise ValueError(f"{output}: --model takes ONNX files by their ending {ending}; name it {output}{ending}")
     require_folder(output.parent)
     output.parent.mkdir(parents=True, exist_ok=True)
 

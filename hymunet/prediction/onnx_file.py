@@ -55,9 +55,12 @@ class OnnxModel:
         names = [one.name for one in (*self.session.get_inputs(), *self.session.get_outputs())]
         if WEIGHTS_KEY not in told or names != [_INPUT, *_OUTPUTS]:
             raise ValueError(f"{path}: was not written by hymunet export, or by an earlier one; export the model again")
-        self.threshold, self.flips = float(told["threshold"]), told["flips"].startswith("true")
+        try:
+            self.threshold, self.flips = float(told["threshold"]), told["flips"].startswith("true")
+            self.trained_on = json.loads(told.get(familiar.KEY, "null"))
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path}: its metadata were changed ({error}); export the model again") from None
         self.largest_region = told.get("largest_region", "").startswith("true")
-        self.trained_on = json.loads(told.get(familiar.KEY, "null"))
         self.decides = decides or f"as {path} says"
         keys = (WEIGHTS_KEY, "threshold", "flips", "largest_region", "temperature", "format")
         self.facts = {key: told.get(key, "") for key in keys}

@@ -15,9 +15,10 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -32,6 +33,7 @@ from hymunet.serving.batching import Batcher
 from hymunet.serving.contract import BODY, CODES, GONE, HEADERS, SEGMENT
 from hymunet.serving.follow import Follower
 from hymunet.serving.limits import Admission, Limits, Refused
+from hymunet.serving.presence import unless_gone
 from hymunet.serving.telemetry import Telemetry
 
 PAGE = Path(__file__).with_name("page")
@@ -80,7 +82,7 @@ class Service:
                 content = await intake.content(request, self.limits)
             try:
                 async with asyncio.timeout(self.limits.seconds):
-                    return await self._answer(content, output)
+                    return await unless_gone(request, self._answer(content, output))
             except TimeoutError:
                 reason = f"no answer within {self.limits.seconds:g} s; come again"
                 raise Refused(503, reason, self.admission.retry_after) from None
@@ -132,7 +134,10 @@ def create_app(model: str, follow_seconds: float = 10.0, limits: Limits | None =
 
 
 def _answers(app: FastAPI, service: Service) -> None:
-    @app.post(SEGMENT, responses=CODES, openapi_extra=BODY, summary="The mask of one image")
+    keys = (APIKeyHeader(name="X-API-Key", auto_error=False), HTTPBearer(auto_error=False))  # for the description alone
+    asked = [Security(key) for key in keys] if service.locked else []
+
+    @app.post(SEGMENT, responses=CODES, openapi_extra=BODY, dependencies=asked, summary="The mask of one image")
     async def segment(
         request: Request,
         output: Annotated[Output | None, Query(description="In place of the header Accept.")] = None,
@@ -140,7 +145,7 @@ def _answers(app: FastAPI, service: Service) -> None:
         start, status = time.perf_counter(), 500
         try:
             service.check_key(request)
-            chosen = output or wanted(request.headers.get("accept", ""))
+            chosen = output or wanted(",".join(request.headers.getlist("accept")))
             found = await service.segment(request, chosen)
             status = 200
             return Response(found, media_type="image/png") if isinstance(found, bytes) else JSONResponse(found)

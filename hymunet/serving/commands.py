@@ -1,6 +1,7 @@
 """`hymunet serve` and `deploy`: options, and what is checked first. Heavy libraries are imported when they run."""
 
 import argparse
+import math
 
 from hymunet import bundled, extras
 
@@ -46,8 +47,8 @@ def run_serve(arguments: argparse.Namespace) -> None:
     from hymunet.serving.limits import Limits
 
     limits = Limits(**{field: getattr(arguments, field) for field in Limits.__dataclass_fields__})
-    if arguments.follow_seconds <= 0 or arguments.drain_seconds < 0:
-        raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0")
+    if not (0 < arguments.follow_seconds < math.inf and 0 <= arguments.drain_seconds < math.inf):
+        raise ValueError("--follow-seconds must be above 0, --drain-seconds at least 0, both finite")
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port {arguments.port} must be in 0..65535 (0: one that is free)")
     key = configured()

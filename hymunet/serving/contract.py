@@ -34,6 +34,7 @@ _FACTS = {
     "area_fraction": {"type": "number"},
     "confidence": {"type": "number", "description": "Dice of the mask with the probabilities; 0 without a mask"},
     "regions": {"type": "array", "items": {"type": "object", "properties": _REGION}},
+    "use": {"type": "string", "description": "what the answer may be used for"},
     "image_jpeg": {"type": "string", "format": "byte", "description": "output=all: the image as it was segmented"},
     "mask_png": {"type": "string", "format": "byte", "description": "output=all"},
     "probability_png": {"type": "string", "format": "byte", "description": "output=all"},
@@ -58,7 +59,7 @@ CODES: dict[int | str, dict[str, Any]] = {
             408: "The upload was too slow.",
             413: "Too many bytes or pixels.",
             415: "No image of a kind that is read here.",
-            422: "The image is empty, damaged or an animation.",
+            422: "The image is empty, damaged or an animation; or `output` is none of its values.",
             429: "Too many requests at once; Retry-After says when to come again.",
             503: "No answer in time, or about to stop; Retry-After says when to come again.",
         }.items()

@@ -24,10 +24,10 @@ class Limits:
     batch: int = 4
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the first limit that is not positive."""
+        """Raises ValueError naming the first limit that is not positive and finite."""
         for name, value in vars(self).items():
-            if not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0")
+            if not 0 < value < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} {value:g} must be above 0 and finite")
 
 
 class Refused(Exception):

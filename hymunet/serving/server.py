@@ -21,14 +21,15 @@ from hymunet.serving.contract import HEADERS, SEGMENT
 from hymunet.serving.limits import Limits
 
 HEAD_SECONDS = 10.0  # within which a connection must send a request's head
+READ_SECONDS = 60.0  # within which a client must take a part of its answer
 AGAIN = 5  # seconds, when there are too many connections
 CONNECTIONS = 900  # open at once, below the 1,024 files that a process may commonly have open
 
 
 class Protocol(H11Protocol):
     """Closes connections on which no request begins, at first or after an answer, and those that still send what was
-    answered already: uvicorn waits for ever where a byte comes now and then. Refuses masks, in the words of all
-    refusals, on those beyond CONNECTIONS.
+    answered already: uvicorn waits for ever where a byte comes now and then. So it does for a client that does not take
+    its answer, which is in memory so long. Refuses masks, in the words of all refusals, on those beyond CONNECTIONS.
     """
 
     def connection_made(self, transport: Any) -> None:
@@ -36,9 +37,11 @@ class Protocol(H11Protocol):
         if len(self.connections) > CONNECTIONS:
             self.app = crowded(self.app)
         self.silent = self.loop.call_later(HEAD_SECONDS, self._close_if_silent, None)
+        self.stuck: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.silent.cancel()
+        self._read_on()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -58,9 +61,33 @@ class Protocol(H11Protocol):
                 self.transport.write(self.conn.send(event))
         self.transport.close()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read_on()
+
     def _close_if_silent(self, answered: Any) -> None:
         if self.cycle is answered:
             self.transport.close()
+            self._watch()  # a little may be left, of which nothing is told
+
+    def _watch(self) -> None:
+        """From now on nothing is added to what is unsent."""
+        self._read_on()
+        self.stuck = self.loop.call_later(READ_SECONDS, self._abort_if_stuck, self.transport.get_write_buffer_size())
+
+    def _read_on(self) -> None:
+        if self.stuck:
+            self.stuck.cancel()
+
+    def _abort_if_stuck(self, before: int) -> None:
+        if 0 < before <= self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self._watch()
 
 
 def crowded(app: Any) -> Any:

@@ -68,6 +68,8 @@ MISTAKES = [
     ("export --output m.onnx --evaluation nope", NO_EVALUATION),
     ("export --output photo.png", NOT_OURS),
     ("export --output images", "images: is a folder"),
+    ("export --output model", "model: --model takes ONNX files by their ending .onnx; name it model.onnx"),
+    ("export --output new/model.v2 --format int8", "ending .onnx; name it new/model.v2.onnx"),
     ("export --output m.onnx --check nope", NO_SOURCE),
     ("export --output m.onnx --format int8 --prepared nope --model nope", NO_ARRAYS),
     ("export --output m.onnx --format torch-export", "m.onnx: torch.export's packages end in .pt2"),

@@ -1,6 +1,7 @@
 """The parts of serving by themselves: Accept, batches, limits, the command."""
 
 import contextlib
+import http.client
 import importlib.metadata
 import importlib.util
 import re
@@ -46,6 +47,27 @@ def test_accept(accept, expected):
     else:
         with pytest.raises(Refused, match="image/png"):
             wanted(accept)
+
+
+def test_accept_in_several_lines_is_one_wish(server):
+    content = cv2.imencode(".png", PAGE)[1].tobytes()
+    with contextlib.closing(http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=60)) as client:
+        client.putrequest("POST", "/v1/segment")
+        for value in ("text/html", "image/png"):
+            client.putheader("Accept", value)
+        client.putheader("Content-Length", str(len(content)))
+        client.endheaders(content)
+        assert client.getresponse().getheader("content-type") == "image/png"
+
+
+@pytest.mark.parametrize("key", ["", "secret"])
+def test_openapi_says_whether_a_key_is_asked_for(model, key):
+    with running(model, key=key) as server:
+        described = server.get("/openapi.json").json()
+    asked = [one for choice in described["paths"]["/v1/segment"]["post"].get("security", []) for one in choice]
+    ways = [described["components"]["securitySchemes"][name] for name in asked]
+    either = [{"type": "apiKey", "in": "header", "name": "X-API-Key"}, {"type": "http", "scheme": "bearer"}]
+    assert ways == (either if key else [])
 
 
 PAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
@@ -148,6 +170,10 @@ def test_a_limit_below_what_is_possible_is_named(name):
         (["--model", "models:/x"], "expected models:/NAME@ALIAS"),
         (["--queue", "0"], "--queue 0 must be above 0"),
         (["--drain-seconds", "-1"], "--drain-seconds at least 0"),
+        (["--drain-seconds", "inf"], "--drain-seconds at least 0, both finite"),
+        (["--follow-seconds", "nan"], "--follow-seconds must be above 0"),
+        (["--seconds", "inf"], "--seconds inf must be above 0 and finite"),
+        (["--upload-seconds", "nan"], "--upload-seconds nan must be above 0 and finite"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, options, message):

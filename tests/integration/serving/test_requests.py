@@ -17,7 +17,7 @@ from hymunet import images
 from hymunet.evaluation.confidence import soft_dice
 from hymunet.serving import server as process
 from tests.support.image_files import bad, good
-from tests.support.serving import running
+from tests.support.serving import running, wait_for
 
 GOOD, BAD = good(), bad()
 PNG, JPEG = GOOD["PNG"], GOOD["JPEG"]
@@ -236,13 +236,6 @@ def test_a_client_that_leaves_holds_nothing(server):
         wait_for(lambda: server.service.admission.count == 1)
     wait_for(lambda: server.service.admission.count == 0)
     assert 'status="499"' in server.get("/metrics").text
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_overload_is_refused_with_the_time_to_come_again(model, segmenter):

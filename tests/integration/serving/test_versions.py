@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from hymunet.inference import Segmenter
 from hymunet.registry.client import registry
 from tests.support.image_files import good
 from tests.support.servers import Server, free_port
-from tests.support.serving import running
+from tests.support.serving import running, wait_for
 from tests.support.versions import add, untrained
 
 GOOD = good()
@@ -126,13 +125,6 @@ def test_a_version_that_cannot_be_read_changes_nothing(client, versions, tmp_pat
         assert "are not the weights that model.json describes" in caplog.text
         client.set_registered_model_alias(NAME, "champion", "2")
         wait_for(lambda: server.get("/v1/model").json()["model"]["source"] == f"models:/{NAME}/2")
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.timeout(600)

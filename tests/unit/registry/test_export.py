@@ -140,6 +140,25 @@ def test_predict_refuses_other_files(tmp_path, capsys, content, message):
 
 
 @pytest.mark.parametrize(
+    ("key", "value"), [("threshold", None), ("threshold", "half"), ("flips", None), ("training_images", "{")]
+)
+def test_a_file_whose_metadata_were_changed_is_named(unet, tmp_path, capsys, key, value):
+    import onnx
+
+    path = tmp_path / "model.onnx"
+    module.write(Segmenter.load(unet, device="cpu"), path)
+    model = onnx.load(path)
+    told = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
+    onnx.helper.set_model_props(model, {name: text for name, text in told.items() if text is not None})
+    onnx.save(model, path)
+    cv2.imwrite(str(tmp_path / "a.png"), draw(0, 32, 7)[0])
+    assert cli.main(["predict", str(tmp_path / "a.png"), "--model", str(path), "--output", str(tmp_path / "o")]) == 1
+    said = capsys.readouterr().err
+    assert f"{path}: its metadata were changed (" in said
+    assert said.endswith("); export the model again\n")
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda path: path.mkdir(), "is a folder; name the file to write, such as"),
