@@ -9,6 +9,7 @@ from hymunet.places import require_folder
 
 if TYPE_CHECKING:
     from hymunet.study.data import Places
+    from hymunet.study.plan import Plan
     from hymunet.study.results import Result
     from hymunet.study.store import Store
 
@@ -53,7 +54,7 @@ def add(verb: argparse.ArgumentParser) -> None:
     tables.add_argument("--check", action="store_true", help="write nothing; exit code 1 where files do not agree")
 
 
-def _places(arguments: argparse.Namespace) -> "Places":
+def _places(arguments: argparse.Namespace, planned: "Plan") -> "Places":
     from hymunet.study.data import Places
 
     given = {}
@@ -61,6 +62,8 @@ def _places(arguments: argparse.Namespace) -> "Places":
         name, sign, folder = text.partition("=")
         if not sign or not folder:
             raise ValueError(f"--data {text}: expected SET=FOLDER")
+        if name not in planned.study.sets:
+            raise ValueError(f"--data {name}=…: no such set; there are: {', '.join(planned.study.sets)}")
         given[name] = Path(folder)
     folder = arguments.study if arguments.study.is_dir() else arguments.study.parent
     return Places(arguments.work or WORK / folder.resolve().name, given)
@@ -73,9 +76,8 @@ def run_study(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--workers {arguments.workers} must be at least 1")
     if arguments.store and arguments.closed:
         raise ValueError("--closed does not go with --store: the results that are shared there are tested")
-    planned, places = plan.load(arguments.study, arguments.set), _places(arguments)
-    if unknown := places.given.keys() - planned.study.sets:
-        raise ValueError(f"--data {unknown.pop()}=…: no such set; there are: {', '.join(planned.study.sets)}")
+    planned = plan.load(arguments.study, arguments.set)
+    places = _places(arguments, planned)
     cells = planned.chosen(arguments.only)
     require_folder(places.work)
 
@@ -115,7 +117,8 @@ def _give(shared: "Store", result: "Result") -> None:
 def run_status(arguments: argparse.Namespace) -> None:
     from hymunet.study import plan
 
-    planned, places = plan.load(arguments.study), _places(arguments)
+    planned = plan.load(arguments.study)
+    places = _places(arguments, planned)
 
     from hymunet.study import board, state
 
@@ -129,7 +132,8 @@ def run_status(arguments: argparse.Namespace) -> None:
 def run_import(arguments: argparse.Namespace) -> None:
     from hymunet.study import plan
 
-    planned, places = plan.load(arguments.study), _places(arguments)
+    planned = plan.load(arguments.study)
+    places = _places(arguments, planned)
 
     from hymunet.study import state
 

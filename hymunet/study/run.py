@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from hymunet.addresses import without_secrets
+from hymunet.places import in_words
 from hymunet.processors import thread_variables, threads_wanted
 from hymunet.study import state as states_of
 from hymunet.study.board import Board
@@ -116,6 +118,14 @@ class Runner:
 
     def _start(self, cell: Cell) -> None:
         worker = self.free.pop(0)
+        try:
+            self.working[cell] = self._begun(cell, worker)
+            self.states[cell] = State("running")
+        except OSError as error:  # this cell's alone: the others go on
+            self.free.append(worker)
+            self.states[cell] = State("failed", without_secrets(in_words(error)))
+
+    def _begun(self, cell: Cell, worker: int) -> Working:
         work = states_of.workplace(self.places, cell)
         work.mkdir(parents=True, exist_ok=True)
         (work / states_of.FAILED).unlink(missing_ok=True)
@@ -134,8 +144,7 @@ class Runner:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
             )
-        self.working[cell] = Working(process, log, worker)
-        self.states[cell] = State("running")
+        return Working(process, log, worker)
 
     def _collect(self) -> bool:
         """Takes in the processes that have ended; True when there was one."""
@@ -154,9 +163,16 @@ class Runner:
             elif self.signal or code in (RESUME_ME, INTERRUPTED, -signal.SIGTERM):
                 self.states[cell] = State("stopped")
             else:
-                said = states_of.note_failure(self.plan, cell, self.places, code)
+                said = self._noted(cell, code)
                 self.states[cell] = State("failed", f"exit code {code}: {said} ({working.log})")
         return bool(ended)
+
+    def _noted(self, cell: Cell, code: int) -> str:
+        """What a cell that failed said last, noted for the next run, which costs no other cell anything."""
+        try:
+            return states_of.note_failure(self.plan, cell, self.places, code)
+        except OSError as error:
+            return f"and cannot be noted: {in_words(error)}"
 
     def _show(self, waiting: Sequence[Cell]) -> None:
         progress = {cell: done for cell, working in self.working.items() if (done := working.progress()) is not None}

@@ -106,7 +106,8 @@ def take_in(plan: Plan, cells: Sequence[Cell], places: Places, folder: Path) -> 
     lines = []
     for record in sorted(folder.rglob(results.RECORD)):
         result = results.read(record.parent)
-        assert result is not None
+        if result is None:
+            raise ValueError(f"{record}: a folder, or a link that leads nowhere; remove it")
         cell = next((one for one in cells if one.name == result.record["cell"]["name"]), None)
         if cell is None:
             lines.append(f"{record.parent}: left out; {result.record['cell']['name']} is not among the cells asked for")

@@ -34,11 +34,15 @@ def prepare_mlflow() -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Waits until no other process delivers this journal."""
+def alone(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds this journal for this process. Where another one delivers it, waits for its end, or gives False at once."""
     with (folder / "delivery.lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def drain(
@@ -101,7 +105,8 @@ def _training_has_ended(wait: float) -> bool:
 
 def deliver_all(named: Path | None, checkpoints: str | None = None) -> int:
     """Delivers every journal under a folder, JOURNALS where none is named, and those kept beside `checkpoints`, which
-    may make it; returns the exit code. Raises ValueError for a file, and for a folder that was named and is not there.
+    may make it; returns the exit code. What another process delivers is left to it. Raises ValueError for a file, and
+    for a folder that was named and is not there.
     """
     root = named or JOURNALS
     require_folder(root)
@@ -115,7 +120,10 @@ def deliver_all(named: Path | None, checkpoints: str | None = None) -> int:
         print(f"nothing to deliver: {root} holds no journal of a training")
     failed = 0
     for folder in folders:
-        with alone(folder):
+        with alone(folder, wait=False) as free:
+            if not free:
+                print(f"{folder.name}: another process delivers it, as a training does while it runs; left to that one")
+                continue
             delivery = Delivery(folder, lambda line, name=folder.name: print(f"{name}: {line}"))  # type: ignore[misc]
             reason = drain(delivery, GIVE_UP, again=True)
             left = delivery.waiting()

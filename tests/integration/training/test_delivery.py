@@ -162,6 +162,18 @@ def test_one_training_is_one_run_however_often_it_restarts(mlflow_server, tmp_pa
     assert runs[0].info.status == "FINISHED"
 
 
+def test_a_journal_that_its_training_delivers_is_left_to_it(mlflow_server, tmp_path, monkeypatch, capsys):
+    keys = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("running", "ended")}
+    for key in keys.values():
+        write_journal(tmp_path / key, range(10))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    with worker.alone(tmp_path / keys["running"]):
+        assert worker.deliver_all(tmp_path) == 0
+    assert f"{keys['running']}: another process delivers it" in capsys.readouterr().out
+    assert delivered(mlflow_server.uri, keys["running"]) == ([], Counter())
+    assert delivered(mlflow_server.uri, keys["ended"])[1] == expected_points(range(10))
+
+
 def test_what_a_pod_could_not_deliver_is_delivered_from_elsewhere(
     mlflow_server, s3_server, tmp_path, monkeypatch, capfd
 ):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hymunet import cli
 from hymunet.study import plan, results, scores, state
 from hymunet.study.data import Places
 from tests.support import small_study
@@ -155,3 +156,22 @@ def test_two_results_of_one_cell_are_told_apart_by_the_user(tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "brought/two")
     shutil.copytree(tmp_path / "brought/one", tmp_path / "brought/two")
     assert set(taken(study, tmp_path / "brought")) == {"drawn/unet/seed-0: taken in"}
+
+
+def test_a_record_that_is_a_folder_is_named_and_nothing_is_taken_in(tmp_path: Path) -> None:
+    study = small_study.write_study(tmp_path / "mini", models=NET, tables={}, seeds=[0])
+    brought = kept(tmp_path / "other")
+    (brought / "results/drawn/unet/seed-9/cell.json").mkdir(parents=True)
+    with pytest.raises(ValueError, match="seed-9/cell.json: a folder, or a link that leads nowhere; remove it"):
+        taken(study, brought)
+    assert not (study / CELL).exists()
+
+
+@pytest.mark.parametrize("verb", [["status"], ["import"], ["run"]])
+def test_images_given_for_a_set_that_is_not_there_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    study = kept(tmp_path / "mini")
+    folder = [str(study)] if verb == ["import"] else []
+    assert cli.main(["study", *verb, str(study), *folder, "--data", "other=x"]) == 1
+    assert "--data other=…: no such set; there are: drawn" in capsys.readouterr().err
