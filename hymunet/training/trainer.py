@@ -151,7 +151,7 @@ class Session:
             return True
         stop = False
         with self._bar() as bar:
-            readout = Readout(learner.device, self._images())
+            readout = Readout(learner.device, self._learnt())
             for batch in learner.batches():
                 try:
                     learner.learn(batch)
@@ -192,15 +192,15 @@ class Session:
         learner = self.learner
         return tqdm(
             total=learner.schedule.steps * learner.train_params.batch_size,
-            initial=self._images(),
+            initial=self._learnt(),
             unit="img",
             desc="train",
             disable=None if learner.ranks.first else True,
             dynamic_ncols=True,
         )
 
-    def _images(self) -> int:
-        """Learnt from so far. The bar does not count them where no terminal shows it."""
+    def _learnt(self) -> int:
+        """Images so far. The bar does not count them where no terminal shows it."""
         return self.learner.progress.step * self.learner.train_params.batch_size
 
     def _look(self, readout: Readout, bar: tqdm) -> None:
@@ -214,7 +214,7 @@ class Session:
             best = f", Dice {progress.history[-1]['validation_dice']:.4f}" if progress.history else ""
             bar.set_postfix_str(f"loss {readout.loss:.4f}{best}", refresh=False)
             self.tracker.metrics(
-                readout.step, {"loss": readout.loss, "images_per_second": readout.rate(self._images())}
+                readout.step, {"loss": readout.loss, "images_per_second": readout.rate(self._learnt())}
             )
 
     def _report(self, record: dict[str, Any], bar: tqdm) -> None:
