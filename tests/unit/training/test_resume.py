@@ -250,6 +250,7 @@ def test_a_store_that_fails_while_it_is_read_throws_no_training_away(inputs, who
 
 
 def test_the_rate_is_told_where_no_terminal_shows_a_bar(inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYMUNET_TRACKING", "on")
     monkeypatch.setattr(journal, "DeliveredJournal", journal.Journal)
     told = []
