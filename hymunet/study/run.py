@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from hymunet.addresses import without_secrets
 from hymunet.places import in_words
 from hymunet.processors import thread_variables, threads_wanted
 from hymunet.study import state as states_of
@@ -123,7 +122,7 @@ class Runner:
             self.states[cell] = State("running")
         except OSError as error:  # this cell's alone: the others go on
             self.free.append(worker)
-            self.states[cell] = State("failed", without_secrets(in_words(error)))
+            self.states[cell] = State("failed", in_words(error))
 
     def _begun(self, cell: Cell, worker: int) -> Working:
         work = states_of.workplace(self.places, cell)
@@ -168,11 +167,11 @@ class Runner:
         return bool(ended)
 
     def _noted(self, cell: Cell, code: int) -> str:
-        """What a cell that failed said last, noted for the next run, which costs no other cell anything."""
+        """What a cell that failed said last, noted for the next run."""
         try:
             return states_of.note_failure(self.plan, cell, self.places, code)
         except OSError as error:
-            return f"and cannot be noted: {in_words(error)}"
+            return f"not noted for the next run ({in_words(error)}); why it failed is in its log"
 
     def _show(self, waiting: Sequence[Cell]) -> None:
         progress = {cell: done for cell, working in self.working.items() if (done := working.progress()) is not None}
