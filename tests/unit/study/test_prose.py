@@ -131,6 +131,10 @@ SENTENCES: dict[str, tuple[str, Callable[[], str]]] = {
         "docs/results.md",
         lambda: f"scores {leads(*(runs('recipe', name) for name in ('strong_lite2_slow', 'strong_lite2')))} more",
     ),
+    "the base size on the pretrained trunk": (
+        "docs/results.md",
+        lambda: f"scores {leads(*(runs('recipe', f'strong_lite2_{name}') for name in ('slow', 'wide')))} less",
+    ),
     "without scans": (
         "docs/results.md",
         lambda: f"scores {mean('no_scan')} over three seeds, by {leads(runs(*SCANLESS), runs(*PAPER))}",
